@@ -1,0 +1,509 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Reverse VMRPC, host half.  See rvmrpc_proxy.h for the contract and the state diagram.
+ */
+#include "rvmrpc_proxy.h"
+
+void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid)
+{
+	memset(p, 0, sizeof(*p));
+	p->limits = *limits;
+	p->next_xid = first_xid;
+}
+
+/* ---- the end of calls ---- */
+
+static void done_add(struct rvmrpc_done *done, struct rvmrpc_call *call)
+{
+	call->next = NULL;
+	if (done->tail)
+		done->tail->next = call;
+	else
+		done->head = call;
+	done->tail = call;
+}
+
+static void histogram_add(struct rvmrpc_stats *stats, uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+	uint32_t bucket = 0;
+
+	while (us && bucket < RVMRPC_HISTOGRAM_BUCKETS - 1) {
+		us >>= 1;
+		bucket++;
+	}
+	stats->histogram[bucket]++;
+}
+
+static void count_end(struct rvmrpc_proxy *p, const struct rvmrpc_call *call, bool answered)
+{
+	if (answered) {
+		p->stats.completed++;
+		if (call->status != RVMRPC_STATUS_OK)
+			p->stats.failed++;
+		histogram_add(&p->stats, call->elapsed);
+		return;
+	}
+	switch (call->status) {
+	case RVMRPC_STATUS_TIMED_OUT:
+		p->stats.timed_out++;
+		p->unanswered++;
+		break;
+	case RVMRPC_STATUS_CANCELLED:
+		p->stats.cancelled++;
+		break;
+	case RVMRPC_STATUS_RESET:
+	case RVMRPC_STATUS_NOT_CONNECTED:
+		p->stats.reset++;
+		break;
+	default:
+		p->stats.failed++;
+		break;
+	}
+}
+
+/* The call is in no queue and no slot any more. */
+static void call_end(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint32_t status, bool answered, uint64_t now,
+		     struct rvmrpc_done *done)
+{
+	call->state = RVMRPC_CALL_IDLE;
+	call->status = status;
+	call->elapsed = now > call->submitted ? now - call->submitted : 0;
+	if (call->client)
+		call->client->calls--;
+	p->ncalls--;
+	count_end(p, call, answered);
+	done_add(done, call);
+}
+
+static void pending_remove(struct rvmrpc_proxy *p, struct rvmrpc_call *call)
+{
+	struct rvmrpc_call *prev = NULL, *c;
+
+	for (c = p->pending_head; c && c != call; c = c->next)
+		prev = c;
+	if (!c)
+		return;
+	if (prev)
+		prev->next = c->next;
+	else
+		p->pending_head = c->next;
+	if (p->pending_tail == c)
+		p->pending_tail = prev;
+	c->next = NULL;
+}
+
+/* Ends a call from outside, whatever its state; a pinned one at its commit. */
+static void call_abort(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint32_t status, uint64_t now,
+		       struct rvmrpc_done *done)
+{
+	switch (call->state) {
+	case RVMRPC_CALL_IDLE:
+		return;
+	case RVMRPC_CALL_PENDING:
+		pending_remove(p, call);
+		break;
+	case RVMRPC_CALL_DELIVERED:
+		p->slots[call->slot].call = NULL;
+		break;
+	case RVMRPC_CALL_DELIVERING:
+	case RVMRPC_CALL_REPLYING:
+		if (call->doom == RVMRPC_STATUS_OK)
+			call->doom = status;
+		return;
+	}
+	call_end(p, call, status, false, now, done);
+}
+
+void rvmrpc_proxy_cancel(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done)
+{
+	call_abort(p, call, RVMRPC_STATUS_CANCELLED, now, done);
+}
+
+uint64_t rvmrpc_proxy_expire(struct rvmrpc_proxy *p, uint64_t now, struct rvmrpc_done *done)
+{
+	uint64_t next = UINT64_MAX;
+	struct rvmrpc_call *call, *after;
+	uint32_t i;
+
+	for (call = p->pending_head; call; call = after) {
+		after = call->next;
+		if (call->deadline <= now)
+			call_abort(p, call, RVMRPC_STATUS_TIMED_OUT, now, done);
+		else if (call->deadline < next)
+			next = call->deadline;
+	}
+	for (i = 0; i < p->nslots; i++) {
+		call = p->slots[i].call;
+		if (!call || call->doom != RVMRPC_STATUS_OK)
+			continue;
+		if (call->deadline <= now)
+			call_abort(p, call, RVMRPC_STATUS_TIMED_OUT, now, done);
+		else if (call->deadline < next)
+			next = call->deadline;
+	}
+	return next;
+}
+
+/* ---- epochs ---- */
+
+static bool all_zero(const void *data, size_t n)
+{
+	const unsigned char *b = data;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (b[i])
+			return false;
+	}
+	return true;
+}
+
+uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struct rvmrpc_init *in, uint64_t bytes,
+				 uint32_t *pages_bytes)
+{
+	uint64_t list;
+
+	if (in->magic != RVMRPC_INIT_MAGIC || in->size != bytes || in->flags || in->reserved)
+		return RVMRPC_GATE_BAD_ARGS;
+	if (in->reserved2[0] || in->reserved2[1] || !all_zero(&in->answer, sizeof(in->answer)))
+		return RVMRPC_GATE_BAD_ARGS;
+	if (in->abi_min > in->abi_max || in->abi_min > RVMRPC_ABI_MAX || in->abi_max < RVMRPC_ABI_MIN)
+		return RVMRPC_GATE_BAD_VERSION;
+	if (in->nslots < 1 || in->nslots > RVMRPC_SLOTS_MAX)
+		return RVMRPC_GATE_BAD_ARGS;
+	if (in->req_pages < 1 || in->req_pages > limits->req_pages)
+		return RVMRPC_GATE_BAD_ARGS;
+	if (in->res_pages < 1 || in->res_pages > limits->res_pages)
+		return RVMRPC_GATE_BAD_ARGS;
+	list = (uint64_t)in->nslots * (in->req_pages + in->res_pages) * sizeof(uint64_t);
+	if (bytes != sizeof(*in) + list)
+		return RVMRPC_GATE_BAD_ARGS;
+	*pages_bytes = (uint32_t)list;
+	return 0;
+}
+
+bool rvmrpc_proxy_check_page(uint64_t gpa)
+{
+	return !(gpa & (RVMRPC_PAGE_SIZE - 1)) && !(gpa >> 52);
+}
+
+void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t now, struct rvmrpc_done *done)
+{
+	uint32_t i;
+
+	while (p->pending_head)
+		call_abort(p, p->pending_head, status, now, done);
+	for (i = 0; i < p->nslots; i++) {
+		if (p->slots[i].call)
+			call_abort(p, p->slots[i].call, status, now, done);
+	}
+	memset(p->slots, 0, sizeof(p->slots));
+	memset(p->release, 0, sizeof(p->release));
+	p->epoch = 0;
+	p->nslots = 0;
+	p->armed = false;
+	p->unanswered = 0;
+}
+
+void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
+			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done)
+{
+	rvmrpc_proxy_unregister(p, RVMRPC_STATUS_RESET, now, done);
+
+	p->epoch = epoch;
+	p->abi = in->abi_max < RVMRPC_ABI_MAX ? in->abi_max : RVMRPC_ABI_MAX;
+	p->os = in->os;
+	p->nslots = in->nslots < p->limits.slots ? in->nslots : p->limits.slots;
+	p->req_pages = in->req_pages;
+	p->res_pages = in->res_pages;
+	memcpy(p->release, in->release, sizeof(p->release) - 1);
+	p->last_seen = now;
+	p->stats.registrations++;
+
+	memset(answer, 0, sizeof(*answer));
+	answer->epoch = epoch;
+	answer->abi = p->abi;
+	answer->nslots = (uint16_t)p->nslots;
+}
+
+bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now)
+{
+	if (!p->epoch || p->epoch != epoch)
+		return false;
+	p->last_seen = now;
+	p->unanswered = 0;
+	return true;
+}
+
+/* ---- requests ---- */
+
+static uint32_t req_bytes(const struct rvmrpc_proxy *p)
+{
+	return p->req_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr);
+}
+
+static uint32_t find_slot(const struct rvmrpc_proxy *p)
+{
+	uint32_t i;
+
+	for (i = 0; i < p->nslots; i++) {
+		if (p->slots[i].state == RVMRPC_SLOT_FREE)
+			return i;
+	}
+	return RVMRPC_SLOT_NONE;
+}
+
+bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p)
+{
+	uint32_t i;
+
+	for (i = 0; i < p->nslots; i++) {
+		if (p->slots[i].state != RVMRPC_SLOT_BUSY || p->slots[i].call)
+			return false;
+	}
+	return p->nslots != 0;
+}
+
+static uint32_t submit_check(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now)
+{
+	if (!p->epoch)
+		return RVMRPC_STATUS_NOT_CONNECTED;
+	if (p->stopped)
+		return RVMRPC_STATUS_STOPPED;
+	if (call->arglen > req_bytes(p))
+		return RVMRPC_STATUS_TOO_BIG;
+	if (call->deadline <= now)
+		return RVMRPC_STATUS_TIMED_OUT;
+	if (p->ncalls >= RVMRPC_CALLS_MAX || rvmrpc_proxy_stuck(p))
+		return RVMRPC_STATUS_BUSY;
+	if (call->client && call->client->calls >= RVMRPC_CLIENT_CALLS_MAX)
+		return RVMRPC_STATUS_BUSY;
+	return RVMRPC_STATUS_OK;
+}
+
+uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now)
+{
+	uint32_t status = submit_check(p, call, now);
+
+	if (status != RVMRPC_STATUS_OK) {
+		p->stats.refused++;
+		return status;
+	}
+	call->state = RVMRPC_CALL_PENDING;
+	call->xid = p->next_xid++;
+	call->submitted = now;
+	call->doom = RVMRPC_STATUS_OK;
+	call->reslen = 0;
+	call->answered_version = 0;
+	call->next = NULL;
+	if (p->pending_tail)
+		p->pending_tail->next = call;
+	else
+		p->pending_head = call;
+	p->pending_tail = call;
+	p->ncalls++;
+	if (call->client)
+		call->client->calls++;
+	p->stats.calls++;
+	return RVMRPC_STATUS_OK;
+}
+
+bool rvmrpc_proxy_pending(const struct rvmrpc_proxy *p)
+{
+	return p->pending_head && !p->stopped && find_slot(p) != RVMRPC_SLOT_NONE;
+}
+
+bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p)
+{
+	if (rvmrpc_proxy_pending(p))
+		return false;
+	p->armed = true;
+	return true;
+}
+
+bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p)
+{
+	if (!p->armed || !rvmrpc_proxy_pending(p))
+		return false;
+	p->armed = false;
+	p->stats.kicks++;
+	return true;
+}
+
+static uint32_t ms_left(uint64_t deadline, uint64_t now)
+{
+	uint64_t ms = deadline > now ? (deadline - now + 999999) / 1000000 : 0;
+
+	return ms < RVMRPC_TIMEOUT_MS_MAX ? (uint32_t)ms : RVMRPC_TIMEOUT_MS_MAX;
+}
+
+static void fill_header(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now,
+			struct rvmrpc_hdr *hdr)
+{
+	memset(hdr, 0, sizeof(*hdr));
+	hdr->magic = RVMRPC_CALL_MAGIC;
+	hdr->abi = p->abi;
+	hdr->version = call->version;
+	hdr->epoch = p->epoch;
+	hdr->xid = call->xid;
+	hdr->module = call->module;
+	hdr->procedure = call->procedure;
+	hdr->length = call->arglen;
+	hdr->timeout_ms = ms_left(call->deadline, now);
+}
+
+static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call)
+{
+	memset(x, 0, sizeof(*x));
+	x->call = call;
+	x->epoch = p->epoch;
+	x->slot = slot;
+	x->abi = p->abi;
+	if (call)
+		x->xid = call->xid;
+}
+
+bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
+{
+	struct rvmrpc_call *call;
+	uint32_t slot;
+
+	/* Do not wake the guest for a caller that has gone. */
+	while (p->pending_head && p->pending_head->deadline <= now)
+		call_abort(p, p->pending_head, RVMRPC_STATUS_TIMED_OUT, now, done);
+	if (!rvmrpc_proxy_pending(p))
+		return false;
+
+	slot = find_slot(p);
+	call = p->pending_head;
+	pending_remove(p, call);
+	call->state = RVMRPC_CALL_DELIVERING;
+	call->slot = slot;
+	p->slots[slot].state = RVMRPC_SLOT_DELIVERING;
+	p->slots[slot].call = call;
+
+	xfer_init(p, x, slot, call);
+	x->length = call->arglen;
+	fill_header(p, call, now, &x->hdr);
+	return true;
+}
+
+/* Unpins: the slot is the call's only while the epoch is the same. */
+static struct rvmrpc_slot *xfer_slot(struct rvmrpc_proxy *p, const struct rvmrpc_xfer *x)
+{
+	return p->epoch == x->epoch ? &p->slots[x->slot] : NULL;
+}
+
+static void slot_free(struct rvmrpc_slot *slot)
+{
+	slot->state = RVMRPC_SLOT_FREE;
+	slot->call = NULL;
+}
+
+bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
+				 struct rvmrpc_done *done)
+{
+	struct rvmrpc_slot *slot = xfer_slot(p, x);
+	struct rvmrpc_call *call = x->call;
+	uint32_t status = call->doom;
+
+	if (status == RVMRPC_STATUS_OK && !ok)
+		status = RVMRPC_STATUS_SYSTEM_ERROR;
+	if (status != RVMRPC_STATUS_OK) {
+		/* The guest never heard of the slot: it is free again. */
+		if (slot)
+			slot_free(slot);
+		call_end(p, call, status, false, now, done);
+		return false;
+	}
+	slot->state = RVMRPC_SLOT_BUSY;
+	call->state = RVMRPC_CALL_DELIVERED;
+	return true;
+}
+
+/* ---- replies ---- */
+
+uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x)
+{
+	struct rvmrpc_slot *s;
+
+	if (slot >= p->nslots) {
+		p->stats.bad_replies++;
+		return RVMRPC_GATE_BAD_ARGS;
+	}
+	slot = (uint32_t)rvmrpc_index_nospec(slot, RVMRPC_SLOTS_MAX);
+	s = &p->slots[slot];
+	if (s->state != RVMRPC_SLOT_BUSY) {
+		p->stats.bad_replies++;
+		return RVMRPC_GATE_BAD_ARGS;
+	}
+	xfer_init(p, x, slot, s->call);
+	if (!s->call) {
+		p->stats.late_replies++;
+		slot_free(s);
+		return 0;
+	}
+	x->payload_max = p->res_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr);
+	s->state = RVMRPC_SLOT_REPLYING;
+	s->call->state = RVMRPC_CALL_REPLYING;
+	return 0;
+}
+
+static bool guest_may_send(uint32_t status)
+{
+	return status <= RVMRPC_STATUS_BUSY || status == RVMRPC_STATUS_CANCELLED ||
+	       status == RVMRPC_STATUS_SYSTEM_ERROR;
+}
+
+void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hdr)
+{
+	const struct rvmrpc_call *call = x->call;
+
+	x->length = 0;
+	x->stale = hdr->magic != RVMRPC_CALL_MAGIC || hdr->abi != x->abi || hdr->epoch != x->epoch ||
+		   hdr->xid != x->xid || hdr->module != call->module || hdr->procedure != call->procedure;
+	if (x->stale)
+		return;
+
+	x->hdr = *hdr;
+	x->status = hdr->status;
+	if (hdr->flags || hdr->timeout_ms || hdr->reserved[0] || hdr->reserved[1] || !guest_may_send(hdr->status) ||
+	    hdr->length > x->payload_max)
+		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
+	else if (hdr->status == RVMRPC_STATUS_OK && hdr->length > call->res_max)
+		x->status = RVMRPC_STATUS_TOO_BIG;
+	else if (hdr->status == RVMRPC_STATUS_OK)
+		x->length = hdr->length;
+}
+
+void rvmrpc_proxy_reply_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
+			       struct rvmrpc_done *done)
+{
+	struct rvmrpc_slot *slot = xfer_slot(p, x);
+	struct rvmrpc_call *call = x->call;
+
+	if (slot && x->stale) {
+		/* Not the answer to this call, which may still come: the slot stays the guest's. */
+		p->stats.bad_replies++;
+		slot->state = RVMRPC_SLOT_BUSY;
+		call->state = RVMRPC_CALL_DELIVERED;
+		if (call->doom != RVMRPC_STATUS_OK) {
+			slot->call = NULL;
+			call_end(p, call, call->doom, false, now, done);
+		}
+		return;
+	}
+	if (slot)
+		slot_free(slot);
+	if (call->doom != RVMRPC_STATUS_OK) {
+		p->stats.late_replies++;
+		call_end(p, call, call->doom, false, now, done);
+		return;
+	}
+	call->reslen = x->status == RVMRPC_STATUS_OK || x->status == RVMRPC_STATUS_TOO_BIG ? x->hdr.length : 0;
+	call->answered_version = x->hdr.version;
+	if (!ok)
+		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
+	call_end(p, call, x->status, true, now, done);
+}

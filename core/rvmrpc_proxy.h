@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, host half: slots, pending calls, epochs, deadlines, quotas of one VM.
+ *
+ * Freestanding: allocates nothing, takes no lock, copies nothing that can fault, includes one header of the OS.
+ * Every function here is called with the host's proxy lock held, unless it says otherwise.  Data is moved in two steps:
+ * begin() pins a call and says what goes where, the host copies with no lock held, commit() looks at epoch, xid and
+ * state again and publishes.  Calls that ended are appended to a struct rvmrpc_done; the host tells their owners after
+ * it has dropped the lock.
+ *
+ *   call:  IDLE -submit-> PENDING -deliver_begin-> DELIVERING -deliver_commit-> DELIVERED
+ *               -reply_begin-> REPLYING -reply_commit-> IDLE;  from any state to IDLE by cancel, expiry or a new epoch,
+ *               at once or, while pinned (DELIVERING, REPLYING), at the commit.
+ *   slot:  FREE -> DELIVERING -> BUSY -> REPLYING -> FREE;  BUSY without a call: the answer will be dropped.
+ */
+#ifndef RVMRPC_PROXY_H
+#define RVMRPC_PROXY_H
+
+#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp, rvmrpc_index_nospec() */
+#include "rvmrpc_abi.h"
+
+#define RVMRPC_HISTOGRAM_BUCKETS	32
+
+/* Who calls; one per socket, open file, monitor, ... */
+struct rvmrpc_client {
+	uint32_t calls;		/* in flight; proxy lock */
+};
+
+enum rvmrpc_call_state {
+	RVMRPC_CALL_IDLE,
+	RVMRPC_CALL_PENDING,
+	RVMRPC_CALL_DELIVERING,
+	RVMRPC_CALL_DELIVERED,
+	RVMRPC_CALL_REPLYING,
+};
+
+/* A call; memory of the host, which keeps it and what it points to until the call came back in a rvmrpc_done. */
+struct rvmrpc_call {
+	/* set before submit, constant until the end */
+	struct rvmrpc_client *client;
+	uint32_t module;
+	uint32_t procedure;
+	uint16_t version;	/* of the module, 0 = any */
+	uint32_t arglen;
+	const void *arg;
+	uint32_t res_max;	/* most bytes of an answer that the caller takes */
+	uint64_t deadline;	/* ns of the host's clock */
+
+	/* the outcome, valid after the end */
+	uint32_t status;	/* RVMRPC_STATUS_* */
+	uint32_t reslen;	/* OK: bytes of the answer; TOO_BIG: bytes that it would have had */
+	uint16_t answered_version;
+	uint64_t elapsed;	/* ns from submit to the end */
+
+	/* the core's; proxy lock */
+	enum rvmrpc_call_state state;
+	uint32_t slot;
+	uint32_t doom;		/* status with which a pinned call ends at its commit, or OK */
+	uint64_t xid;
+	uint64_t submitted;
+	struct rvmrpc_call *next;
+};
+
+struct rvmrpc_done {
+	struct rvmrpc_call *head;
+	struct rvmrpc_call *tail;
+};
+
+enum rvmrpc_slot_state {
+	RVMRPC_SLOT_FREE,
+	RVMRPC_SLOT_DELIVERING,
+	RVMRPC_SLOT_BUSY,
+	RVMRPC_SLOT_REPLYING,
+};
+
+struct rvmrpc_slot {
+	enum rvmrpc_slot_state state;
+	struct rvmrpc_call *call;
+};
+
+struct rvmrpc_stats {
+	uint64_t calls;		/* accepted by submit */
+	uint64_t completed;	/* answered by the guest, with whatever status */
+	uint64_t failed;	/* of these, not with OK */
+	uint64_t refused;	/* by submit */
+	uint64_t timed_out;
+	uint64_t cancelled;
+	uint64_t reset;
+	uint64_t late_replies;	/* to a call that had ended */
+	uint64_t bad_replies;	/* to no call, or malformed */
+	uint64_t bad_inits;
+	uint64_t registrations;
+	uint64_t kicks;		/* interrupts asked for */
+	uint64_t histogram[RVMRPC_HISTOGRAM_BUCKETS];	/* completed calls by elapsed us: bucket b holds [2^(b-1), 2^b) */
+};
+
+/* What the device offers; constant. */
+struct rvmrpc_limits {
+	uint32_t slots;
+	uint32_t req_pages;
+	uint32_t res_pages;
+};
+
+struct rvmrpc_proxy {
+	struct rvmrpc_limits limits;
+	uint64_t epoch;		/* 0: no guest is registered */
+	uint16_t abi;
+	uint32_t os;
+	uint32_t nslots;
+	uint32_t req_pages;	/* per slot */
+	uint32_t res_pages;
+	char release[64];
+	bool stopped;		/* the VM does not run */
+	bool armed;		/* the guest sleeps until an interrupt */
+	uint32_t ncalls;	/* pending and in slots */
+	uint64_t next_xid;
+	uint64_t last_seen;	/* ns, last valid gate call; 0 = never */
+	uint32_t unanswered;	/* calls that timed out since then */
+	struct rvmrpc_call *pending_head;
+	struct rvmrpc_call *pending_tail;
+	struct rvmrpc_slot slots[RVMRPC_SLOTS_MAX];
+	struct rvmrpc_stats stats;
+};
+
+/* A copy in progress; the host's own, on its stack. */
+struct rvmrpc_xfer {
+	struct rvmrpc_call *call;	/* pinned */
+	uint64_t epoch;
+	uint64_t xid;
+	uint32_t slot;
+	uint16_t abi;
+	uint32_t payload_max;		/* reply: bytes that the slot holds behind the header */
+	uint32_t length;		/* payload bytes to copy */
+	bool stale;			/* reply: for another call, drop it */
+	uint32_t status;		/* reply: to report */
+	struct rvmrpc_hdr hdr;		/* delivery: to be written before the payload */
+};
+
+void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid);
+
+/*
+ * Checks the private copy of INIT_HOST's struct (no lock needed).  bytes: what the guest passed.  Returns 0 or
+ * RVMRPC_GATE_BAD_ARGS; *pages_bytes is the size of the page list behind the struct.
+ */
+uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struct rvmrpc_init *in, uint64_t bytes,
+				 uint32_t *pages_bytes);
+
+/* Checks one page of the list (no lock needed): aligned, and below 2^52. */
+bool rvmrpc_proxy_check_page(uint64_t gpa);
+
+/* Starts an epoch with a checked struct; calls of the old one end with RESET.  epoch: random, not 0. */
+void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
+			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done);
+
+/* Ends the epoch: reset, migration, loss of the driver (RESET), or the guest's EXIT (NOT_CONNECTED). */
+void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t now, struct rvmrpc_done *done);
+
+/*
+ * Queues a call.  OK, or it is refused and not in *done: NOT_CONNECTED, STOPPED, TOO_BIG (argument), TIMED_OUT (the
+ * deadline has passed), BUSY (quota, or no slot answers).  After it: rvmrpc_proxy_kick().
+ */
+uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
+
+/* Ends a call with CANCELLED, at once or at the commit under way.  Nothing happens when it has ended. */
+void rvmrpc_proxy_cancel(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done);
+
+/* Ends the calls whose deadline has passed.  Returns the next deadline, UINT64_MAX without one. */
+uint64_t rvmrpc_proxy_expire(struct rvmrpc_proxy *p, uint64_t now, struct rvmrpc_done *done);
+
+/* A request can be delivered now: the condition on which VMLP waits. */
+bool rvmrpc_proxy_pending(const struct rvmrpc_proxy *p);
+
+/* All slots are held by calls that have ended: only a new INIT_HOST helps. */
+bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p);
+
+/* Arms the interrupt, unless a request can be delivered: then false, and the guest must not sleep. */
+bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
+
+/* True when the guest sleeps and a request can be delivered: raise the interrupt, once.  Ask after submit and commits. */
+bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p);
+
+/* Every gate call of the guest starts with this.  False: answer RVMRPC_GATE_RESET. */
+bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now);
+
+/*
+ * Takes the next request.  False: none, or no free slot.  Else copy x->hdr and x->length bytes of x->call->arg to the
+ * start of the request pages of x->slot, then commit.
+ */
+bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done);
+
+/* ok: the copy went well.  True: hand x->slot to the guest.  False: the call has ended meanwhile, try the next. */
+bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
+				 struct rvmrpc_done *done);
+
+/*
+ * Takes the answer in a slot.  Returns 0 or RVMRPC_GATE_BAD_ARGS.  x->call NULL: nobody waits for it, nothing to do.
+ * Else copy the header from the start of the response pages, then rvmrpc_proxy_reply_check(), then the payload, then
+ * commit.
+ */
+uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x);
+
+/* Checks the private copy of a reply's header (no lock needed); x->length says how many payload bytes to copy. */
+void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hdr);
+
+/* ok: the copies went well. */
+void rvmrpc_proxy_reply_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
+			       struct rvmrpc_done *done);
+
+#endif /* RVMRPC_PROXY_H */

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, guest half: module registry, dispatch, allow-list, size checks.
+ *
+ * Freestanding: allocates nothing, takes no lock, copies nothing that can fault, includes one header of the OS.
+ * "Registry lock" below is a lock of the OS; the core never sleeps with it.
+ */
+#ifndef RVMRPC_SERVER_H
+#define RVMRPC_SERVER_H
+
+#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp, rvmrpc_index_nospec() */
+#include "rvmrpc_abi.h"
+
+#define RVMRPC_MODULES_MAX	64
+#define RVMRPC_ALLOW_MAX	1024	/* bytes of an allow-list's text, NUL included */
+
+/* A call as a procedure sees it; the fields are the paper's (figure 5). */
+struct rvmrpc_request {
+	uint32_t mod;
+	uint32_t func;
+	uint32_t arglen;	/* bytes at arg; at most what the slot holds */
+	uint32_t timeout_ms;	/* what the caller has left */
+	uint64_t xid;
+	const void *arg;	/* in the slot: read it once, the host could change it */
+};
+
+struct rvmrpc_response {
+	uint32_t resmax;	/* bytes that fit at res */
+	uint32_t reslen;	/* set by the procedure, 0 at first */
+	void *res;
+};
+
+/* Returns RVMRPC_STATUS_*; runs in the server thread or in a worker, with no lock held. */
+typedef int (*rvmrpc_dispatch_fn)(struct rvmrpc_request *req, struct rvmrpc_response *res);
+
+/* One procedure; handler NULL: the module's dispatch function gets it. */
+struct rvmrpc_procedure {
+	uint32_t number;
+	uint32_t flags;		/* RVMRPC_PROC_READ_ONLY, RVMRPC_PROC_MAY_SLEEP */
+	uint32_t arg_min;	/* bytes; fewer or more are GARBAGE_ARGS */
+	uint32_t arg_max;	/* RVMRPC_ARG_ANY: what the slot holds */
+	const char *name;	/* at most RVMRPC_NAME_MAX bytes */
+	rvmrpc_dispatch_fn handler;
+};
+#define RVMRPC_ARG_ANY		0xffffffffu
+
+struct rvmrpc_module {
+	uint32_t number;
+	uint16_t version;
+	const char *name;
+	const struct rvmrpc_procedure *procs;
+	uint32_t nprocs;
+	rvmrpc_dispatch_fn dispatch;	/* for procedures not in procs (they may sleep and are not read-only), or NULL */
+	void *owner;			/* the OS's (struct module *) */
+	uint32_t running;		/* calls inside it; registry lock */
+};
+
+struct rvmrpc_server {
+	struct rvmrpc_module *modules[RVMRPC_MODULES_MAX];	/* sorted by number; registry lock */
+	uint32_t nmodules;					/* registry lock */
+	char allow[RVMRPC_ALLOW_MAX];				/* normal form; registry lock */
+};
+
+/* A request that rvmrpc_server_accept() took; private memory. */
+struct rvmrpc_accepted {
+	struct rvmrpc_module *module;	/* NULL when refused */
+	const struct rvmrpc_procedure *proc;	/* NULL: dispatch */
+	uint32_t flags;			/* RVMRPC_PROC_* that hold for this call */
+	uint32_t status;		/* refusal, or RVMRPC_STATUS_OK */
+	struct rvmrpc_hdr hdr;		/* the checked copy */
+};
+
+void rvmrpc_server_init(struct rvmrpc_server *s);
+
+/*
+ * Adds a module.  Registry lock held.  RVMRPC_STATUS_OK, GARBAGE_ARGS (bad names, two procedures with one number, no
+ * way to run a procedure), BUSY (number or name taken), TOO_BIG (registry full).
+ */
+int rvmrpc_server_add(struct rvmrpc_server *s, struct rvmrpc_module *m);
+
+/* Removes it.  Registry lock held.  OK; MODULE_UNAVAILABLE; BUSY while calls run in it. */
+int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
+
+/*
+ * Sets the allow-list: items separated by commas or white space, "module.procedure" by name or number, "*" for either;
+ * "default" for all built-in read-only procedures and reclaim.drop_caches; "none"; "-" before an item takes it away;
+ * the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in *bad; the old
+ * list then stays.  TOO_BIG.
+ */
+int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad);
+
+/*
+ * Judges the private copy of a request's header.  Registry lock held.  Returns false when the header is not for this
+ * epoch or is malformed (no answer is owed: count it).  Otherwise fills *a: with status OK module and flags are set and
+ * the module's running count is raised; with any other status the refusal is to be sent.  req_bytes: what the slot holds
+ * behind the header.
+ */
+bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
+			  uint32_t req_bytes, struct rvmrpc_accepted *a);
+
+/*
+ * Runs an accepted call (or does nothing for a refusal) and fills the reply's header.  No lock held; sleeps if the
+ * procedure does.  arg and res are the payloads, behind the headers, in the slot.
+ */
+void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes,
+		       struct rvmrpc_hdr *reply);
+
+/* After rvmrpc_server_run().  Registry lock held. */
+void rvmrpc_server_done(struct rvmrpc_server *s, struct rvmrpc_accepted *a);
+
+/* core.list: writes a struct rvmrpc_list and entries into buf.  Registry lock held.  Returns bytes, 0 when none fit. */
+uint32_t rvmrpc_server_list(const struct rvmrpc_server *s, uint32_t first, void *buf, uint32_t bytes);
+
+/* Builds a struct rvmrpc_info in a response: begin, then text and items in any order, then end. */
+struct rvmrpc_info_writer {
+	struct rvmrpc_item *items;	/* in the response */
+	char *text;			/* scratch of the caller */
+	uint32_t nitems, items_max;
+	uint32_t text_length, text_max, raw_length;
+	bool overflow;
+};
+void rvmrpc_info_begin(struct rvmrpc_info_writer *w, struct rvmrpc_response *res, char *text, uint32_t text_max);
+void rvmrpc_info_raw(struct rvmrpc_info_writer *w, uint32_t length);	/* the first length bytes of text are the raw text */
+void rvmrpc_info_u64(struct rvmrpc_info_writer *w, uint16_t key, uint32_t index, uint64_t value);
+void rvmrpc_info_string(struct rvmrpc_info_writer *w, uint16_t key, uint32_t index, const char *s, uint32_t length);
+int rvmrpc_info_end(struct rvmrpc_info_writer *w, struct rvmrpc_response *res);	/* OK or TOO_BIG */
+
+#endif /* RVMRPC_SERVER_H */

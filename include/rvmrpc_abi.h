@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC: the wire ABI between a guest kernel and its host.
+ *
+ * This is the only copy; staging and the drivers' makefiles take it from here.  docs/spec.md is the normative text.
+ * Everything is little-endian, naturally aligned and free of pointers; reserved fields are zero and are checked.
+ */
+#ifndef RVMRPC_ABI_H
+#define RVMRPC_ABI_H
+
+#if defined(__KERNEL__)
+#include <linux/types.h>
+#elif defined(_KERNEL)
+#include <sys/types.h>
+#else
+#include <stdint.h>
+#include <stddef.h>
+#endif
+
+#ifdef __cplusplus
+#define RVMRPC_STATIC_ASSERT(cond, text) static_assert(cond, text)
+#else
+#define RVMRPC_STATIC_ASSERT(cond, text) _Static_assert(cond, text)
+#endif
+#define RVMRPC_ASSERT_SIZE(type, size) \
+	RVMRPC_STATIC_ASSERT(sizeof(struct type) == (size), #type " has the wrong size")
+#define RVMRPC_ASSERT_OFFSET(type, field, offset) \
+	RVMRPC_STATIC_ASSERT(__builtin_offsetof(struct type, field) == (offset), #type "." #field " moved")
+
+RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endian and so must be both sides");
+
+/* ABI versions of the channel; INIT_HOST offers a range, the host picks one. */
+#define RVMRPC_ABI_MIN			1
+#define RVMRPC_ABI_MAX			1
+
+/* Limits; a device may be configured lower, never higher. */
+#define RVMRPC_PAGE_SIZE		4096
+#define RVMRPC_SLOTS_MAX		64
+#define RVMRPC_SLOT_PAGES_MAX		256	/* request and response each */
+#define RVMRPC_SLOTS_DEFAULT		4
+#define RVMRPC_REQ_PAGES_DEFAULT	1
+#define RVMRPC_RES_PAGES_DEFAULT	16
+#define RVMRPC_NAME_MAX			31	/* bytes without the NUL */
+#define RVMRPC_CALLS_MAX		64	/* pending and running calls per VM */
+#define RVMRPC_CLIENT_CALLS_MAX		16
+#define RVMRPC_TIMEOUT_MS_DEFAULT	1000
+#define RVMRPC_TIMEOUT_MS_MAX		60000
+#define RVMRPC_WAIT_MS_MAX		1000	/* one VMLP wait */
+
+/* ---- The PCI device: discovery, features, doorbell ---- */
+
+#define RVMRPC_PCI_VENDOR		0x1af4
+#define RVMRPC_PCI_DEVICE		0x10f0
+#define RVMRPC_BAR_REGS			0	/* 4 KiB of memory-mapped registers */
+#define RVMRPC_BAR_MSIX			1
+
+#define RVMRPC_REG_MAGIC		0x00	/* u32, RVMRPC_DEV_MAGIC */
+#define RVMRPC_REG_VERSION		0x04	/* u32, layout of these registers: 1 */
+#define RVMRPC_REG_FEATURES		0x08	/* u32, RVMRPC_FEAT_*; may change at reset and migration */
+#define RVMRPC_REG_HYPERCALL		0x0c	/* u32, number to load into EAX */
+#define RVMRPC_REG_ABI			0x10	/* u32, lowest | highest << 16 */
+#define RVMRPC_REG_SLOTS		0x14	/* u32, most slots INIT_HOST may offer */
+#define RVMRPC_REG_PAGES		0x18	/* u32, most request pages | response pages << 16 of a slot */
+#define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: GPA of a struct rvmrpc_frame */
+#define RVMRPC_REG_SIZE			0x1000
+
+#define RVMRPC_DEV_MAGIC		0x434d5652u	/* "RVMC" */
+#define RVMRPC_DEV_VERSION		1
+
+#define RVMRPC_FEAT_HYPERCALL		(1u << 0)	/* the hypercall gate answers */
+#define RVMRPC_FEAT_DOORBELL		(1u << 1)	/* the doorbell gate answers */
+#define RVMRPC_FEAT_VMLP		(1u << 2)	/* RVMRPC_MAIN_WAIT waits on the hypercall gate */
+#define RVMRPC_FEAT_PROXY_KERNEL	(1u << 3)	/* the proxy is a server of the host kernel, not of the VMM */
+
+/* ---- A gate call: VMRPC, guest to host ---- */
+
+/* Private, sparse, bit 31 clear (Xen mode takes numbers with bit 31 for Hyper-V's). */
+#define RVMRPC_HYPERCALL_NR		0x52564d52u
+
+/*
+ * Hypercall gate: EAX = RVMRPC_HYPERCALL_NR, RBX = op, RCX = a0, RDX = a1, RSI = a2; the answer comes in RAX.
+ * Doorbell gate: the same five words in a frame that lies within one page of RAM.
+ */
+struct rvmrpc_frame {
+	uint64_t op;		/* RVMRPC_OP_* | RVMRPC_OP_KERNEL */
+	uint64_t a0;
+	uint64_t a1;
+	uint64_t a2;
+	uint64_t answer;	/* written by the host */
+	uint64_t reserved[3];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_frame, 5 * 8 + 24);
+RVMRPC_ASSERT_OFFSET(rvmrpc_frame, answer, 32);
+
+#define RVMRPC_OP_NULL			0	/* -> RVMRPC_NULL_ANSWER */
+#define RVMRPC_OP_BIND			1	/* a0 = GVA of a struct vmrpc_bind -> handle */
+#define RVMRPC_OP_PERFORM		2	/* a0 = handle | procedure << 32, a1 = arg, a2 = bytes -> result */
+#define RVMRPC_OP_UNBIND		3	/* a0 = handle -> 0 */
+#define RVMRPC_OP_KERNEL		(1u << 16)	/* the server is in the host kernel, else in the VMM process */
+
+struct vmrpc_bind {
+	char name[RVMRPC_NAME_MAX + 1];
+	char version[RVMRPC_NAME_MAX + 1];
+};
+RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
+
+/* An answer: our tag in the upper half; the lower is a result below 2^31, or one of RVMRPC_GATE_*. */
+#define RVMRPC_GATE_TAG			0x52564d41u	/* "AMVR" */
+#define RVMRPC_GATE_ANSWER(low)		((uint64_t)RVMRPC_GATE_TAG << 32 | (uint32_t)(low))
+#define RVMRPC_GATE_IS_ANSWER(v)	((uint32_t)((uint64_t)(v) >> 32) == RVMRPC_GATE_TAG)
+#define RVMRPC_GATE_IS_CODE(low)	((uint32_t)(low) >> 31)
+#define RVMRPC_NULL_ANSWER		0x4e554c4cu	/* "LLUN" */
+
+#define RVMRPC_GATE_AGAIN		0x80000001u	/* no call is waiting */
+#define RVMRPC_GATE_RESET		0x80000002u	/* epoch unknown: do INIT_HOST again */
+#define RVMRPC_GATE_BAD_OP		0x80000003u
+#define RVMRPC_GATE_BAD_HANDLE		0x80000004u	/* bind again */
+#define RVMRPC_GATE_NO_MODULE		0x80000005u
+#define RVMRPC_GATE_BAD_VERSION		0x80000006u
+#define RVMRPC_GATE_NO_PROCEDURE	0x80000007u
+#define RVMRPC_GATE_BAD_ARGS		0x80000008u
+#define RVMRPC_GATE_FAULT		0x80000009u	/* an address is not RAM, or not mapped */
+#define RVMRPC_GATE_NO_MEMORY		0x8000000au
+#define RVMRPC_GATE_DENIED		0x8000000bu	/* not from CPL 0, or the gate is switched off */
+#define RVMRPC_GATE_FAILED		0x8000000cu	/* the procedure failed */
+
+/* ---- The reverse proxy: a VMRPC server ---- */
+
+#define RVMRPC_PROXY_NAME		"MOD_RVMRPC"
+#define RVMRPC_PROXY_VERSION		"1"
+
+#define RVMRPC_INIT_HOST		1	/* arg = GVA of a struct rvmrpc_init, bytes = its size -> 0 */
+#define RVMRPC_MAIN			2	/* arg = epoch, bytes = RVMRPC_MAIN_ARG() -> slot of a request */
+#define RVMRPC_REPLY			3	/* arg = epoch, bytes = slot -> 0 */
+#define RVMRPC_EXIT			4	/* arg = epoch -> 0; the guest leaves */
+
+#define RVMRPC_SLOT_NONE		0xffffffffu
+#define RVMRPC_MAIN_WAIT		(1u << 0)	/* VMLP; without it AGAIN arms the interrupt */
+#define RVMRPC_MAIN_ARG(slot, flags)	((uint64_t)(uint32_t)(flags) << 32 | (uint32_t)(slot))
+
+#define RVMRPC_INIT_MAGIC		0x494d5652u	/* "RVMI" */
+#define RVMRPC_OS_LINUX			1
+#define RVMRPC_OS_FREEBSD		2
+#define RVMRPC_OS_OTHER			255
+
+struct rvmrpc_init_answer {
+	uint64_t epoch;		/* random, never 0 */
+	uint16_t abi;
+	uint16_t nslots;	/* slots in use: the first of those offered */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_init_answer, 8 + 8);
+
+/* Followed by nslots * (req_pages + res_pages) u64: per slot the GPA of its request pages, then of its response pages. */
+struct rvmrpc_init {
+	uint32_t magic;
+	uint16_t abi_min;
+	uint16_t abi_max;
+	uint32_t size;		/* of all, the page list included */
+	uint32_t os;		/* RVMRPC_OS_* */
+	uint16_t nslots;
+	uint16_t req_pages;	/* per slot */
+	uint16_t res_pages;
+	uint16_t flags;		/* zero */
+	struct rvmrpc_init_answer answer;	/* zero; written by the host */
+	uint64_t reserved;
+	char release[64];	/* of the guest's kernel, NUL-terminated */
+	uint64_t reserved2[2];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_init, 24 + 16 + 8 + 64 + 16);
+RVMRPC_ASSERT_OFFSET(rvmrpc_init, answer, 24);
+RVMRPC_ASSERT_OFFSET(rvmrpc_init, release, 48);
+
+/* ---- A call: the header of a request and of its reply, at the start of the slot's pages ---- */
+
+#define RVMRPC_CALL_MAGIC		0x484d5652u	/* "RVMH" */
+
+struct rvmrpc_hdr {
+	uint32_t magic;
+	uint16_t abi;
+	uint16_t version;	/* request: of the module, 0 = any; reply: of the module that answered */
+	uint64_t epoch;
+	uint64_t xid;
+	uint32_t module;
+	uint32_t procedure;
+	uint32_t flags;		/* zero */
+	uint32_t status;	/* request: zero; reply: RVMRPC_STATUS_* */
+	uint32_t length;	/* of the payload that follows */
+	uint32_t timeout_ms;	/* request: time that is left; reply: zero */
+	uint64_t reserved[2];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_hdr, 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, epoch, 8);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, xid, 16);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, status, 36);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
+
+/* Outcome of a call.  The guest may send those up to NOT_ALLOWED, BUSY and SYSTEM_ERROR; the rest are the host's. */
+#define RVMRPC_STATUS_OK			0
+#define RVMRPC_STATUS_MODULE_UNAVAILABLE	1
+#define RVMRPC_STATUS_VERSION_MISMATCH		2
+#define RVMRPC_STATUS_PROCEDURE_UNAVAILABLE	3
+#define RVMRPC_STATUS_GARBAGE_ARGS		4
+#define RVMRPC_STATUS_TOO_BIG			5
+#define RVMRPC_STATUS_NOT_ALLOWED		6
+#define RVMRPC_STATUS_BUSY			7
+#define RVMRPC_STATUS_NOT_CONNECTED		8
+#define RVMRPC_STATUS_STOPPED			9
+#define RVMRPC_STATUS_TIMED_OUT			10
+#define RVMRPC_STATUS_CANCELLED			11
+#define RVMRPC_STATUS_RESET			12
+#define RVMRPC_STATUS_SYSTEM_ERROR		13
+#define RVMRPC_STATUS_MAX			13
+
+/* ---- Modules and procedures ---- */
+
+#define RVMRPC_MOD_CORE			0
+#define RVMRPC_MOD_ECHO			1
+#define RVMRPC_MOD_SYSINFO		2
+#define RVMRPC_MOD_RECLAIM		3
+#define RVMRPC_MOD_PROCFS		4
+#define RVMRPC_MOD_SYSCTL		5
+#define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
+
+#define RVMRPC_PROC_READ_ONLY		(1u << 0)
+#define RVMRPC_PROC_MAY_SLEEP		(1u << 1)	/* runs in a worker, other calls overtake it */
+#define RVMRPC_PROC_ALLOWED		(1u << 2)	/* the guest's allow-list has it */
+
+#define RVMRPC_CORE_NULL		0	/* -> nothing */
+#define RVMRPC_CORE_LIST		1	/* struct rvmrpc_list_req or nothing -> struct rvmrpc_list */
+#define RVMRPC_CORE_CANCEL		2	/* u64 xid -> nothing; a hint, the call may still be answered */
+#define RVMRPC_CORE_EXIT		3	/* -> nothing; the server leaves after the answer */
+
+#define RVMRPC_ECHO_ECHO		0	/* bytes -> the same bytes */
+
+#define RVMRPC_SYSINFO_MEMINFO		0	/* struct rvmrpc_info_req or nothing -> struct rvmrpc_info */
+#define RVMRPC_SYSINFO_LOADAVG		1
+#define RVMRPC_SYSINFO_CPUINFO		2
+#define RVMRPC_SYSINFO_CPUSTAT		3
+#define RVMRPC_SYSINFO_OSINFO		4
+
+#define RVMRPC_RECLAIM_DROP_CACHES	0	/* struct rvmrpc_drop_req -> struct rvmrpc_drop_res */
+
+#define RVMRPC_PROCFS_READ		0	/* absolute path below /proc, no NUL -> the file's text */
+
+#define RVMRPC_SYSCTL_READ		0	/* name, no NUL -> the value as sysctl(8) prints it */
+
+struct rvmrpc_list_req {
+	uint32_t first;		/* index of the first entry wanted */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_list_req, 8);
+
+#define RVMRPC_LIST_MODULE		1
+#define RVMRPC_LIST_PROCEDURE		2	/* of the last module before it */
+
+struct rvmrpc_list_entry {
+	uint16_t kind;
+	uint16_t version;	/* of the module */
+	uint32_t number;
+	uint32_t flags;		/* RVMRPC_PROC_* */
+	uint32_t reserved;
+	char name[RVMRPC_NAME_MAX + 1];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_list_entry, 16 + 32);
+
+/* Followed by count entries. */
+struct rvmrpc_list {
+	uint32_t total;		/* entries there are */
+	uint32_t count;		/* entries here */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_list, 8);
+
+#define RVMRPC_INFO_TEXT		(1u << 0)	/* add the guest's own text */
+
+struct rvmrpc_info_req {
+	uint32_t flags;		/* RVMRPC_INFO_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_info_req, 8);
+
+#define RVMRPC_ITEM_U64			0	/* value is the value */
+#define RVMRPC_ITEM_STRING		1	/* value is offset | length << 32 within the text */
+#define RVMRPC_INDEX_ALL		0xffffffffu
+
+struct rvmrpc_item {
+	uint16_t key;		/* RVMRPC_MEM_*, RVMRPC_LOAD_*, ...; a reader skips keys that it does not know */
+	uint16_t type;		/* RVMRPC_ITEM_* */
+	uint32_t index;		/* of the CPU, or RVMRPC_INDEX_ALL */
+	uint64_t value;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_item, 16);
+
+/* Followed by count items, then by text_length bytes; the guest's own text is their first raw_length bytes. */
+struct rvmrpc_info {
+	uint32_t count;
+	uint32_t text_length;
+	uint32_t raw_length;
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
+
+/* meminfo: bytes, index RVMRPC_INDEX_ALL; keys that an OS lacks are absent. */
+#define RVMRPC_MEM_TOTAL		1
+#define RVMRPC_MEM_FREE			2
+#define RVMRPC_MEM_AVAILABLE		3
+#define RVMRPC_MEM_BUFFERS		4
+#define RVMRPC_MEM_CACHED		5
+#define RVMRPC_MEM_SWAP_CACHED		6
+#define RVMRPC_MEM_ACTIVE		7
+#define RVMRPC_MEM_INACTIVE		8
+#define RVMRPC_MEM_UNEVICTABLE		9
+#define RVMRPC_MEM_DIRTY		10
+#define RVMRPC_MEM_WRITEBACK		11
+#define RVMRPC_MEM_ANON			12
+#define RVMRPC_MEM_MAPPED		13
+#define RVMRPC_MEM_SHARED		14
+#define RVMRPC_MEM_SLAB			15
+#define RVMRPC_MEM_SLAB_RECLAIMABLE	16
+#define RVMRPC_MEM_SLAB_UNRECLAIMABLE	17
+#define RVMRPC_MEM_KERNEL_STACK		18
+#define RVMRPC_MEM_PAGE_TABLES		19
+#define RVMRPC_MEM_COMMIT_LIMIT		20
+#define RVMRPC_MEM_COMMITTED_AS		21
+#define RVMRPC_MEM_SWAP_TOTAL		22
+#define RVMRPC_MEM_SWAP_FREE		23
+#define RVMRPC_MEM_WIRED		24
+#define RVMRPC_MEM_LAUNDRY		25
+
+/* loadavg: loads in millionths. */
+#define RVMRPC_LOAD_1M			1
+#define RVMRPC_LOAD_5M			2
+#define RVMRPC_LOAD_15M			3
+#define RVMRPC_LOAD_RUNNABLE		4	/* threads, as a count */
+#define RVMRPC_LOAD_THREADS		5
+
+/* cpuinfo: per CPU, but for the counts. */
+#define RVMRPC_CPU_ONLINE		1	/* count */
+#define RVMRPC_CPU_PRESENT		2	/* count */
+#define RVMRPC_CPU_VENDOR		3	/* string */
+#define RVMRPC_CPU_MODEL_NAME		4	/* string */
+#define RVMRPC_CPU_FAMILY		5
+#define RVMRPC_CPU_MODEL		6
+#define RVMRPC_CPU_STEPPING		7
+#define RVMRPC_CPU_HZ			8
+#define RVMRPC_CPU_PACKAGE		9
+#define RVMRPC_CPU_CORE			10
+
+/* cpustat: ns since boot, per CPU and for RVMRPC_INDEX_ALL; nice is part of user, irq and softirq of system. */
+#define RVMRPC_STAT_USER		1
+#define RVMRPC_STAT_SYSTEM		2
+#define RVMRPC_STAT_IDLE		3
+#define RVMRPC_STAT_IOWAIT		4
+#define RVMRPC_STAT_STEAL		5
+
+/* osinfo */
+#define RVMRPC_OSINFO_KIND		1	/* RVMRPC_OS_* */
+#define RVMRPC_OSINFO_SYSNAME		2	/* string, as the next four */
+#define RVMRPC_OSINFO_RELEASE		3
+#define RVMRPC_OSINFO_VERSION		4
+#define RVMRPC_OSINFO_MACHINE		5
+#define RVMRPC_OSINFO_HOSTNAME		6
+#define RVMRPC_OSINFO_UPTIME_NS		7
+#define RVMRPC_OSINFO_BOOT_TIME		8	/* seconds since 1970 */
+#define RVMRPC_OSINFO_PAGE_SIZE		9
+#define RVMRPC_OSINFO_CPUS		10
+
+#define RVMRPC_DROP_PAGECACHE		1
+#define RVMRPC_DROP_SLAB		2
+#define RVMRPC_DROP_ALL			3
+#define RVMRPC_DROP_SYNC		(1u << 0)
+
+struct rvmrpc_drop_req {
+	uint32_t mode;		/* RVMRPC_DROP_PAGECACHE, _SLAB or _ALL */
+	uint32_t flags;		/* RVMRPC_DROP_SYNC: write dirty pages first */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_drop_req, 8);
+
+struct rvmrpc_drop_res {
+	uint64_t freed;		/* bytes by which free memory grew, 0 when it shrank */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_drop_res, 8);
+
+#endif /* RVMRPC_ABI_H */
