@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Shared by the scripts of this folder: paths, progress, privileges, and an
+# apt configuration of our own that never touches the machine's.
+
+set -euo pipefail
+# Messages that we parse, and the order of globs and sorts, must not vary.
+export LC_ALL=C.UTF-8
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=${RVMRPC_BUILD:-$top/build}
+cache=${RVMRPC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmrpc}
+logs=$build/logs
+# shellcheck disable=SC2034
+series_list="6.12 6.1"
+# shellcheck disable=SC2034
+python=/usr/bin/python3
+mkdir -p "$cache"
+
+log() { printf '%s\n' "$*" >&2; }
+die() { log "${0##*/}: $*"; exit 1; }
+
+# step NAME TEXT COMMAND...: runs the command with its output in a log, and
+# says on stderr what runs, for how long, and why it failed. Not for use as a
+# condition: bash would then ignore errors inside the command.
+step() {
+    local name=$1 text=$2 start=$SECONDS pid rc=0 tick=0 logfile
+    shift 2
+    mkdir -p "$logs"
+    logfile=$logs/$name.log
+    log "==> $text"
+    # A process group of its own, so that an interrupt ends all of it.
+    set -m
+    ( set -e; "$@" ) >"$logfile" 2>&1 </dev/null &
+    set +m
+    pid=$!
+    trap 'kill -- '"-$pid"' 2>/dev/null || true; exit 130' INT TERM
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.2
+        tick=$((tick + 1))
+        if ((tick % 75 == 0)); then
+            log "    $((SECONDS - start)) s: $(tail -n 1 "$logfile" | tr '\r' '\n' |
+                tail -n 1 | cut -c 1-90)"
+        fi
+    done
+    wait "$pid" || rc=$?
+    trap - INT TERM
+    if ((rc)); then
+        tail -n 40 "$logfile" | sed 's/^/    | /' >&2
+        log "    FAILED with $rc after $((SECONDS - start)) s; all of it: $logfile"
+        return "$rc"
+    fi
+    if ((SECONDS - start >= 2)); then
+        log "    done in $((SECONDS - start)) s"
+    fi
+}
+
+as_root() {
+    if ((EUID == 0)); then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo -- "$@"
+    else
+        die "needs root or sudo for: $*"
+    fi
+}
+
+# Asks for sudo's password now, not where no one can type it.
+ask_root() {
+    if ((EUID != 0)) && command -v sudo >/dev/null; then sudo -v; fi
+}
+
+# locked NAME COMMAND...: one at a time over all builds that share the cache.
+locked() {
+    local name=$1
+    shift
+    ( exec 9>"$cache/$name.lock"; flock 9; "$@" 9>&- )
+}
+
+# What standard input hashes to, as one word.
+hash_of() { sha256sum | cut -c 1-32; }
+
+# The URI of the machine's own mirror that carries SUITE ($1): from one-line
+# and deb822 files alike, disabled stanzas left out.
+mirror_of() {
+    local files=() f
+    for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+             /etc/apt/sources.list.d/*.sources; do
+        if [[ -f $f ]]; then files+=("$f"); fi
+    done
+    ((${#files[@]})) || return 0
+    awk -v suite="$1" '
+        function flush(  i, n, s) {
+            if (uri != "" && on) {
+                n = split(suites, s, " ")
+                for (i = 1; i <= n; i++)
+                    if (s[i] == suite && !found) { print uri; found = 1 }
+            }
+            uri = suites = ""; on = 1
+        }
+        FNR == 1 { flush() }
+        FILENAME ~ /\.list$/ {
+            sub(/\[[^]]*\]/, "")
+            if ($1 == "deb") { uri = $2; suites = $3; flush() }
+            next
+        }
+        /^[ \t]*$/ { flush() }
+        tolower($1) == "uris:" { uri = $2 }
+        tolower($1) == "suites:" { $1 = ""; suites = $0 }
+        tolower($1) == "enabled:" && tolower($2) == "no" { on = 0 }
+        END { flush() }' "${files[@]}"
+}
+
+# The suites that this project needs and the machine may not have: sources of
+# Debian 13 (QEMU) and the backports of Debian 12 (meson).
+apt_private_config() {
+    local archive security key=/usr/share/keyrings/debian-archive-keyring.gpg
+    archive=${RVMRPC_DEBIAN_MIRROR:-$(mirror_of bookworm)}
+    security=${RVMRPC_SECURITY_MIRROR:-$(mirror_of bookworm-security)}
+    [[ -n $archive ]] ||
+        die "no Debian 12 mirror in apt's sources; set RVMRPC_DEBIAN_MIRROR"
+    mkdir -p "$cache"/apt/{lists/partial,archives/partial}
+    {
+        printf 'Types: deb-src\nURIs: %s\nSuites: trixie trixie-updates\n' "$archive"
+        printf 'Components: main\nSigned-By: %s\n\n' "$key"
+        if [[ -n $security ]]; then
+            printf 'Types: deb-src\nURIs: %s\nSuites: trixie-security\n' "$security"
+            printf 'Components: main\nSigned-By: %s\n\n' "$key"
+        fi
+        printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\n' "$archive"
+        printf 'Components: main\nSigned-By: %s\n' "$key"
+    } >"$cache/apt/rvmrpc.sources.new"
+    mv "$cache/apt/rvmrpc.sources.new" "$cache/apt/rvmrpc.sources"
+}
+
+# apt_private TOOL ARGS...: an apt tool that sees the suites above only.
+apt_private() {
+    local tool=$1
+    shift
+    "$tool" -o Dir::Etc::SourceList="$cache/apt/rvmrpc.sources" \
+        -o Dir::Etc::SourceParts=/dev/null \
+        -o Dir::State::Lists="$cache/apt/lists" \
+        -o Dir::Cache="$cache/apt" -o Dir::Cache::archives="$cache/apt/archives" \
+        -o Dir::Cache::pkgcache="" -o Dir::Cache::srcpkgcache="" \
+        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "$@"
+}
+
+apt_private_update() {
+    apt_private_config
+    if [[ -z $(find "$cache/apt/updated" -mmin -720 2>/dev/null) ]]; then
+        apt_private apt-get update
+        touch "$cache/apt/updated"
+    fi
+}
+
+installed() {
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
+
+# The kernel release (uname -r) that the headers of SERIES ($1) are for.
+kver_of() {
+    local meta=linux-headers-amd64
+    if [[ $1 == 6.12 ]]; then meta=linux-headers-6.12-amd64; fi
+    dpkg-query -W -f '${Depends}\n' "$meta" 2>/dev/null |
+        grep -oE "linux-headers-${1//./\\.}\.[0-9][^ ,]*" | head -n 1 |
+        sed 's/^linux-headers-//' || die "no linux-headers for $1: run scripts/setup"
+}
