@@ -501,9 +501,11 @@ void rvmrpc_proxy_reply_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bo
 		call_end(p, call, call->doom, false, now, done);
 		return;
 	}
-	call->reslen = x->status == RVMRPC_STATUS_OK || x->status == RVMRPC_STATUS_TOO_BIG ? x->hdr.length : 0;
-	call->answered_version = x->hdr.version;
 	if (!ok)
 		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
+	else if (x->status == RVMRPC_STATUS_SYSTEM_ERROR && x->hdr.status != RVMRPC_STATUS_SYSTEM_ERROR)
+		p->stats.bad_replies++;
+	call->reslen = x->status == RVMRPC_STATUS_OK || x->status == RVMRPC_STATUS_TOO_BIG ? x->hdr.length : 0;
+	call->answered_version = x->hdr.version;
 	call_end(p, call, x->status, true, now, done);
 }

@@ -139,8 +139,8 @@ struct rvmrpc_xfer {
 void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid);
 
 /*
- * Checks the private copy of INIT_HOST's struct (no lock needed).  bytes: what the guest passed.  Returns 0 or
- * RVMRPC_GATE_BAD_ARGS; *pages_bytes is the size of the page list behind the struct.
+ * Checks the private copy of INIT_HOST's struct (no lock needed).  bytes: what the guest passed.  Returns 0,
+ * RVMRPC_GATE_BAD_ARGS or RVMRPC_GATE_BAD_VERSION; *pages_bytes is the size of the page list behind the struct.
  */
 uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struct rvmrpc_init *in, uint64_t bytes,
 				 uint32_t *pages_bytes);
@@ -176,7 +176,10 @@ bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p);
 /* Arms the interrupt, unless a request can be delivered: then false, and the guest must not sleep. */
 bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
 
-/* True when the guest sleeps and a request can be delivered: raise the interrupt, once.  Ask after submit and commits. */
+/*
+ * True when the guest sleeps and a request can be delivered: raise the interrupt, once.  Ask (and wake VMLP) after
+ * submit, after reply_begin (a late answer frees its slot there), after each commit, and when stopped becomes false.
+ */
 bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p);
 
 /* Every gate call of the guest starts with this.  False: answer RVMRPC_GATE_RESET. */
@@ -193,7 +196,7 @@ bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, 
 				 struct rvmrpc_done *done);
 
 /*
- * Takes the answer in a slot.  Returns 0 or RVMRPC_GATE_BAD_ARGS.  x->call NULL: nobody waits for it, nothing to do.
+ * Takes the answer in a slot.  Returns 0 or RVMRPC_GATE_BAD_ARGS.  x->call NULL: nobody waits for it, the slot is free.
  * Else copy the header from the start of the response pages, then rvmrpc_proxy_reply_check(), then the payload, then
  * commit.
  */

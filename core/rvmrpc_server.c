@@ -393,8 +393,8 @@ bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr,
 /* The statuses that a guest may send; the others are the host's own. */
 static bool status_ok(int status)
 {
-	return (status >= RVMRPC_STATUS_OK && status <= RVMRPC_STATUS_NOT_ALLOWED) ||
-	       status == RVMRPC_STATUS_BUSY || status == RVMRPC_STATUS_SYSTEM_ERROR;
+	return (status >= RVMRPC_STATUS_OK && status <= RVMRPC_STATUS_BUSY) ||
+	       status == RVMRPC_STATUS_CANCELLED || status == RVMRPC_STATUS_SYSTEM_ERROR;
 }
 
 static int run_procedure(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes, uint32_t *length)

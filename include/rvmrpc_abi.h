@@ -195,7 +195,7 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, xid, 16);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, status, 36);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
 
-/* Outcome of a call.  The guest may send those up to NOT_ALLOWED, BUSY and SYSTEM_ERROR; the rest are the host's. */
+/* Outcome of a call.  The guest may send those up to BUSY, CANCELLED and SYSTEM_ERROR; the rest are the host's. */
 #define RVMRPC_STATUS_OK			0
 #define RVMRPC_STATUS_MODULE_UNAVAILABLE	1
 #define RVMRPC_STATUS_VERSION_MISMATCH		2
