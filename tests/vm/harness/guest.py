@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs commands in the test guest over its second serial port."""
+import re
+import secrets
+import shlex
+import socket
+import time
+
+from .paths import connect_unix
+from .wait import Deadline, Timeout
+
+
+class GuestError(Exception):
+    """A command in the guest failed that should not have."""
+
+
+class GuestTimeout(Timeout):
+    """A command in the guest did not end in time."""
+
+
+class GuestShell:
+    """The shell that tests/vm/guest/guest-shell runs."""
+
+    def __init__(self, path, timeout=10.0):
+        self.sock = connect_unix(path, timeout)
+        self.data = b""
+
+    def close(self):
+        """Closes the connection; the shell stays."""
+        self.sock.close()
+
+    def _read_until(self, pattern, deadline, slice_end=None):
+        """The match of a pattern in what comes; None when the slice ends."""
+        while True:
+            match = re.search(pattern, self.data, re.DOTALL)
+            if match:
+                self.data = self.data[match.end():]
+                return match
+            wait = deadline.left()
+            if slice_end is not None:
+                wait = min(wait, slice_end - time.monotonic())
+                if wait <= 0:
+                    return None
+            self.sock.settimeout(wait)
+            try:
+                chunk = self.sock.recv(65536)
+            except socket.timeout:
+                continue
+            if not chunk:
+                raise ConnectionError("the guest's serial port closed")
+            self.data += chunk
+
+    def sync(self, timeout=60.0):
+        """Waits until the shell answers. What is sent before it reads is lost."""
+        deadline = Deadline(timeout, "guest's shell")
+        while True:
+            token = secrets.token_hex(6)
+            self.sock.settimeout(deadline.left())
+            self.sock.sendall(f"echo S''{token}\n".encode())
+            if self._read_until(f"S{token}\n".encode(), deadline,
+                                time.monotonic() + 0.5):
+                return self
+
+    def start(self, command, timeout=30.0):
+        """Sends a command; finish() has its result."""
+        token = secrets.token_hex(6)
+        line = (f"echo B''{token}; timeout -s KILL {max(1, int(timeout))} "
+                f"sh -c {shlex.quote(command)} </dev/null 2>&1; echo E''{token} $?\n")
+        self.sock.settimeout(timeout)
+        self.sock.sendall(line.encode())
+        return token, command, Deadline(timeout + 5, f"guest: {command[:60]}")
+
+    def finish(self, started):
+        """(exit status, output) of a command that start() sent."""
+        token, command, deadline = started
+        try:
+            match = self._read_until(
+                f"B{token}\n(.*?)E{token} ([0-9]+)\n".encode(), deadline)
+        except Timeout as error:
+            raise GuestTimeout(str(error)) from None
+        status = int(match.group(2))
+        if status == 137 and deadline.end - time.monotonic() < 6:
+            raise GuestTimeout(f"guest: {command[:60]}: killed")
+        return status, match.group(1).decode(errors="replace")
+
+    def run(self, command, timeout=30.0):
+        """(exit status, stdout and stderr) of a shell command."""
+        return self.finish(self.start(command, timeout))
+
+    def check(self, command, timeout=30.0):
+        """The output of a command that must succeed."""
+        status, output = self.run(command, timeout)
+        if status:
+            raise GuestError(f"guest: {command}: exit status {status}: {output.strip()}")
+        return output

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small TAP runner.
+
+    @case("meminfo matches", timeout=60)
+    def meminfo():
+        with VM() as vm:
+            assert ...
+
+    if __name__ == "__main__":
+        main()
+"""
+import argparse
+import contextlib
+import fnmatch
+import io
+import signal
+import sys
+import time
+import traceback
+
+from .vm import VM
+
+CASES = []
+
+
+class Skip(Exception):
+    """Raised by a case that cannot run here; its text is the reason."""
+
+
+class CaseTimeout(BaseException):
+    """A case ran too long. Not an Exception, so that no case swallows it."""
+
+
+def case(name, timeout=60, **params):
+    """Registers a function, or a class with run(), as a test case.
+
+    Further keywords are passed to it, so that one function can be several
+    cases: case("a", smp=1)(f); case("b", smp=2)(f).
+    """
+    def register(thing):
+        CASES.append((name, timeout, thing, params))
+        return thing
+    return register
+
+
+def comment(text):
+    """Prints text as TAP comments."""
+    for line in text.rstrip().splitlines():
+        print(f"# {line}")
+
+
+def _on_alarm(_signum, _frame):
+    raise CaseTimeout()
+
+
+def _run_one(thing, params, timeout):
+    """None, or why the case failed. Ends what VMs it left."""
+    signal.signal(signal.SIGALRM, _on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        if isinstance(thing, type):
+            thing(**params).run()
+        else:
+            thing(**params)
+        return None
+    except CaseTimeout:
+        return f"ran longer than {timeout} s\n{traceback.format_exc()}"
+    except Skip:
+        raise
+    except Exception:  # pylint: disable=broad-except
+        return traceback.format_exc()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _end_leftovers(failed):
+    for vm in list(VM.live):
+        if failed:
+            vm.report()
+        vm.stop()
+
+
+def _report(number, name, thing, params, timeout):
+    """Runs a case and prints its line; true unless it failed."""
+    start = time.monotonic()
+    skipped = error = None
+    details = io.StringIO()
+    with contextlib.redirect_stdout(details):
+        try:
+            error = _run_one(thing, params, timeout)
+        except Skip as reason:
+            skipped = reason
+        _end_leftovers(error is not None)
+    state = "not ok" if error else "ok"
+    tail = f" # SKIP {skipped}" if skipped is not None else ""
+    print(f"{state} {number} - {name}{tail}")
+    print(f"# {time.monotonic() - start:.2f} s")
+    for text in (error, details.getvalue()):
+        if text:
+            comment("\n".join(line.removeprefix("# ") for line in text.splitlines()))
+    sys.stdout.flush()
+    return error is None
+
+
+def main(argv=None):
+    """Runs the registered cases, or those whose names match, and exits."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--list", action="store_true", help="print the cases' names")
+    parser.add_argument("patterns", nargs="*", help="run only cases with such names")
+    args = parser.parse_args(argv)
+    chosen = [c for c in CASES if not args.patterns or
+              any(fnmatch.fnmatch(c[0], f"*{p}*") for p in args.patterns)]
+    if args.list:
+        print("\n".join(c[0] for c in chosen))
+        sys.exit(0)
+    sys.stdout.reconfigure(line_buffering=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(f"1..{len(chosen)}")
+    failed = 0
+    try:
+        for number, (name, timeout, thing, params) in enumerate(chosen, 1):
+            failed += not _report(number, name, thing, params, timeout)
+    finally:
+        _end_leftovers(False)
+    sys.exit(1 if failed or not chosen else 0)

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual machine under our QEMU."""
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from .guest import GuestShell
+from .paths import QEMU, kernel_files
+from .qmp import QMP
+from .wait import Timeout, wait_for
+
+# No audit, no mitigations: the guest starts sooner, and neither matters here.
+CMDLINE = "console=ttyS0 loglevel=5 mitigations=off audit=0"
+
+
+class VM:
+    """Starts QEMU with two monitors, a console log and the guest's shell.
+
+    All its files are in one folder: qmp.sock, qmp2.sock, guest.sock, pid,
+    console.log, qemu.log, command.
+    """
+
+    live = []
+
+    def __init__(self, kernel="6.12", *, smp=1, memory="256M", machine="pc", cpu="max",
+                 accel="tcg", append="", device=True, device_opts="", share=None,
+                 share_opts="", disk=None, incoming=None, interactive=False,
+                 extra=(), rundir=None, qemu=None):
+        self.options = {
+            "kernel": kernel, "smp": smp, "memory": memory, "machine": machine,
+            "cpu": cpu, "accel": accel, "append": append, "device": device,
+            "device_opts": device_opts, "share": share, "share_opts": share_opts,
+            "disk": disk, "incoming": incoming, "interactive": interactive,
+            "extra": list(extra)}
+        self.qemu = pathlib.Path(qemu or QEMU)
+        self.own_dir = rundir is None
+        self.dir = pathlib.Path(rundir or tempfile.mkdtemp(prefix="rvmrpc-")).resolve()
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.process = None
+        self.qmp = None
+        self._qmp2 = None
+        self.guest = None
+        self.keep = False
+
+    # Command line
+
+    def _boot_args(self):
+        o = self.options
+        args = []
+        if o["disk"]:
+            args += ["-drive", f"file={pathlib.Path(o['disk']).resolve()},if=virtio"]
+        if o["kernel"]:
+            vmlinuz, initramfs = kernel_files(o["kernel"])
+            words = [CMDLINE, "console_shell" if o["interactive"] else "", o["append"]]
+            args += ["-kernel", str(vmlinuz), "-initrd", str(initramfs),
+                     "-append", " ".join(word for word in words if word)]
+        return args
+
+    def _device_args(self):
+        o = self.options
+        args = []
+        if o["device"]:
+            args += ["-device", ",".join(x for x in ("rvmrpc", o["device_opts"]) if x)]
+        if o["share"]:
+            share = pathlib.Path(o["share"]).resolve()
+            args += ["-fsdev", f"local,id=share,path={share},security_model=none",
+                     "-device", ",".join(
+                         x for x in ("virtio-9p-pci,fsdev=share,mount_tag=share",
+                                     o["share_opts"]) if x)]
+        return args
+
+    def command(self):
+        """QEMU's command line; it runs in self.dir."""
+        o = self.options
+        console = ["-chardev", "file,id=console,path=console.log,append=on",
+                   "-serial", "chardev:console"]
+        if o["interactive"]:
+            console = ["-serial", "mon:stdio"]
+        args = [
+            str(self.qemu), "-nodefaults", "-no-user-config", "-display", "none",
+            "-accel", o["accel"], "-machine", o["machine"], "-cpu", o["cpu"],
+            "-smp", str(o["smp"]), "-m", str(o["memory"]), "-pidfile", "pid",
+            "-qmp", "unix:qmp.sock,server=on,wait=off",
+            "-qmp", "unix:qmp2.sock,server=on,wait=off",
+            *console,
+            "-chardev", "socket,id=guest,path=guest.sock,server=on,wait=off",
+            "-serial", "chardev:guest"]
+        args += self._boot_args() + self._device_args()
+        if o["incoming"]:
+            args += ["-incoming", o["incoming"]]
+        return args + o["extra"]
+
+    # Life
+
+    def start(self):
+        """Starts QEMU and connects to its monitor."""
+        for name in ("qmp.sock", "qmp2.sock", "guest.sock", "console.log"):
+            (self.dir / name).unlink(missing_ok=True)
+        command = self.command()
+        (self.dir / "command").write_text("\n".join(command) + "\n", encoding="utf-8")
+        with open(self.dir / "qemu.log", "wb") as log:
+            tty = self.options["interactive"]
+            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                command, cwd=self.dir, stdin=None if tty else subprocess.DEVNULL,
+                stdout=None if tty else log, stderr=subprocess.STDOUT if not tty else log,
+                start_new_session=not tty)
+        VM.live.append(self)
+        self.qmp = self._connect(lambda: QMP(self.dir / "qmp.sock"), 20)
+        self.guest = self._connect(lambda: GuestShell(self.dir / "guest.sock"), 5)
+        return self
+
+    def _connect(self, make, timeout):
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return make()
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"QEMU ended with {self.process.returncode}: "
+                                       f"{self.log_text()[-2000:]}") from None
+                if time.monotonic() > deadline:
+                    raise Timeout("QEMU's monitor socket") from None
+                time.sleep(0.02)
+
+    @property
+    def qmp2(self):
+        """The second monitor, connected at first use."""
+        if self._qmp2 is None:
+            self._qmp2 = QMP(self.dir / "qmp2.sock")
+        return self._qmp2
+
+    def wait_ready(self, timeout=120.0):
+        """Waits for the guest's shell."""
+        self.guest.sync(timeout)
+        return self
+
+    def query(self):
+        """The answer of query-rvmrpc."""
+        return self.qmp.cmd("query-rvmrpc")
+
+    def wait_state(self, state="connected", timeout=120.0):
+        """Waits until query-rvmrpc has that state; returns its answer."""
+        def check():
+            info = self.query()
+            return info if info["state"] == state else None
+        return wait_for(check, timeout, f"rvmrpc {state}", interval=0.05)
+
+    def boot(self, timeout=120.0):
+        """start(), then waits for the shell and, with a device, the driver."""
+        self.start()
+        self.wait_ready(timeout)
+        if self.options["device"] and "rvmrpc.load=0" not in self.options["append"]:
+            self.wait_state("connected", timeout)
+        return self
+
+    def stop(self):
+        """Ends QEMU, by force if need be, and removes its private folder."""
+        if self.process is not None:
+            if self.process.poll() is None:
+                self._quit()
+            if self in VM.live:
+                VM.live.remove(self)
+        for connection in (self.qmp, self._qmp2, self.guest):
+            if connection is not None:
+                connection.close()
+        if self.own_dir and not self.keep:
+            shutil.rmtree(self.dir, ignore_errors=True)
+
+    def _quit(self):
+        for send in (signal.SIGTERM, signal.SIGKILL):
+            self.process.send_signal(send)
+            try:
+                self.process.wait(5)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def __enter__(self):
+        if self.process is None:
+            try:
+                self.boot()
+            except BaseException as error:
+                self.report(error)
+                self.stop()
+                raise
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind is not None:
+            self.report(error)
+        self.stop()
+
+    # Evidence
+
+    def console(self):
+        """What the guest has printed on its console."""
+        path = self.dir / "console.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def log_text(self):
+        """What QEMU has printed."""
+        path = self.dir / "qemu.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def report(self, _error=None):
+        """Prints the end of the logs as comments, and keeps the files."""
+        self.keep = True
+        print(f"# files kept in {self.dir}")
+        for name, text in (("console", self.console()), ("qemu", self.log_text())):
+            for line in text.splitlines()[-30:]:
+                print(f"# {name}: {line}")
+
+
+def stop_by_pidfile(rundir, timeout=10.0):
+    """Ends the QEMU that was started in a folder; false when none runs."""
+    pidfile = pathlib.Path(rundir) / "pid"
+    try:
+        pid = int(pidfile.read_text())
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            if b"qemu-system" not in f.read():
+                return False
+        os.kill(pid, signal.SIGTERM)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return False
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), timeout, f"end of QEMU {pid}")
+    return True
