@@ -182,7 +182,10 @@ bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
  */
 bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p);
 
-/* Every gate call of the guest starts with this.  False: answer RVMRPC_GATE_RESET. */
+/*
+ * Every gate call of the guest starts with this, and goes on with it whenever the lock was dropped (copies, waits): the
+ * epoch may be another one by then, whose calls are not this caller's to take.  False: answer RVMRPC_GATE_RESET.
+ */
 bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now);
 
 /*

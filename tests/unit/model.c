@@ -152,6 +152,8 @@ static void check_call(uint32_t i)
 		g_assert_cmpuint(c->slot, ==, s);
 		places += gate < 0;
 	}
+	/* Only a pinned call can be doomed: nobody would end another. */
+	g_assert_true(!w.in_flight[i] || gate >= 0 || c->doom == RVMRPC_STATUS_OK);
 	/* In flight: in the queue, in one slot or pinned, and in no two of them; ended: nowhere. */
 	g_assert_cmpint(places, ==, w.in_flight[i]);
 }
@@ -216,8 +218,10 @@ static void take_done(void)
 /* What a host does after the steps that the header names; no other step may make it necessary. */
 static void kick(void)
 {
-	if (rvmrpc_proxy_kick(&w.proxy))
+	if (rvmrpc_proxy_kick(&w.proxy)) {
+		g_assert_false(rvmrpc_proxy_kick(&w.proxy));
 		w.asleep = false;
+	}
 }
 
 /* ---- steps: each returns false when it cannot be taken ---- */
@@ -313,6 +317,7 @@ static bool step_deliver_begin(uint32_t g)
 	if (gate->pc != GATE_OUT || !w.proxy.epoch || w.asleep)
 		return false;
 	if (rvmrpc_proxy_deliver_begin(&w.proxy, &gate->x, NOW, &done)) {
+		g_assert_false(w.proxy.stopped);
 		gate->pc = GATE_DELIVERING;
 		gate->old_epoch = false;
 	}
