@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Module reclaim: what "echo N > /proc/sys/vm/drop_caches" does, by the kernel's own VFS.
+ */
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/suspend.h>
+#include <linux/vmstat.h>
+#include "rvmrpc_drv.h"
+
+static u64 reclaim_free_bytes(void)
+{
+	return (u64)global_zone_page_state(NR_FREE_PAGES) << PAGE_SHIFT;
+}
+
+static int reclaim_write(const char *text, size_t length)
+{
+	struct file *file = rvmrpc_proc_open("sys/vm/drop_caches", O_WRONLY);
+	ssize_t done;
+	loff_t pos = 0;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	done = kernel_write(file, text, length, &pos);
+	fput(file);
+	return done < 0 ? done : 0;
+}
+
+static int reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_drop_req wanted;
+	struct rvmrpc_drop_res result;
+	u64 before, after;
+	char text[2];
+
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if (wanted.mode < RVMRPC_DROP_PAGECACHE || wanted.mode > RVMRPC_DROP_ALL ||
+	    (wanted.flags & ~RVMRPC_DROP_SYNC))
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	if (res->resmax < sizeof(result))
+		return RVMRPC_STATUS_TOO_BIG;
+	if (wanted.flags & RVMRPC_DROP_SYNC)
+		ksys_sync_helper();
+	text[0] = '0' + wanted.mode;
+	text[1] = '\n';
+	before = reclaim_free_bytes();
+	if (reclaim_write(text, sizeof(text)))
+		return RVMRPC_STATUS_SYSTEM_ERROR;
+	after = reclaim_free_bytes();
+	result.freed = after > before ? after - before : 0;
+	memcpy(res->res, &result, sizeof(result));
+	res->reslen = sizeof(result);
+	return RVMRPC_STATUS_OK;
+}
+
+static const struct rvmrpc_procedure reclaim_procs[] = {
+	{
+		.number = RVMRPC_RECLAIM_DROP_CACHES,
+		.name = "drop_caches",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.arg_min = sizeof(struct rvmrpc_drop_req),
+		.arg_max = sizeof(struct rvmrpc_drop_req),
+		.handler = reclaim_drop_caches,
+	},
+};
+
+static struct rvmrpc_module reclaim_module = {
+	.number = RVMRPC_MOD_RECLAIM,
+	.version = 1,
+	.name = "reclaim",
+	.procs = reclaim_procs,
+	.nprocs = ARRAY_SIZE(reclaim_procs),
+};
+
+int rvmrpc_mod_reclaim_init(void)
+{
+	return rvmrpc_builtin_add(&reclaim_module);
+}
+
+void rvmrpc_mod_reclaim_exit(void)
+{
+	rvmrpc_builtin_remove(&reclaim_module);
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reverse VMRPC: the host calls procedures of this guest's kernel.
+ *
+ * The PCI device brings discovery, the doorbell and an interrupt; see docs/guest-linux.md.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/pm.h>
+#include <linux/spinlock.h>
+#include "rvmrpc_drv.h"
+
+struct workqueue_struct *rvmrpc_workers;
+atomic64_t rvmrpc_counters[RVMRPC_CNT_MAX];
+
+static DEFINE_SPINLOCK(rvmrpc_device_lock);
+static struct rvmrpc_dev *rvmrpc_device;	/* the one there may be; rvmrpc_device_lock */
+
+/* ---- The one device ---- */
+
+static bool rvmrpc_device_claim(struct rvmrpc_dev *rdev)
+{
+	bool claimed = false;
+
+	spin_lock(&rvmrpc_device_lock);
+	if (!rvmrpc_device) {
+		rvmrpc_device = rdev;
+		claimed = true;
+	}
+	spin_unlock(&rvmrpc_device_lock);
+	return claimed;
+}
+
+static void rvmrpc_device_release(void)
+{
+	spin_lock(&rvmrpc_device_lock);
+	rvmrpc_device = NULL;
+	spin_unlock(&rvmrpc_device_lock);
+}
+
+void rvmrpc_server_kick_all(void)
+{
+	spin_lock(&rvmrpc_device_lock);
+	if (rvmrpc_device)
+		rvmrpc_server_kick(rvmrpc_device);
+	spin_unlock(&rvmrpc_device_lock);
+}
+
+/* ---- PCI ---- */
+
+static irqreturn_t rvmrpc_interrupt(int irq, void *data)
+{
+	rvmrpc_count(RVMRPC_CNT_INTERRUPTS);
+	rvmrpc_server_kick(data);
+	return IRQ_HANDLED;
+}
+
+static int rvmrpc_probe_regs(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	void __iomem *regs;
+	u32 version, abi;
+	int err;
+
+	if (pci_resource_len(pdev, RVMRPC_BAR_REGS) < RVMRPC_REG_SIZE)
+		return -ENODEV;
+	err = pcim_iomap_regions(pdev, BIT(RVMRPC_BAR_REGS), KBUILD_MODNAME);
+	if (err)
+		return err;
+	regs = pcim_iomap_table(pdev)[RVMRPC_BAR_REGS];
+	if (readl(regs + RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
+		return -ENODEV;
+	version = readl(regs + RVMRPC_REG_VERSION);
+	abi = readl(regs + RVMRPC_REG_ABI);
+	if (version != RVMRPC_DEV_VERSION || (abi & 0xffff) > RVMRPC_ABI_MAX ||
+	    abi >> 16 < RVMRPC_ABI_MIN) {
+		dev_err(&pdev->dev, "registers %u, ABI %u to %u: not for this driver\n", version,
+			abi & 0xffff, abi >> 16);
+		return -ENODEV;
+	}
+	return rvmrpc_gate_init(&rdev->gate, pdev, regs);
+}
+
+static void rvmrpc_probe_irq(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	int err;
+
+	err = pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSIX);
+	if (err > 0)
+		err = devm_request_irq(&pdev->dev, pci_irq_vector(pdev, 0), rvmrpc_interrupt, 0,
+				       KBUILD_MODNAME, rdev);
+	rdev->has_irq = !err;
+	if (err)
+		dev_warn(&pdev->dev, "no MSI-X (%pe): polling every 10 ms instead\n", ERR_PTR(err));
+}
+
+static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct rvmrpc_dev *rdev;
+	int err;
+
+	rdev = devm_kzalloc(&pdev->dev, sizeof(*rdev), GFP_KERNEL);
+	if (!rdev)
+		return -ENOMEM;
+	rdev->pdev = pdev;
+	init_waitqueue_head(&rdev->wake);
+	init_completion(&rdev->stopped);
+	pci_set_drvdata(pdev, rdev);
+
+	err = pcim_enable_device(pdev);
+	if (err)
+		return err;
+	err = rvmrpc_probe_regs(rdev);
+	if (err)
+		return err;
+	rdev->frame = rdev->gate.frame + 1;
+	if (!rvmrpc_device_claim(rdev)) {
+		dev_err(&pdev->dev, "there is another such device\n");
+		return -EBUSY;
+	}
+	pci_set_master(pdev);
+	rvmrpc_probe_irq(rdev);
+	rvmrpc_gate_publish(&rdev->gate);
+	err = rvmrpc_server_start(rdev);
+	if (err) {
+		rvmrpc_gate_withdraw();
+		rvmrpc_device_release();
+	}
+	return err;
+}
+
+static void rvmrpc_remove(struct pci_dev *pdev)
+{
+	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
+
+	rvmrpc_server_stop(rdev);
+	rvmrpc_gate_withdraw();
+	rvmrpc_device_release();
+}
+
+/* Before kexec, reboot and power-off. */
+static void rvmrpc_shutdown(struct pci_dev *pdev)
+{
+	rvmrpc_server_stop(pci_get_drvdata(pdev));
+}
+
+static int rvmrpc_suspend(struct device *dev)
+{
+	rvmrpc_server_stop(dev_get_drvdata(dev));
+	return 0;
+}
+
+static int rvmrpc_resume(struct device *dev)
+{
+	return rvmrpc_server_start(dev_get_drvdata(dev));
+}
+
+static DEFINE_SIMPLE_DEV_PM_OPS(rvmrpc_pm_ops, rvmrpc_suspend, rvmrpc_resume);
+
+static const struct pci_device_id rvmrpc_ids[] = {
+	{ PCI_DEVICE(RVMRPC_PCI_VENDOR, RVMRPC_PCI_DEVICE) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, rvmrpc_ids);
+
+static struct pci_driver rvmrpc_driver = {
+	.name = KBUILD_MODNAME,
+	.id_table = rvmrpc_ids,
+	.probe = rvmrpc_probe,
+	.remove = rvmrpc_remove,
+	.shutdown = rvmrpc_shutdown,
+	.driver.pm = pm_sleep_ptr(&rvmrpc_pm_ops),
+	.dev_groups = rvmrpc_dev_groups,
+};
+
+/* ---- Module ---- */
+
+struct rvmrpc_part {
+	int (*init)(void);
+	void (*exit)(void);
+};
+
+static int rvmrpc_workers_init(void)
+{
+	/* Enough for every slot of every session there may be; nothing is allocated per call. */
+	rvmrpc_workers = alloc_workqueue(KBUILD_MODNAME,
+					 WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE,
+					 RVMRPC_SLOTS_MAX * (RVMRPC_ABANDONED_MAX + 1));
+	return rvmrpc_workers ? 0 : -ENOMEM;
+}
+
+/* Waits for the calls that run. */
+static void rvmrpc_workers_exit(void)
+{
+	destroy_workqueue(rvmrpc_workers);
+}
+
+static int rvmrpc_pci_init(void)
+{
+	return pci_register_driver(&rvmrpc_driver);
+}
+
+static void rvmrpc_pci_exit(void)
+{
+	pci_unregister_driver(&rvmrpc_driver);
+}
+
+/* Workers use all before them, the device uses all. */
+static const struct rvmrpc_part rvmrpc_parts[] = {
+	{ rvmrpc_proc_init, rvmrpc_proc_exit },
+	{ rvmrpc_mod_core_init, rvmrpc_mod_core_exit },
+	{ rvmrpc_mod_sysinfo_init, rvmrpc_mod_sysinfo_exit },
+	{ rvmrpc_mod_reclaim_init, rvmrpc_mod_reclaim_exit },
+	{ rvmrpc_mod_procfs_init, rvmrpc_mod_procfs_exit },
+	{ rvmrpc_workers_init, rvmrpc_workers_exit },
+	{ rvmrpc_pci_init, rvmrpc_pci_exit },
+};
+
+static void rvmrpc_parts_exit(size_t n)
+{
+	while (n--)
+		rvmrpc_parts[n].exit();
+}
+
+static int __init rvmrpc_init(void)
+{
+	size_t i;
+	int err;
+
+	for (i = 0; i < ARRAY_SIZE(rvmrpc_parts); i++) {
+		err = rvmrpc_parts[i].init();
+		if (err) {
+			rvmrpc_parts_exit(i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static void __exit rvmrpc_exit(void)
+{
+	rvmrpc_parts_exit(ARRAY_SIZE(rvmrpc_parts));
+}
+
+module_init(rvmrpc_init);
+module_exit(rvmrpc_exit);
+
+MODULE_DESCRIPTION("Reverse VMRPC: the host calls procedures of this kernel");
+MODULE_AUTHOR("The Reverse VMRPC project");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Module 0x101 "test": procedures that misbehave on demand, for the VM tests.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/delay.h>
+#include <linux/kernel.h>
+#include <linux/module.h>
+#include <linux/string.h>
+#include "rvmrpc.h"
+
+#define MOD_TEST	0x101
+
+enum {
+	TEST_SLEEP_INLINE,	/* u32 ms; in the server thread, which it holds up */
+	TEST_SLEEP,		/* u32 ms; in a worker */
+	TEST_BIG,		/* u32 n -> bytes 0, 1, ..., n - 1 modulo 251 */
+	TEST_FAIL,		/* u32 status, which is returned as it is */
+	TEST_OVERRUN,		/* claims one byte more than fits */
+	TEST_XID,	/* -> the xid of the call, u64 */
+};
+
+static u32 test_u32(const struct rvmrpc_request *req)
+{
+	u32 value;
+
+	memcpy(&value, req->arg, sizeof(value));
+	return value;
+}
+
+static int test_sleep(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	msleep(test_u32(req));
+	return RVMRPC_STATUS_OK;
+}
+
+static int test_big(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	u32 n = test_u32(req), i;
+	u8 *out = res->res;
+
+	if (n > res->resmax)
+		return RVMRPC_STATUS_TOO_BIG;
+	for (i = 0; i < n; i++)
+		out[i] = i % 251;
+	res->reslen = n;
+	return RVMRPC_STATUS_OK;
+}
+
+static int test_fail(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	return test_u32(req);
+}
+
+static int test_overrun(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	res->reslen = res->resmax + 1;
+	return RVMRPC_STATUS_OK;
+}
+
+static int test_xid(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	memcpy(res->res, &req->xid, sizeof(req->xid));
+	res->reslen = sizeof(req->xid);
+	return RVMRPC_STATUS_OK;
+}
+
+static const struct rvmrpc_procedure test_procs[] = {
+	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
+	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
+	{ TEST_BIG, RVMRPC_PROC_READ_ONLY, 4, 4, "big", test_big },
+	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
+	{ TEST_OVERRUN, RVMRPC_PROC_READ_ONLY, 0, 0, "overrun", test_overrun },
+	{ TEST_XID, RVMRPC_PROC_READ_ONLY, 0, 0, "xid", test_xid },
+};
+
+static struct rvmrpc_module test_module = {
+	.number = MOD_TEST,
+	.version = 3,
+	.name = "test",
+	.procs = test_procs,
+	.nprocs = ARRAY_SIZE(test_procs),
+};
+
+static int __init test_init(void)
+{
+	return rvmrpc_register_module(&test_module);
+}
+
+static void __exit test_exit(void)
+{
+	unregister_server_module(MOD_TEST);
+}
+
+module_init(test_init);
+module_exit(test_exit);
+
+MODULE_DESCRIPTION("Reverse VMRPC: procedures for the VM tests");
+MODULE_AUTHOR("The Reverse VMRPC project");
+MODULE_LICENSE("GPL");
