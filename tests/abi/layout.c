@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Prints the wire ABI as this compiler sees it; run.sh compares it with golden.txt. */
+#include <stdio.h>
+#include <string.h>
+
+#include "rvmrpc_abi.h"
+
+static const struct field {
+	const char *structure, *name;
+	unsigned long whole, offset, size;
+} fields[] = {
+#define FIELD(s, f)	{ #s, #f, (unsigned long)sizeof(struct s), (unsigned long)offsetof(struct s, f), \
+			  (unsigned long)sizeof(((struct s *)0)->f) }
+	FIELD(rvmrpc_frame, op),
+	FIELD(rvmrpc_frame, a0),
+	FIELD(rvmrpc_frame, a1),
+	FIELD(rvmrpc_frame, a2),
+	FIELD(rvmrpc_frame, answer),
+	FIELD(rvmrpc_frame, reserved),
+	FIELD(vmrpc_bind, name),
+	FIELD(vmrpc_bind, version),
+	FIELD(rvmrpc_init_answer, epoch),
+	FIELD(rvmrpc_init_answer, abi),
+	FIELD(rvmrpc_init_answer, nslots),
+	FIELD(rvmrpc_init_answer, reserved),
+	FIELD(rvmrpc_init, magic),
+	FIELD(rvmrpc_init, abi_min),
+	FIELD(rvmrpc_init, abi_max),
+	FIELD(rvmrpc_init, size),
+	FIELD(rvmrpc_init, os),
+	FIELD(rvmrpc_init, nslots),
+	FIELD(rvmrpc_init, req_pages),
+	FIELD(rvmrpc_init, res_pages),
+	FIELD(rvmrpc_init, flags),
+	FIELD(rvmrpc_init, answer),
+	FIELD(rvmrpc_init, reserved),
+	FIELD(rvmrpc_init, release),
+	FIELD(rvmrpc_init, reserved2),
+	FIELD(rvmrpc_hdr, magic),
+	FIELD(rvmrpc_hdr, abi),
+	FIELD(rvmrpc_hdr, version),
+	FIELD(rvmrpc_hdr, epoch),
+	FIELD(rvmrpc_hdr, xid),
+	FIELD(rvmrpc_hdr, module),
+	FIELD(rvmrpc_hdr, procedure),
+	FIELD(rvmrpc_hdr, flags),
+	FIELD(rvmrpc_hdr, status),
+	FIELD(rvmrpc_hdr, length),
+	FIELD(rvmrpc_hdr, timeout_ms),
+	FIELD(rvmrpc_hdr, reserved),
+	FIELD(rvmrpc_list_req, first),
+	FIELD(rvmrpc_list_req, reserved),
+	FIELD(rvmrpc_list_entry, kind),
+	FIELD(rvmrpc_list_entry, version),
+	FIELD(rvmrpc_list_entry, number),
+	FIELD(rvmrpc_list_entry, flags),
+	FIELD(rvmrpc_list_entry, reserved),
+	FIELD(rvmrpc_list_entry, name),
+	FIELD(rvmrpc_list, total),
+	FIELD(rvmrpc_list, count),
+	FIELD(rvmrpc_info_req, flags),
+	FIELD(rvmrpc_info_req, reserved),
+	FIELD(rvmrpc_item, key),
+	FIELD(rvmrpc_item, type),
+	FIELD(rvmrpc_item, index),
+	FIELD(rvmrpc_item, value),
+	FIELD(rvmrpc_info, count),
+	FIELD(rvmrpc_info, text_length),
+	FIELD(rvmrpc_info, raw_length),
+	FIELD(rvmrpc_info, reserved),
+	FIELD(rvmrpc_drop_req, mode),
+	FIELD(rvmrpc_drop_req, flags),
+	FIELD(rvmrpc_drop_res, freed),
+};
+
+static const struct constant {
+	const char *name;
+	unsigned long long value;
+} constants[] = {
+#define CONST(c)	{ #c, (unsigned long long)(c) }
+	CONST(RVMRPC_ABI_MIN),
+	CONST(RVMRPC_ABI_MAX),
+	CONST(RVMRPC_PAGE_SIZE),
+	CONST(RVMRPC_SLOTS_MAX),
+	CONST(RVMRPC_SLOT_PAGES_MAX),
+	CONST(RVMRPC_SLOTS_DEFAULT),
+	CONST(RVMRPC_REQ_PAGES_DEFAULT),
+	CONST(RVMRPC_RES_PAGES_DEFAULT),
+	CONST(RVMRPC_NAME_MAX),
+	CONST(RVMRPC_CALLS_MAX),
+	CONST(RVMRPC_CLIENT_CALLS_MAX),
+	CONST(RVMRPC_TIMEOUT_MS_DEFAULT),
+	CONST(RVMRPC_TIMEOUT_MS_MAX),
+	CONST(RVMRPC_WAIT_MS_MAX),
+	CONST(RVMRPC_PCI_VENDOR),
+	CONST(RVMRPC_PCI_DEVICE),
+	CONST(RVMRPC_BAR_REGS),
+	CONST(RVMRPC_BAR_MSIX),
+	CONST(RVMRPC_REG_MAGIC),
+	CONST(RVMRPC_REG_VERSION),
+	CONST(RVMRPC_REG_FEATURES),
+	CONST(RVMRPC_REG_HYPERCALL),
+	CONST(RVMRPC_REG_ABI),
+	CONST(RVMRPC_REG_SLOTS),
+	CONST(RVMRPC_REG_PAGES),
+	CONST(RVMRPC_REG_DOORBELL),
+	CONST(RVMRPC_REG_SIZE),
+	CONST(RVMRPC_DEV_MAGIC),
+	CONST(RVMRPC_DEV_VERSION),
+	CONST(RVMRPC_FEAT_HYPERCALL),
+	CONST(RVMRPC_FEAT_DOORBELL),
+	CONST(RVMRPC_FEAT_VMLP),
+	CONST(RVMRPC_FEAT_PROXY_KERNEL),
+	CONST(RVMRPC_HYPERCALL_NR),
+	CONST(RVMRPC_OP_NULL),
+	CONST(RVMRPC_OP_BIND),
+	CONST(RVMRPC_OP_PERFORM),
+	CONST(RVMRPC_OP_UNBIND),
+	CONST(RVMRPC_OP_KERNEL),
+	CONST(RVMRPC_GATE_TAG),
+	CONST(RVMRPC_NULL_ANSWER),
+	CONST(RVMRPC_GATE_AGAIN),
+	CONST(RVMRPC_GATE_RESET),
+	CONST(RVMRPC_GATE_BAD_OP),
+	CONST(RVMRPC_GATE_BAD_HANDLE),
+	CONST(RVMRPC_GATE_NO_MODULE),
+	CONST(RVMRPC_GATE_BAD_VERSION),
+	CONST(RVMRPC_GATE_NO_PROCEDURE),
+	CONST(RVMRPC_GATE_BAD_ARGS),
+	CONST(RVMRPC_GATE_FAULT),
+	CONST(RVMRPC_GATE_NO_MEMORY),
+	CONST(RVMRPC_GATE_DENIED),
+	CONST(RVMRPC_GATE_FAILED),
+	CONST(RVMRPC_INIT_HOST),
+	CONST(RVMRPC_MAIN),
+	CONST(RVMRPC_REPLY),
+	CONST(RVMRPC_EXIT),
+	CONST(RVMRPC_SLOT_NONE),
+	CONST(RVMRPC_MAIN_WAIT),
+	CONST(RVMRPC_INIT_MAGIC),
+	CONST(RVMRPC_OS_LINUX),
+	CONST(RVMRPC_OS_FREEBSD),
+	CONST(RVMRPC_OS_OTHER),
+	CONST(RVMRPC_CALL_MAGIC),
+	CONST(RVMRPC_STATUS_OK),
+	CONST(RVMRPC_STATUS_MODULE_UNAVAILABLE),
+	CONST(RVMRPC_STATUS_VERSION_MISMATCH),
+	CONST(RVMRPC_STATUS_PROCEDURE_UNAVAILABLE),
+	CONST(RVMRPC_STATUS_GARBAGE_ARGS),
+	CONST(RVMRPC_STATUS_TOO_BIG),
+	CONST(RVMRPC_STATUS_NOT_ALLOWED),
+	CONST(RVMRPC_STATUS_BUSY),
+	CONST(RVMRPC_STATUS_NOT_CONNECTED),
+	CONST(RVMRPC_STATUS_STOPPED),
+	CONST(RVMRPC_STATUS_TIMED_OUT),
+	CONST(RVMRPC_STATUS_CANCELLED),
+	CONST(RVMRPC_STATUS_RESET),
+	CONST(RVMRPC_STATUS_SYSTEM_ERROR),
+	CONST(RVMRPC_STATUS_MAX),
+	CONST(RVMRPC_MOD_CORE),
+	CONST(RVMRPC_MOD_ECHO),
+	CONST(RVMRPC_MOD_SYSINFO),
+	CONST(RVMRPC_MOD_RECLAIM),
+	CONST(RVMRPC_MOD_PROCFS),
+	CONST(RVMRPC_MOD_SYSCTL),
+	CONST(RVMRPC_MOD_USER),
+	CONST(RVMRPC_PROC_READ_ONLY),
+	CONST(RVMRPC_PROC_MAY_SLEEP),
+	CONST(RVMRPC_PROC_ALLOWED),
+	CONST(RVMRPC_CORE_NULL),
+	CONST(RVMRPC_CORE_LIST),
+	CONST(RVMRPC_CORE_CANCEL),
+	CONST(RVMRPC_CORE_EXIT),
+	CONST(RVMRPC_ECHO_ECHO),
+	CONST(RVMRPC_SYSINFO_MEMINFO),
+	CONST(RVMRPC_SYSINFO_LOADAVG),
+	CONST(RVMRPC_SYSINFO_CPUINFO),
+	CONST(RVMRPC_SYSINFO_CPUSTAT),
+	CONST(RVMRPC_SYSINFO_OSINFO),
+	CONST(RVMRPC_RECLAIM_DROP_CACHES),
+	CONST(RVMRPC_PROCFS_READ),
+	CONST(RVMRPC_SYSCTL_READ),
+	CONST(RVMRPC_LIST_MODULE),
+	CONST(RVMRPC_LIST_PROCEDURE),
+	CONST(RVMRPC_INFO_TEXT),
+	CONST(RVMRPC_ITEM_U64),
+	CONST(RVMRPC_ITEM_STRING),
+	CONST(RVMRPC_INDEX_ALL),
+	CONST(RVMRPC_MEM_TOTAL),
+	CONST(RVMRPC_MEM_FREE),
+	CONST(RVMRPC_MEM_AVAILABLE),
+	CONST(RVMRPC_MEM_BUFFERS),
+	CONST(RVMRPC_MEM_CACHED),
+	CONST(RVMRPC_MEM_SWAP_CACHED),
+	CONST(RVMRPC_MEM_ACTIVE),
+	CONST(RVMRPC_MEM_INACTIVE),
+	CONST(RVMRPC_MEM_UNEVICTABLE),
+	CONST(RVMRPC_MEM_DIRTY),
+	CONST(RVMRPC_MEM_WRITEBACK),
+	CONST(RVMRPC_MEM_ANON),
+	CONST(RVMRPC_MEM_MAPPED),
+	CONST(RVMRPC_MEM_SHARED),
+	CONST(RVMRPC_MEM_SLAB),
+	CONST(RVMRPC_MEM_SLAB_RECLAIMABLE),
+	CONST(RVMRPC_MEM_SLAB_UNRECLAIMABLE),
+	CONST(RVMRPC_MEM_KERNEL_STACK),
+	CONST(RVMRPC_MEM_PAGE_TABLES),
+	CONST(RVMRPC_MEM_COMMIT_LIMIT),
+	CONST(RVMRPC_MEM_COMMITTED_AS),
+	CONST(RVMRPC_MEM_SWAP_TOTAL),
+	CONST(RVMRPC_MEM_SWAP_FREE),
+	CONST(RVMRPC_MEM_WIRED),
+	CONST(RVMRPC_MEM_LAUNDRY),
+	CONST(RVMRPC_LOAD_1M),
+	CONST(RVMRPC_LOAD_5M),
+	CONST(RVMRPC_LOAD_15M),
+	CONST(RVMRPC_LOAD_RUNNABLE),
+	CONST(RVMRPC_LOAD_THREADS),
+	CONST(RVMRPC_CPU_ONLINE),
+	CONST(RVMRPC_CPU_PRESENT),
+	CONST(RVMRPC_CPU_VENDOR),
+	CONST(RVMRPC_CPU_MODEL_NAME),
+	CONST(RVMRPC_CPU_FAMILY),
+	CONST(RVMRPC_CPU_MODEL),
+	CONST(RVMRPC_CPU_STEPPING),
+	CONST(RVMRPC_CPU_HZ),
+	CONST(RVMRPC_CPU_PACKAGE),
+	CONST(RVMRPC_CPU_CORE),
+	CONST(RVMRPC_STAT_USER),
+	CONST(RVMRPC_STAT_SYSTEM),
+	CONST(RVMRPC_STAT_IDLE),
+	CONST(RVMRPC_STAT_IOWAIT),
+	CONST(RVMRPC_STAT_STEAL),
+	CONST(RVMRPC_OSINFO_KIND),
+	CONST(RVMRPC_OSINFO_SYSNAME),
+	CONST(RVMRPC_OSINFO_RELEASE),
+	CONST(RVMRPC_OSINFO_VERSION),
+	CONST(RVMRPC_OSINFO_MACHINE),
+	CONST(RVMRPC_OSINFO_HOSTNAME),
+	CONST(RVMRPC_OSINFO_UPTIME_NS),
+	CONST(RVMRPC_OSINFO_BOOT_TIME),
+	CONST(RVMRPC_OSINFO_PAGE_SIZE),
+	CONST(RVMRPC_OSINFO_CPUS),
+	CONST(RVMRPC_DROP_PAGECACHE),
+	CONST(RVMRPC_DROP_SLAB),
+	CONST(RVMRPC_DROP_ALL),
+	CONST(RVMRPC_DROP_SYNC),
+	CONST(RVMRPC_GATE_ANSWER(7)),
+	CONST(RVMRPC_GATE_ANSWER(RVMRPC_GATE_FAILED)),
+	CONST(RVMRPC_GATE_IS_ANSWER(RVMRPC_GATE_ANSWER(7))),
+	CONST(RVMRPC_GATE_IS_ANSWER(7)),
+	CONST(RVMRPC_GATE_IS_CODE(0x7fffffff)),
+	CONST(RVMRPC_GATE_IS_CODE(RVMRPC_GATE_AGAIN)),
+	CONST(RVMRPC_MAIN_ARG(3, RVMRPC_MAIN_WAIT)),
+	CONST(RVMRPC_MAIN_ARG(RVMRPC_SLOT_NONE, 0)),
+};
+
+#define COUNT(a)	(sizeof(a) / sizeof((a)[0]))
+
+/* Every byte of a structure must belong to a field that is listed here: returns the bytes that do not. */
+static unsigned long print_fields(void)
+{
+	unsigned long covered = 0, missed = 0;
+	const struct field *f;
+	size_t i;
+
+	for (i = 0; i < COUNT(fields); i++) {
+		f = &fields[i];
+		if (!i || strcmp(f->structure, fields[i - 1].structure)) {
+			printf("struct %s %lu\n", f->structure, f->whole);
+			covered = 0;
+		}
+		printf("  %-12s %4lu %4lu\n", f->name, f->offset, f->size);
+		missed += f->offset - covered;
+		covered = f->offset + f->size;
+		if (i + 1 == COUNT(fields) || strcmp(f->structure, fields[i + 1].structure))
+			missed += f->whole - covered;
+	}
+	return missed;
+}
+
+int main(void)
+{
+	unsigned long missed = print_fields();
+	size_t i;
+
+	for (i = 0; i < COUNT(constants); i++)
+		printf("%s 0x%llx\n", constants[i].name, constants[i].value);
+	printf("RVMRPC_PROXY_NAME \"%s\"\n", RVMRPC_PROXY_NAME);
+	printf("RVMRPC_PROXY_VERSION \"%s\"\n", RVMRPC_PROXY_VERSION);
+	return missed ? 1 : 0;
+}
