@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# run.sh SOURCE-ROOT WORK-FOLDER HARNESS: builds one harness with libFuzzer,
+# ASan and UBSan and runs it for FUZZ_SECONDS (15). Prints TAP; an input that
+# fails is kept in the work folder.
+set -euo pipefail
+
+root=$1
+work=$2/$3
+harness=$3
+seconds=${FUZZ_SECONDS:-15}
+
+mkdir -p "$work"
+echo 1..2
+if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
+    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -I "$root/include" -I "$root/core" -I "$root/tests/unit" \
+    "$root/tests/fuzz/$harness.c" "$root"/core/rvmrpc_{proxy,server}.c \
+    -o "$work/fuzz" >"$work/log" 2>&1; then
+    sed 's/^/# /' "$work/log"
+    echo "not ok 1 $harness builds"
+    exit 1
+fi
+echo "ok 1 $harness builds"
+
+status=0
+"$work/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
+    -print_final_stats=1 -artifact_prefix="$work/" >"$work/log" 2>&1 || status=$?
+# No input run at all would be no success.
+if [[ $status == 0 ]] && grep -Eq '^Done [1-9][0-9]* runs' "$work/log"; then
+    grep -E '^(INFO: Seed|Done|stat::)' "$work/log" | sed 's/^/# /'
+    echo "ok 2 $harness survives $seconds s"
+else
+    tail -n 60 "$work/log" | sed 's/^/# /'
+    echo "not ok 2 $harness survives $seconds s"
+    exit 1
+fi
