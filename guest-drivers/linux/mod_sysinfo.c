@@ -332,7 +332,8 @@ static int sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *re
 
 /* ---- Module ---- */
 
-static int sysinfo_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *res)
+/* The handler of every procedure here. */
+static int sysinfo_handle(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
 	static const rvmrpc_dispatch_fn handlers[] = {
 		[RVMRPC_SYSINFO_MEMINFO] = sysinfo_meminfo,
@@ -343,8 +344,6 @@ static int sysinfo_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *
 	};
 	int status;
 
-	if (req->func >= ARRAY_SIZE(handlers))
-		return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
 	mutex_lock(&sysinfo_lock);
 	status = handlers[array_index_nospec(req->func, ARRAY_SIZE(handlers))](req, res);
 	mutex_unlock(&sysinfo_lock);
@@ -356,6 +355,7 @@ static int sysinfo_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *
 		.name = _name,					\
 		.flags = RVMRPC_PROC_READ_ONLY,			\
 		.arg_max = sizeof(struct rvmrpc_info_req),	\
+		.handler = sysinfo_handle,			\
 	}
 
 static const struct rvmrpc_procedure sysinfo_procs[] = {
@@ -372,7 +372,6 @@ static struct rvmrpc_module sysinfo_module = {
 	.name = "sysinfo",
 	.procs = sysinfo_procs,
 	.nprocs = ARRAY_SIZE(sysinfo_procs),
-	.dispatch = sysinfo_dispatch,
 };
 
 static void sysinfo_release(void)
