@@ -106,7 +106,7 @@ class VM:
             tty = self.options["interactive"]
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
                 command, cwd=self.dir, stdin=None if tty else subprocess.DEVNULL,
-                stdout=None if tty else log, stderr=subprocess.STDOUT if not tty else log,
+                stdout=None if tty else log, stderr=log,
                 start_new_session=not tty)
         VM.live.append(self)
         self.qmp = self._connect(lambda: QMP(self.dir / "qmp.sock"), 20)
@@ -118,13 +118,13 @@ class VM:
         while True:
             try:
                 return make()
-            except (FileNotFoundError, ConnectionRefusedError):
+            except (FileNotFoundError, ConnectionError):
+                time.sleep(0.02)
                 if self.process.poll() is not None:
                     raise RuntimeError(f"QEMU ended with {self.process.returncode}: "
-                                       f"{self.log_text()[-2000:]}") from None
+                                       f"{self.log_text()[-2000:].strip()}") from None
                 if time.monotonic() > deadline:
-                    raise Timeout("QEMU's monitor socket") from None
-                time.sleep(0.02)
+                    raise Timeout("QEMU's sockets") from None
 
     @property
     def qmp2(self):
