@@ -8,7 +8,8 @@ void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limit
 {
 	memset(p, 0, sizeof(*p));
 	p->limits = *limits;
-	p->next_xid = first_xid;
+	/* No call has xid 0. */
+	p->next_xid = first_xid ? first_xid : 1;
 }
 
 /* ---- the end of calls ---- */

@@ -335,6 +335,18 @@ static void test_header(void)
 	g_assert_cmpuint(hdr.timeout_ms, ==, RVMRPC_TIMEOUT_MS_MAX);
 }
 
+static void test_xid(void)
+{
+	struct rvmrpc_hdr hdr;
+
+	setup(1);
+	rvmrpc_proxy_init(&proxy, &limits, 0);
+	connect_guest(1, EPOCH);
+	submit_ok(0);
+	deliver(&hdr);
+	g_assert_cmphex(hdr.xid, ==, 1);
+}
+
 static void test_fifo(void)
 {
 	struct rvmrpc_hdr hdr[4];
@@ -887,6 +899,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/proxy/submit/quota-client", test_quota_client);
 	g_test_add_func("/proxy/submit/quota-vm", test_quota_vm);
 	g_test_add_func("/proxy/deliver/header", test_header);
+	g_test_add_func("/proxy/deliver/xid", test_xid);
 	g_test_add_func("/proxy/deliver/fifo", test_fifo);
 	g_test_add_func("/proxy/deliver/slots", test_slots);
 	g_test_add_func("/proxy/deliver/stopped", test_stopped);
