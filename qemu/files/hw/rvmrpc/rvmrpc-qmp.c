@@ -1,0 +1,386 @@
+/*
+ * Reverse VMRPC: QMP commands
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The guest-* commands are coroutines: while one waits for the guest, the main
+ * loop goes on, and a command that controls the VM makes it give way.
+ */
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-rvmrpc.h"
+#include "qemu/base64.h"
+#include "qemu/coroutine.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "qobject/qnum.h"
+#include "qobject/qstring.h"
+#include "hw/rvmrpc/giveway.h"
+#include "hw/rvmrpc/rvmrpc.h"
+#include "rvmrpc-internal.h"
+#include "rvmrpc-sysinfo.h"
+
+QEMU_BUILD_BUG_ON(RVMRPC_CALL_STATUS__MAX != RVMRPC_STATUS_MAX + 1);
+QEMU_BUILD_BUG_ON(RVMRPC_CALL_STATUS_SYSTEM_ERROR !=
+                  RVMRPC_STATUS_SYSTEM_ERROR);
+
+#define DROP_CACHES_TIMEOUT_MS 10000
+
+static struct rvmrpc_client qmp_client;     /* proxy lock */
+
+static bool check_present(Error **errp)
+{
+    if (!rvmrpc_present()) {
+        error_set(errp, ERROR_CLASS_DEVICE_NOT_ACTIVE,
+                  "there is no rvmrpc device: add -device rvmrpc");
+        return false;
+    }
+    return true;
+}
+
+static bool check_timeout(bool has_timeout, uint32_t timeout, Error **errp)
+{
+    if (has_timeout && (timeout < 1 || timeout > RVMRPC_TIMEOUT_MS_MAX)) {
+        error_setg(errp, "timeout must be between 1 and %d milliseconds",
+                   RVMRPC_TIMEOUT_MS_MAX);
+        return false;
+    }
+    return true;
+}
+
+/* ---- Waiting for a call ---- */
+
+typedef struct CallWait {
+    Coroutine *co;
+    bool ended;         /* set in the thread that ends the call */
+} CallWait;
+
+/* Any thread; the coroutine is entered later, from the main loop. */
+static void call_done(RvmrpcCall *call, void *opaque)
+{
+    CallWait *wait = opaque;
+
+    qatomic_store_release(&wait->ended, true);
+    aio_co_schedule(qemu_get_aio_context(), wait->co);
+}
+
+static void cancel_call(void *opaque)
+{
+    rvmrpc_call_cancel(opaque);
+}
+
+/*
+ * Calls and waits.  *gave_way_to is the control command that cut it short, or
+ * NULL.  The call's outcome is valid in any case.
+ */
+static RvmrpcCall *coroutine_fn
+call_and_wait(uint32_t module, uint32_t procedure, const void *arg,
+              uint32_t arglen, uint32_t timeout, const char **gave_way_to)
+{
+    CallWait wait = { .co = qemu_coroutine_self() };
+    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure, arg,
+                                       arglen, timeout, call_done, &wait);
+    uint32_t status = rvmrpc_call_submit(call);
+
+    *gave_way_to = NULL;
+    if (status != RVMRPC_STATUS_OK) {
+        call->core.status = status;
+        return call;
+    }
+    rvmrpc_giveway_begin(cancel_call, call);
+    do {
+        qemu_coroutine_yield();
+    } while (!qatomic_load_acquire(&wait.ended));
+    *gave_way_to = rvmrpc_giveway_end();
+    if (call->core.status != RVMRPC_STATUS_CANCELLED) {
+        *gave_way_to = NULL;
+    }
+    return call;
+}
+
+static const char *status_hint(uint32_t status)
+{
+    switch (status) {
+    case RVMRPC_STATUS_NOT_CONNECTED:
+        return "load the rvmrpc driver in the guest";
+    case RVMRPC_STATUS_STOPPED:
+        return "the VM does not run; 'cont' resumes it";
+    case RVMRPC_STATUS_TIMED_OUT:
+        return "the guest did not answer before the deadline";
+    case RVMRPC_STATUS_NOT_ALLOWED:
+        return "the guest's allow-list does not have the procedure";
+    case RVMRPC_STATUS_MODULE_UNAVAILABLE:
+        return "query-rvmrpc lists the guest's modules";
+    case RVMRPC_STATUS_PROCEDURE_UNAVAILABLE:
+        return "query-rvmrpc lists the module's procedures";
+    case RVMRPC_STATUS_TOO_BIG:
+        return "arguments or answer do not fit into a slot";
+    case RVMRPC_STATUS_BUSY:
+        return "too many calls are in flight";
+    case RVMRPC_STATUS_RESET:
+        return "the guest was reset, migrated or registered again";
+    case RVMRPC_STATUS_GARBAGE_ARGS:
+        return "the procedure did not understand its arguments";
+    default:
+        return "the call failed in the guest";
+    }
+}
+
+static char *status_reason(uint32_t status, const char *gave_way_to)
+{
+    if (status == RVMRPC_STATUS_OK) {
+        return NULL;
+    }
+    return gave_way_to ? g_strdup_printf("gave way to %s", gave_way_to) :
+           g_strdup(status_hint(status));
+}
+
+/* ---- guest-kernel-call ---- */
+
+/* Asks for the list of modules once more; it may have grown. */
+static uint32_t coroutine_fn refresh_list(uint32_t timeout,
+                                          const char **gave_way_to)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = call_and_wait(RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, NULL, 0, timeout,
+                         gave_way_to);
+    rvmrpc_list_store(call);
+    return call->core.status;
+}
+
+/* A module or procedure as QMP names it: by name, else by number. */
+typedef struct Selector {
+    const char *name;
+    uint32_t number;
+} Selector;
+
+/* QAPI has no alternate of a string and a number. */
+static bool get_selector(const char *what, QObject *obj, Selector *sel,
+                         Error **errp)
+{
+    QString *str = qobject_to(QString, obj);
+    QNum *num = qobject_to(QNum, obj);
+    uint64_t number;
+
+    if (str) {
+        sel->name = qstring_get_str(str);
+        return true;
+    }
+    if (num && qnum_get_try_uint(num, &number) && number <= UINT32_MAX) {
+        sel->number = number;
+        return true;
+    }
+    error_setg(errp, "%s must be a name or a number from 0 to 4294967295",
+               what);
+    return false;
+}
+
+static uint32_t find_numbers(const Selector *module, const Selector *procedure,
+                             uint32_t *mod, uint32_t *proc)
+{
+    *mod = module->number;
+    *proc = procedure->number;
+    if (module->name && !rvmrpc_find_module(module->name, mod)) {
+        return RVMRPC_STATUS_MODULE_UNAVAILABLE;
+    }
+    if (procedure->name &&
+        !rvmrpc_find_procedure(*mod, procedure->name, proc)) {
+        return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
+    }
+    return RVMRPC_STATUS_OK;
+}
+
+static uint32_t ms_left(int64_t start, uint32_t timeout)
+{
+    int64_t spent = (rvmrpc_now() - start) / SCALE_MS;
+
+    return spent < timeout ? timeout - spent : 1;
+}
+
+/* Resolves names and calls.  NULL: it did not come to the call. */
+static RvmrpcCall *coroutine_fn
+resolve_and_call(const Selector *module, const Selector *procedure,
+                 const void *arg, size_t arglen, uint32_t timeout,
+                 uint32_t *status, const char **gave_way_to)
+{
+    int64_t start = rvmrpc_now();
+    uint32_t mod, proc;
+    RvmrpcCall *call;
+
+    *status = find_numbers(module, procedure, &mod, &proc);
+    if (*status != RVMRPC_STATUS_OK) {
+        uint32_t list_status = refresh_list(timeout, gave_way_to);
+
+        *status = list_status == RVMRPC_STATUS_OK ?
+                  find_numbers(module, procedure, &mod, &proc) : list_status;
+        if (*status != RVMRPC_STATUS_OK) {
+            return NULL;
+        }
+    }
+    call = call_and_wait(mod, proc, arg, arglen, ms_left(start, timeout),
+                         gave_way_to);
+    *status = call->core.status;
+    return call;
+}
+
+RvmrpcReply *coroutine_fn
+qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
+                      bool has_timeout, uint32_t timeout, Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+    g_autofree uint8_t *arg = NULL;
+    const char *gave_way_to = NULL;
+    int64_t start = rvmrpc_now();
+    Selector mod = { }, proc = { };
+    RvmrpcReply *reply;
+    size_t arglen = 0;
+    uint32_t status;
+
+    if (!check_present(errp) || !check_timeout(has_timeout, timeout, errp) ||
+        !get_selector("module", module, &mod, errp) ||
+        !get_selector("procedure", procedure, &proc, errp)) {
+        return NULL;
+    }
+    if (data) {
+        arg = qbase64_decode(data, -1, &arglen, errp);
+        if (!arg) {
+            return NULL;
+        }
+    }
+    call = resolve_and_call(&mod, &proc, arg, arglen, has_timeout ? timeout :
+                            rvmrpc_proxy.config.default_timeout_ms, &status,
+                            &gave_way_to);
+    reply = g_new0(RvmrpcReply, 1);
+    reply->status = status;
+    reply->reason = status_reason(status, gave_way_to);
+    reply->data = status == RVMRPC_STATUS_OK ?
+                  g_base64_encode(call->res, call->core.reslen) : g_strdup("");
+    reply->elapsed_ns = rvmrpc_now() - start;
+    return reply;
+}
+
+/* ---- Typed commands ---- */
+
+/* NULL and *errp unless the guest answered OK. */
+static RvmrpcCall *coroutine_fn
+call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
+        bool has_timeout, uint32_t timeout, Error **errp)
+{
+    g_autofree char *reason = NULL;
+    const char *gave_way_to;
+    RvmrpcCall *call;
+
+    if (!check_present(errp) || !check_timeout(has_timeout, timeout, errp)) {
+        return NULL;
+    }
+    call = call_and_wait(module, procedure, arg, arglen,
+                         has_timeout ? timeout : 0, &gave_way_to);
+    if (call->core.status == RVMRPC_STATUS_OK) {
+        return call;
+    }
+    reason = status_reason(call->core.status, gave_way_to);
+    error_setg(errp, "%s: %s", RvmrpcStatus_str(call->core.status), reason);
+    rvmrpc_call_unref(call);
+    return NULL;
+}
+
+static RvmrpcCall *coroutine_fn
+sysinfo(uint32_t procedure, uint32_t flags, bool has_timeout, uint32_t timeout,
+        Error **errp)
+{
+    struct rvmrpc_info_req req = { .flags = flags };
+
+    return call_ok(RVMRPC_MOD_SYSINFO, procedure, &req, sizeof(req),
+                   has_timeout, timeout, errp);
+}
+
+GuestMeminfo *coroutine_fn qmp_guest_meminfo(bool has_raw, bool raw,
+                                             bool has_timeout, uint32_t timeout,
+                                             Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = sysinfo(RVMRPC_SYSINFO_MEMINFO,
+                   has_raw && raw ? RVMRPC_INFO_TEXT : 0, has_timeout, timeout,
+                   errp);
+    return call ? rvmrpc_decode_meminfo(call, has_raw && raw, errp) : NULL;
+}
+
+GuestLoadavg *coroutine_fn qmp_guest_loadavg(bool has_timeout,
+                                             uint32_t timeout, Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = sysinfo(RVMRPC_SYSINFO_LOADAVG, 0, has_timeout, timeout, errp);
+    return call ? rvmrpc_decode_loadavg(call, errp) : NULL;
+}
+
+GuestCpuinfo *coroutine_fn qmp_guest_cpuinfo(bool has_timeout,
+                                             uint32_t timeout, Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = sysinfo(RVMRPC_SYSINFO_CPUINFO, 0, has_timeout, timeout, errp);
+    return call ? rvmrpc_decode_cpuinfo(call, errp) : NULL;
+}
+
+GuestCpustat *coroutine_fn qmp_guest_cpustat(bool has_timeout,
+                                             uint32_t timeout, Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = sysinfo(RVMRPC_SYSINFO_CPUSTAT, 0, has_timeout, timeout, errp);
+    return call ? rvmrpc_decode_cpustat(call, errp) : NULL;
+}
+
+GuestKernelOsinfo *coroutine_fn qmp_guest_osinfo(bool has_timeout,
+                                                 uint32_t timeout,
+                                                 Error **errp)
+{
+    g_autoptr(RvmrpcCall) call = NULL;
+
+    call = sysinfo(RVMRPC_SYSINFO_OSINFO, 0, has_timeout, timeout, errp);
+    return call ? rvmrpc_decode_osinfo(call, errp) : NULL;
+}
+
+GuestDropCaches *coroutine_fn
+qmp_guest_drop_caches(GuestDropCachesMode mode, bool has_sync, bool sync,
+                      bool has_timeout, uint32_t timeout, Error **errp)
+{
+    static const uint32_t modes[] = {
+        [GUEST_DROP_CACHES_MODE_PAGECACHE] = RVMRPC_DROP_PAGECACHE,
+        [GUEST_DROP_CACHES_MODE_SLAB] = RVMRPC_DROP_SLAB,
+        [GUEST_DROP_CACHES_MODE_ALL] = RVMRPC_DROP_ALL,
+    };
+    struct rvmrpc_drop_req req = {
+        .mode = modes[mode],
+        .flags = has_sync && sync ? RVMRPC_DROP_SYNC : 0,
+    };
+    g_autoptr(RvmrpcCall) call = NULL;
+    struct rvmrpc_drop_res res;
+    GuestDropCaches *ret;
+
+    call = call_ok(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_DROP_CACHES, &req,
+                   sizeof(req), true,
+                   has_timeout ? timeout : DROP_CACHES_TIMEOUT_MS, errp);
+    if (!call) {
+        return NULL;
+    }
+    if (call->core.reslen < sizeof(res)) {
+        error_setg(errp, "system-error: the guest's answer is too short");
+        return NULL;
+    }
+    memcpy(&res, call->res, sizeof(res));
+    ret = g_new0(GuestDropCaches, 1);
+    ret->freed = res.freed;
+    return ret;
+}
+
+/* ---- query-rvmrpc ---- */
+
+RvmrpcInfo *qmp_query_rvmrpc(Error **errp)
+{
+    return rvmrpc_query();
+}

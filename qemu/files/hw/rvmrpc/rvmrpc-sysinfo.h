@@ -1,0 +1,19 @@
+/*
+ * Reverse VMRPC: answers of the module sysinfo as QAPI types
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef RVMRPC_SYSINFO_H
+#define RVMRPC_SYSINFO_H
+
+#include "hw/rvmrpc/rvmrpc.h"
+
+/* A malformed answer is an error; keys that are not known are skipped. */
+GuestMeminfo *rvmrpc_decode_meminfo(const RvmrpcCall *call, bool raw,
+                                    Error **errp);
+GuestLoadavg *rvmrpc_decode_loadavg(const RvmrpcCall *call, Error **errp);
+GuestCpuinfo *rvmrpc_decode_cpuinfo(const RvmrpcCall *call, Error **errp);
+GuestCpustat *rvmrpc_decode_cpustat(const RvmrpcCall *call, Error **errp);
+GuestKernelOsinfo *rvmrpc_decode_osinfo(const RvmrpcCall *call, Error **errp);
+
+#endif

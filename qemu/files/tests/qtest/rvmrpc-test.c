@@ -1,0 +1,234 @@
+/*
+ * QTest testcase for the rvmrpc device: registers, doorbell, reset
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "qemu/osdep.h"
+#include "libqtest.h"
+#include "libqos/pci-pc.h"
+#include "qobject/qdict.h"
+#include "hw/pci/pci_regs.h"
+#include "hw/rvmrpc/core/rvmrpc_abi.h"
+
+#define SLOT        4
+#define FRAME_GPA   0x100000    /* RAM of any PC */
+
+typedef struct Fixture {
+    QTestState *qts;
+    QPCIBus *bus;
+    QPCIDevice *dev;
+    QPCIBar bar;
+} Fixture;
+
+static void start(Fixture *f, const char *options)
+{
+    f->qts = qtest_initf("-machine pc -device rvmrpc,addr=0x%x%s", SLOT,
+                         options);
+    f->bus = qpci_new_pc(f->qts, NULL);
+    f->dev = qpci_device_find(f->bus, QPCI_DEVFN(SLOT, 0));
+    g_assert_nonnull(f->dev);
+    qpci_device_enable(f->dev);
+    f->bar = qpci_iomap(f->dev, RVMRPC_BAR_REGS, NULL);
+}
+
+static void stop(Fixture *f)
+{
+    qpci_iounmap(f->dev, f->bar);
+    g_free(f->dev);
+    qpci_free_pc(f->bus);
+    qtest_quit(f->qts);
+}
+
+static uint32_t reg(Fixture *f, uint32_t addr)
+{
+    return qpci_io_readl(f->dev, f->bar, addr);
+}
+
+/* Rings with the frame at @gpa and returns the answer in it. */
+static uint64_t ring(Fixture *f, uint64_t gpa, uint64_t op, uint64_t a0)
+{
+    struct rvmrpc_frame frame = { .op = op, .a0 = a0 };
+
+    qtest_memwrite(f->qts, gpa, &frame, sizeof(frame));
+    qpci_io_writeq(f->dev, f->bar, RVMRPC_REG_DOORBELL, gpa);
+    qtest_memread(f->qts, gpa, &frame, sizeof(frame));
+    return frame.answer;
+}
+
+static char *state(Fixture *f)
+{
+    QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'query-rvmrpc' }");
+    char *s = g_strdup(qdict_get_str(qdict_get_qdict(rsp, "return"), "state"));
+
+    qobject_unref(rsp);
+    return s;
+}
+
+static void assert_state(Fixture *f, const char *want)
+{
+    g_autofree char *s = state(f);
+
+    g_assert_cmpstr(s, ==, want);
+}
+
+static void test_discovery(void)
+{
+    Fixture f;
+
+    start(&f, "");
+    g_assert_cmphex(qpci_config_readw(f.dev, PCI_VENDOR_ID), ==,
+                    RVMRPC_PCI_VENDOR);
+    g_assert_cmphex(qpci_config_readw(f.dev, PCI_DEVICE_ID), ==,
+                    RVMRPC_PCI_DEVICE);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_MAGIC), ==, RVMRPC_DEV_MAGIC);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_VERSION), ==, RVMRPC_DEV_VERSION);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_ABI), ==,
+                    RVMRPC_ABI_MIN | RVMRPC_ABI_MAX << 16);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_SLOTS), ==, RVMRPC_SLOTS_DEFAULT);
+    /* qtest runs no guest code: there is no hypercall gate. */
+    g_assert_cmphex(reg(&f, RVMRPC_REG_FEATURES), ==, RVMRPC_FEAT_DOORBELL);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_HYPERCALL), ==, 0);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_DOORBELL), ==, 0);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_SIZE - 4), ==, 0);
+    assert_state(&f, "disconnected");
+    stop(&f);
+}
+
+static void test_properties(void)
+{
+    Fixture f;
+
+    start(&f, ",slots=7,request-pages=2,response-pages=3");
+    g_assert_cmphex(reg(&f, RVMRPC_REG_SLOTS), ==, 7);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_PAGES), ==, 2 | 3 << 16);
+    stop(&f);
+}
+
+static void test_doorbell(void)
+{
+    Fixture f;
+
+    start(&f, "");
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_NULL, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER));
+    g_assert_cmphex(ring(&f, FRAME_GPA, 0xffff, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_GATE_BAD_OP));
+    g_assert_cmphex(ring(&f, FRAME_GPA, 1ull << 32, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_GATE_BAD_OP));
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_PERFORM, 0x7fffffff), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_GATE_BAD_HANDLE));
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_BIND | RVMRPC_OP_KERNEL, 0),
+                    ==, RVMRPC_GATE_ANSWER(RVMRPC_GATE_NO_MODULE));
+    /* Outside of a vCPU there are no guest virtual addresses. */
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_BIND, FRAME_GPA), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_GATE_FAULT));
+    stop(&f);
+}
+
+/* A bad address is refused: nothing is written, nothing ends. */
+static void test_bad_frames(void)
+{
+    struct rvmrpc_frame frame;
+    Fixture f;
+
+    start(&f, "");
+    g_assert_cmphex(ring(&f, FRAME_GPA + 8, RVMRPC_OP_NULL, 0), ==, 0);
+    qpci_io_writeq(f.dev, f.bar, RVMRPC_REG_DOORBELL, UINT64_MAX - 63);
+    qpci_io_writeq(f.dev, f.bar, RVMRPC_REG_DOORBELL, f.bar.addr);
+    qpci_io_writeq(f.dev, f.bar, RVMRPC_REG_DOORBELL, 1ull << 51);
+    qpci_io_writel(f.dev, f.bar, RVMRPC_REG_DOORBELL, FRAME_GPA);
+    qpci_io_writel(f.dev, f.bar, RVMRPC_REG_MAGIC, 0);
+    qtest_memset(f.qts, FRAME_GPA, 0, sizeof(frame));
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_NULL, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER));
+    stop(&f);
+}
+
+static void test_reset(void)
+{
+    Fixture f;
+
+    start(&f, "");
+    qtest_system_reset(f.qts);
+    assert_state(&f, "disconnected");
+    qpci_device_enable(f.dev);
+    qpci_config_writel(f.dev, PCI_BASE_ADDRESS_0, f.bar.addr);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_MAGIC), ==, RVMRPC_DEV_MAGIC);
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_NULL, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER));
+    stop(&f);
+}
+
+static void test_not_connected(void)
+{
+    Fixture f;
+    QDict *rsp;
+
+    start(&f, "");
+    rsp = qtest_qmp(f.qts, "{ 'execute': 'guest-kernel-call', 'arguments':"
+                    " { 'module': 'echo', 'procedure': 0 } }");
+    g_assert_cmpstr(qdict_get_str(qdict_get_qdict(rsp, "return"), "status"),
+                    ==, "not-connected");
+    qobject_unref(rsp);
+    rsp = qtest_qmp(f.qts, "{ 'execute': 'guest-kernel-call', 'arguments':"
+                    " { 'module': 1, 'procedure': 0, 'data': '***' } }");
+    g_assert(qdict_haskey(rsp, "error"));
+    qobject_unref(rsp);
+    stop(&f);
+}
+
+static void test_unplug(void)
+{
+    Fixture f;
+
+    start(&f, ",id=rv");
+    qtest_qmp_device_del_send(f.qts, "rv");
+    /* The guest ejects it through ACPI. */
+    qtest_outl(f.qts, 0xae08, 1u << SLOT);
+    qtest_qmp_eventwait(f.qts, "DEVICE_DELETED");
+    assert_state(&f, "absent");
+    qtest_qmp_device_add(f.qts, "rvmrpc", "rv", "{}");
+    assert_state(&f, "disconnected");
+    stop(&f);
+}
+
+/* QEMU must refuse to start, and say why. */
+static void assert_refused(const char *options, const char *why)
+{
+    g_autofree char *err = NULL;
+    const char *qemu = g_getenv("QTEST_QEMU_BINARY");
+    g_autofree char *cmd = NULL;
+    int status = 0;
+
+    cmd = g_strdup_printf("%s -machine pc -accel qtest -display none"
+                          " -nodefaults %s", qemu, options);
+    g_assert_true(g_spawn_command_line_sync(cmd, NULL, &err, &status, NULL));
+    g_assert_cmpint(status, !=, 0);
+    g_assert_nonnull(strstr(err, why));
+}
+
+static void test_bad_options(void)
+{
+    assert_refused("-device rvmrpc -device rvmrpc", "only one rvmrpc device");
+    assert_refused("-device rvmrpc,slots=0", "'slots' must be between");
+    assert_refused("-device rvmrpc,slots=65", "'slots' must be between");
+    assert_refused("-device rvmrpc,request-pages=257", "'request-pages'");
+    assert_refused("-device rvmrpc,response-pages=0", "'response-pages'");
+    assert_refused("-device rvmrpc,default-timeout=60001",
+                   "'default-timeout'");
+    assert_refused("-device rvmrpc,doorbell=off", "no gate is left");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qtest_add_func("rvmrpc/discovery", test_discovery);
+    qtest_add_func("rvmrpc/properties", test_properties);
+    qtest_add_func("rvmrpc/doorbell", test_doorbell);
+    qtest_add_func("rvmrpc/bad-frames", test_bad_frames);
+    qtest_add_func("rvmrpc/reset", test_reset);
+    qtest_add_func("rvmrpc/not-connected", test_not_connected);
+    qtest_add_func("rvmrpc/unplug", test_unplug);
+    qtest_add_func("rvmrpc/bad-options", test_bad_options);
+    return g_test_run();
+}
