@@ -26,6 +26,8 @@ qemu_fetch() {
     if [[ ! -d $dl/qemu-$version ]]; then
         rm -rf "$dl/unpack"
         dpkg-source --no-copy -x "$dsc" unpack >&2
+        # Firmware's sources: most of the tree, and not built.
+        rm -rf unpack/roms
         mv unpack "qemu-$version"
     fi
     printf '%s\n' "$dl/qemu-$version"
@@ -60,7 +62,8 @@ qemu_version() {
 
 copy_pristine() {
     mkdir -p "$2"
-    tar -C "$1" --exclude=./.git --exclude=./build --exclude=./.pc -cf - . | tar -C "$2" -xf -
+    tar -C "$1" --exclude=./.git --exclude=./build --exclude=./.pc --exclude=./roms -cf - . |
+        tar -C "$2" -xf -
 }
 
 series() {
