@@ -166,3 +166,11 @@ kver_of() {
         grep -oE "linux-headers-${1//./\\.}\.[0-9][^ ,]*" | head -n 1 |
         sed 's/^linux-headers-//' || die "no linux-headers for $1: run scripts/setup"
 }
+
+# Packages and meson's build folder, when they are not there yet.
+prepare_build() {
+    "$top/scripts/setup"
+    if [[ ! -f $build/build.ninja ]]; then
+        step meson-setup "meson setup $build" /usr/bin/meson setup "$build" "$top"
+    fi
+}
