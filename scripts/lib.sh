@@ -78,6 +78,25 @@ locked() {
     ( exec 9>"$cache/$name.lock"; flock 9; "$@" 9>&- )
 }
 
+# sync_files FROM TO: copies the files that standard input names (sorted,
+# below FROM), where they differ, and removes what it copied before and is gone.
+# Unlike cp -u this keeps make right when a file's time goes back.
+sync_files() {
+    local from=$1 to=$2 f
+    mkdir -p "$to"
+    cat >"$to/.sources.new"
+    if [[ -f $to/.sources ]]; then
+        comm -13 "$to/.sources.new" "$to/.sources" | (cd "$to" && xargs -r rm -f --)
+    fi
+    mv "$to/.sources.new" "$to/.sources"
+    while read -r f; do
+        if ! cmp -s "$from/$f" "$to/$f"; then
+            mkdir -p "$to/$(dirname "$f")"
+            cp "$from/$f" "$to/$f"
+        fi
+    done <"$to/.sources"
+}
+
 # What standard input hashes to, as one word.
 hash_of() { sha256sum | cut -c 1-32; }
 

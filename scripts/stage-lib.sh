@@ -1,12 +1,48 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# The parts of staging that stage, devtree and refresh-patches share.
+# The parts of staging that stage, devtree and refresh-patches share, for both
+# of upstream's trees: qemu, and kvm (the part of Linux that has KVM).
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-patches=$top/qemu/patches
-manifest=$top/qemu/overlay.manifest
+# What kvm is made of; the headers that it needs come with Debian's kernels.
+kvm_parts=(arch/x86/kvm virt/kvm)
+
+# use_tree NAME: the tree that the functions below are about.
+# shellcheck disable=SC2034
+use_tree() {
+    tree=$1
+    case $tree in
+    qemu) ours=$top/qemu title="QEMU's source" ;;
+    kvm) ours=$top/linux-kvm title="KVM's source" ;;
+    *) die "no tree \"$tree\"; there are qemu and kvm" ;;
+    esac
+    patches=$ours/patches
+    manifest=$ours/overlay.manifest
+}
+
+# The unpacked source to start from: the user's own as it is, or Debian's.
+pristine_tree() { "${tree}_pristine"; }
+
+# Whether pristine_tree has to unpack first, which takes its time.
+pristine_missing() { "${tree}_missing"; }
+
+# A word that changes when the source at $1 does. A cached tree is named after
+# its version; a tree of the user's own is listed.
+pristine_version() {
+    if [[ $1 == "$cache"/* ]]; then
+        basename "$1"
+    else
+        list_pristine "$1" | hash_of
+    fi
+}
+
+list_pristine() {
+    local parts=(.)
+    if [[ $tree == kvm ]]; then parts=("${kvm_parts[@]}"); fi
+    (cd "$1" && find "${parts[@]}" -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
+}
 
 # Debian's QEMU source, unpacked once into the cache. apt's signature says
 # that it is Debian's, dpkg-source checks the sums.
@@ -37,7 +73,8 @@ qemu_dsc() {
     find "$cache/src" -maxdepth 1 -name 'qemu_10.0.*.dsc' -printf '%f\n' | sort -V | tail -n 1
 }
 
-# The unpacked tree to start from: QEMU_SRC as it is, or Debian's.
+qemu_missing() { [[ -z ${QEMU_SRC:-} && -z $(qemu_dsc 2>/dev/null) ]]; }
+
 qemu_pristine() {
     if [[ -n ${QEMU_SRC:-} ]]; then
         [[ -f $QEMU_SRC/VERSION ]] || die "QEMU_SRC=$QEMU_SRC is no QEMU tree"
@@ -49,21 +86,51 @@ qemu_pristine() {
     fi
 }
 
-# A word that changes when the source does. A cached tree is named after its
-# version; a tree of the user's own is listed.
-qemu_version() {
-    local tree=$1
-    if [[ -n ${QEMU_SRC:-} ]]; then
-        find "$tree" -name .git -prune -o -type f -printf '%P %s %T@\n' | sort | hash_of
+# The version of Debian's package PACKAGE ($1), "" when it is not installed.
+deb_version() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null || true; }
+
+kvm_missing() {
+    [[ -z ${LINUX_SRC:-} && ! -d $cache/src/linux-$(deb_version linux-source-6.12) ]]
+}
+
+# KVM's part of Debian's Linux source, unpacked once into the cache.
+kvm_fetch() {
+    local version dest tarball=/usr/src/linux-source-6.12.tar.xz
+    version=$(deb_version linux-source-6.12)
+    [[ -n $version && -f $tarball ]] || die "no linux-source-6.12: run scripts/setup"
+    dest=$cache/src/linux-$version
+    if [[ ! -d $dest ]]; then
+        rm -rf "$dest.new"
+        mkdir -p "$dest.new"
+        tar -C "$dest.new" --strip-components=1 -xf "$tarball" \
+            "${kvm_parts[@]/#/linux-source-6.12/}" linux-source-6.12/Makefile >&2
+        mv "$dest.new" "$dest"
+    fi
+    printf '%s\n' "$dest"
+}
+
+# linux_version TREE: such as 6.12.117.
+linux_version() {
+    sed -n 's/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\) = //p' "$1/Makefile" | paste -sd .
+}
+
+kvm_pristine() {
+    if [[ -n ${LINUX_SRC:-} ]]; then
+        [[ -d $LINUX_SRC/virt/kvm ]] || die "LINUX_SRC=$LINUX_SRC is no Linux tree"
+        [[ $(linux_version "$LINUX_SRC") == 6.12.* ]] ||
+            die "the patches are for Linux 6.12, not $(linux_version "$LINUX_SRC")"
+        realpath "$LINUX_SRC"
     else
-        basename "$tree"
+        locked src kvm_fetch
     fi
 }
 
 copy_pristine() {
+    local parts=(.)
+    if [[ $tree == kvm ]]; then parts=("${kvm_parts[@]}"); fi
     mkdir -p "$2"
-    tar -C "$1" --exclude=./.git --exclude=./build --exclude=./.pc --exclude=./roms -cf - . |
-        tar -C "$2" -xf -
+    tar -C "$1" --exclude=./.git --exclude=./build --exclude=./.pc --exclude=./roms \
+        -cf - "${parts[@]}" | tar -C "$2" -xf -
 }
 
 series() {
@@ -97,10 +164,10 @@ overlay() {
 }
 
 apply_patches() {
-    local tree=$1 p
+    local in=$1 p
     while read -r p; do
         echo "applying $p"
-        patch -d "$tree" -p1 -F0 -N --no-backup-if-mismatch -E <"$patches/$p" || {
+        patch -d "$in" -p1 -F0 -N --no-backup-if-mismatch -E <"$patches/$p" || {
             echo "$p does not apply"
             return 1
         }

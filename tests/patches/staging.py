@@ -96,7 +96,7 @@ def refresh_same():
     """The committed series is what the tool would write."""
     with Copy() as copy:
         before = {p.name: p.read_bytes() for p in copy.patches.iterdir()}
-        assert copy.run("scripts/refresh-patches")[0] == 0
+        assert copy.run("scripts/refresh-patches", "qemu")[0] == 0
         after = {p.name: p.read_bytes() for p in copy.patches.iterdir()}
         assert sorted(before) == sorted(after)
         assert [n for n in before if before[n] != after[n]] == []
@@ -111,9 +111,11 @@ def edit_hook():
         with open(tree / "VERSION", "a", encoding="utf-8") as f:
             f.write("edited\n")
         git = ("git", "-C", str(tree), "-c", "user.name=x", "-c", "user.email=x@localhost")
-        assert copy.run("scripts/refresh-patches", str(tree))[0] != 0, "edit not committed"
+        assert copy.run("scripts/refresh-patches", "qemu",
+                        str(tree))[0] != 0, "edit not committed"
         assert copy.run(*git, "commit", "-qam", "version: say more")[0] == 0
-        assert copy.run("scripts/refresh-patches", str(tree))[0] == 0
+        assert copy.run("scripts/refresh-patches", "qemu",
+                        str(tree))[0] == 0
         last = (copy.patches / "series").read_text(encoding="utf-8").splitlines()[-1]
         assert last.endswith("version-say-more.patch")
         assert "\n+edited\n" in (copy.patches / last).read_text(encoding="utf-8")
