@@ -40,8 +40,8 @@ step() {
         sleep 0.2
         tick=$((tick + 1))
         if ((tick % 75 == 0)); then
-            log "    $((SECONDS - start)) s: $(tail -n 1 "$logfile" | tr '\r' '\n' |
-                tail -n 1 | cut -c 1-90)"
+            log "    $((SECONDS - start)) s: $(tail -c 2000 "$logfile" | tr '\r' '\n' |
+                grep -a '[^[:space:]]' | tail -n 1 | cut -c 1-90 || true)"
         fi
     done
     wait "$pid" || rc=$?
