@@ -21,6 +21,7 @@ import traceback
 from .vm import VM
 
 CASES = []
+SHARED = {}
 
 
 class Skip(Exception):
@@ -73,11 +74,31 @@ def _run_one(thing, params, timeout):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _end_leftovers(failed):
+def shared(**options):
+    """A guest that the cases of a file share; booted when there is none."""
+    key = repr(sorted(options.items()))
+    vm = SHARED.get(key)
+    if vm is None or vm.process.poll() is not None:
+        vm = SHARED[key] = VM(**options)
+        vm.__enter__()
+    return vm
+
+
+def _end_leftovers(failed, everything=False):
+    """After a failure the shared guests go too: the next case needs a sane one."""
     for vm in list(VM.live):
         if failed:
             vm.report()
-        vm.stop()
+        if failed or everything or vm not in SHARED.values():
+            vm.stop()
+    if failed or everything:
+        SHARED.clear()
+
+
+def _guest_logs():
+    """The last case of every file."""
+    assert VM.booted, "no guest ran"
+    assert not VM.complaints, "\n".join(VM.complaints)
 
 
 def _report(number, name, thing, params, timeout):
@@ -102,8 +123,11 @@ def _report(number, name, thing, params, timeout):
     return error is None
 
 
-def main(argv=None):
-    """Runs the registered cases, or those whose names match, and exits."""
+def main(argv=None, guests=True):
+    """Runs the registered cases, or those whose names match, and exits.
+
+    With guests, a last case looks at what the guests' kernels printed.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--list", action="store_true", help="print the cases' names")
     parser.add_argument("patterns", nargs="*", help="run only cases with such names")
@@ -115,11 +139,15 @@ def main(argv=None):
         sys.exit(0)
     sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(f"1..{len(chosen)}")
+    print(f"1..{len(chosen) + guests}")
     failed = 0
     try:
         for number, (name, timeout, thing, params) in enumerate(chosen, 1):
             failed += not _report(number, name, thing, params, timeout)
+        _end_leftovers(False, everything=True)
+        if guests:
+            failed += not _report(len(chosen) + 1, "the guests' kernels have not complained",
+                                  _guest_logs, {}, 10)
     finally:
-        _end_leftovers(False)
+        _end_leftovers(False, everything=True)
     sys.exit(1 if failed or not chosen else 0)

@@ -2,6 +2,7 @@
 """A virtual machine under our QEMU."""
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,12 @@ from .wait import Timeout, wait_for
 CMDLINE = "console=ttyS0 loglevel=5 mitigations=off audit=0"
 
 
+# What a kernel says when something is wrong. An OOM kill is not among it.
+COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hard LOCKUP|stalls? on|blocked for more than|"
+                       r"general protection|Kernel panic|UBSAN|invalid opcode:|"
+                       r"unable to handle|irq .*: nobody cared")
+
+
 class VM:
     """Starts QEMU with two monitors, a console log and the guest's shell.
 
@@ -25,6 +32,8 @@ class VM:
     """
 
     live = []
+    booted = 0
+    complaints = []     # of the guests that have ended
 
     def __init__(self, kernel="6.12", *, smp=1, memory="256M", machine="pc", cpu="max",
                  accel="tcg", append="", device=True, device_opts="", share=None,
@@ -109,6 +118,7 @@ class VM:
                 stdout=None if tty else log, stderr=log,
                 start_new_session=not tty)
         VM.live.append(self)
+        VM.booted += 1
         self.qmp = self._connect(lambda: QMP(self.dir / "qmp.sock"), 20)
         self.guest = self._connect(lambda: GuestShell(self.dir / "guest.sock"), 5)
         return self
@@ -164,6 +174,7 @@ class VM:
                 self._quit()
             if self in VM.live:
                 VM.live.remove(self)
+                VM.complaints += self.complaints_now()
         for connection in (self.qmp, self._qmp2, self.guest):
             if connection is not None:
                 connection.close()
@@ -205,6 +216,10 @@ class VM:
         """What QEMU has printed."""
         path = self.dir / "qemu.log"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def complaints_now(self):
+        """Lines of the console in which the guest's kernel complains."""
+        return [line for line in self.console().splitlines() if COMPLAINT.search(line)]
 
     def report(self, _error=None):
         """Prints the end of the logs as comments, and keeps the files."""
