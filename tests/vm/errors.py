@@ -1,0 +1,305 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every way in which a call can fail has its own answer, and the next call works."""
+import time
+
+from harness import (VM, QMPError, call, call_args, case, counters, insmod, main, ms,
+                     set_parameter, shared, stats, wait_connected, wait_for)
+
+COMMANDS = {
+    "guest-meminfo": {}, "guest-loadavg": {}, "guest-cpuinfo": {}, "guest-cpustat": {},
+    "guest-osinfo": {}, "guest-drop-caches": {"mode": "all"},
+    "guest-kernel-call": {"module": "echo", "procedure": "echo"}}
+TYPED = {name: args for name, args in COMMANDS.items() if name != "guest-kernel-call"}
+
+
+def guest():
+    """A guest that serves module "test"."""
+    vm = shared(append="rvmrpc.allow=default,test.*")
+    if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
+        insmod(vm, "rvmrpc_test_mod")
+    return vm
+
+
+def works(vm):
+    """The channel is as good as new."""
+    assert call(vm.qmp, "echo", "echo", b"still there", timeout=5000) == ("ok", b"still there")
+
+
+def error_of(qmp, name, arguments):
+    """The error that a command must end with."""
+    try:
+        answer = qmp.cmd(name, arguments)
+    except QMPError as error:
+        return error
+    raise AssertionError(f"{name} answered {answer}")
+
+
+@case("no device: every command says DeviceNotActive, query-rvmrpc says absent")
+def no_device():
+    """And the machine is otherwise well."""
+    with VM(kernel=None, device=False, extra=["-S"]).start() as vm:
+        for name, args in COMMANDS.items():
+            error = error_of(vm.qmp, name, args)
+            assert error.kind == "DeviceNotActive", error
+        assert vm.query() == {"state": "absent"}
+        assert vm.qmp.hmp("info rvmrpc").strip() == "state: absent"
+
+
+@case("a guest that never loads the driver: not-connected, at once")
+def no_driver():
+    """With the device; and after the driver was loaded, all is well."""
+    with VM(append="rvmrpc.load=0") as vm:
+        start = time.monotonic()
+        assert call(vm.qmp, "echo", "echo", b"x", timeout=30000)[0] == "not-connected"
+        for name, args in TYPED.items():
+            error = error_of(vm.qmp, name, args)
+            assert error.kind == "GenericError" and error.desc.startswith("not-connected"), error
+        assert time.monotonic() - start < 2
+        info = vm.query()
+        assert info["state"] == "disconnected" and info["stats"]["refused"] == 1 + len(TYPED)
+        insmod(vm, "rvmrpc")
+        vm.wait_state()
+        works(vm)
+
+
+@case("wrong module, by name and by number")
+def wrong_module():
+    """Never anything but module-unavailable."""
+    vm = guest()
+    for module in ("nonsense", "", "ECHO", 99, 0xffffffff):
+        assert call(vm.qmp, module, 0, b"x") == ("module-unavailable", b""), module
+    works(vm)
+
+
+@case("wrong procedure, by name and by number")
+def wrong_procedure():
+    """Of modules that are there."""
+    vm = guest()
+    for module, procedure in (("echo", 1), ("echo", "nonsense"), (2, 99), ("core", 0xffffffff)):
+        assert call(vm.qmp, module, procedure) == ("procedure-unavailable", b"")
+    works(vm)
+
+
+@case("a module or procedure that is neither name nor number is a GenericError")
+def wrong_selector():
+    """Before the guest is asked."""
+    vm = guest()
+    calls = stats(vm)["calls"]
+    for bad in (-1, 1 << 32, 1.5, True, None, {}, []):
+        for args in ({"module": bad, "procedure": 0}, {"module": 1, "procedure": bad}):
+            assert error_of(vm.qmp, "guest-kernel-call", args).kind == "GenericError", args
+    assert stats(vm)["calls"] == calls
+    works(vm)
+
+
+@case("a procedure that is not allowed: not-allowed, and it does not run")
+def not_allowed():
+    """core.exit is not, by default; nor is what allow= takes away."""
+    vm = guest()
+    assert call(vm.qmp, "core", "exit") == ("not-allowed", b"")
+    assert vm.query()["state"] == "connected"
+    set_parameter(vm, "allow", "default,test.*,-sysinfo.meminfo,-reclaim.*")
+    try:
+        error = error_of(vm.qmp, "guest-meminfo", {})
+        assert error.desc.startswith("not-allowed"), error
+        assert error_of(vm.qmp, "guest-drop-caches", {"mode": "all"}).desc.startswith("not-allowed")
+        assert "threads" in vm.qmp.cmd("guest-loadavg")
+    finally:
+        set_parameter(vm, "allow", "default,test.*")
+    vm.qmp.cmd("guest-meminfo")
+    works(vm)
+
+
+@case("arguments of a wrong size: garbage-args")
+def garbage():
+    """Too short, too long; the procedure does not run."""
+    vm = guest()
+    for data in (b"", b"123", b"12345"):
+        assert call(vm.qmp, "test", "sleep", data) == ("garbage-args", b""), data
+    assert call(vm.qmp, "reclaim", "drop_caches", b"\x07" + b"\0" * 7)[0] == "garbage-args"
+    assert call(vm.qmp, "sysinfo", "meminfo", b"\xff" * 8)[0] == "garbage-args"
+    works(vm)
+
+
+@case("invalid base64 is a GenericError")
+def base64():
+    """Before the guest is asked."""
+    vm = guest()
+    for data in ("*", "A", "AAA", "AA=A", "QR==", "\u00e9", "QQ==\n"):
+        args = {"module": "echo", "procedure": "echo", "data": data}
+        assert error_of(vm.qmp, "guest-kernel-call", args).kind == "GenericError", data
+    works(vm)
+
+
+@case("a timeout out of range is a GenericError")
+def bad_timeout():
+    """0 and more than 60 s, for every command."""
+    vm = guest()
+    for name, args in COMMANDS.items():
+        for timeout in (0, 60001, -1):
+            error = error_of(vm.qmp, name, {**args, "timeout": timeout})
+            assert error.kind == "GenericError", (name, timeout)
+    works(vm)
+
+
+@case("an answer that does not fit, and one that claims more than it has room for")
+def big_answers():
+    """Up to the last byte of the response pages."""
+    vm = guest()
+    room = 16 * 4096 - 64
+    expected = bytes(i % 251 for i in range(room))
+    assert call(vm.qmp, "test", "big", ms(room)) == ("ok", expected)
+    assert call(vm.qmp, "test", "big", ms(room + 1)) == ("too-big", b"")
+    status, data = call(vm.qmp, "test", "overrun")
+    assert status in ("too-big", "system-error") and data == b""
+    works(vm)
+
+
+@case("a status that the procedure returns is the call's, unless a guest may not send it")
+def statuses():
+    """errno and the host's own statuses become system-error."""
+    vm = guest()
+    for number, name in ((0, "ok"), (4, "garbage-args"), (5, "too-big"), (7, "busy"),
+                         (8, "system-error"), (10, "system-error"), (12, "system-error"),
+                         (13, "system-error"), (14, "system-error"), (0xfffffff4, "system-error")):
+        assert call(vm.qmp, "test", "fail", ms(number))[0] == name, number
+    works(vm)
+
+
+def check_late(procedure, vm):
+    """Past the deadline: timed-out in time, then the late answer is counted."""
+    before = stats(vm)
+    start = time.monotonic()
+    status, data = call(vm.qmp, "test", procedure, ms(1500), timeout=500)
+    took = time.monotonic() - start
+    assert (status, data) == ("timed-out", b"") and 0.5 <= took < 0.7, (status, took)
+    return before
+
+
+@case("a worker's procedure past its deadline: timed-out within 200 ms, others go on")
+def late_worker():
+    """The state stays connected, the late answer is dropped and counted."""
+    vm = guest()
+    before = check_late("sleep", vm)
+    start = time.monotonic()
+    works(vm)
+    assert time.monotonic() - start < 0.5
+    wait_for(lambda: stats(vm)["late-replies"] == before["late-replies"] + 1, 5, "late answer")
+    after = stats(vm)
+    assert after["timed-out"] == before["timed-out"] + 1
+    assert after["bad-replies"] == before["bad-replies"]
+    works(vm)
+
+
+@case("a procedure that holds up the server thread: timed-out, silent, then connected again")
+def late_inline():
+    """query-rvmrpc says that the guest does not answer."""
+    vm = guest()
+    before = check_late("sleep-inline", vm)
+    assert vm.query()["state"] == "silent"
+    assert call(vm.qmp, "echo", "echo", b"x", timeout=100)[0] == "timed-out"
+    wait_for(lambda: stats(vm)["late-replies"] > before["late-replies"], 5, "late answer")
+    works(vm)
+    assert vm.query()["state"] == "connected"
+
+
+@case("the default timeout is the device's")
+def default_timeout():
+    """default-timeout=300, and 1 s without."""
+    vm = guest()
+    start = time.monotonic()
+    assert call(vm.qmp, "test", "sleep", ms(1800))[0] == "timed-out"
+    assert 1.0 <= time.monotonic() - start < 1.2
+    with VM(append="rvmrpc.allow=default,test.*", device_opts="default-timeout=300") as other:
+        insmod(other, "rvmrpc_test_mod")
+        start = time.monotonic()
+        assert call(other.qmp, "test", 1, ms(1500))[0] == "timed-out"
+        assert 0.3 <= time.monotonic() - start < 0.5
+
+
+@case("all slots held by procedures that sleep: busy, an event, and the driver recovers")
+def stuck():
+    """By registering again with fresh pages, watchdog_ms after the last deadline."""
+    vm = guest()
+    works(vm)
+    vm.qmp.take_events()
+    epoch, watchdog = vm.query()["epoch"], counters(vm)["watchdog"]
+    for _ in range(4):
+        assert call(vm.qmp, "test", "sleep", ms(12000), timeout=50)[0] == "timed-out"
+    start = time.monotonic()
+    assert call(vm.qmp, "echo", "echo", b"x", timeout=5000)[0] == "busy"
+    assert time.monotonic() - start < 0.2
+    event = vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "stuck")
+    assert event["data"] == {"reason": "stuck"}
+    wait_connected(vm, epoch, timeout=6)
+    works(vm)
+    assert counters(vm)["watchdog"] == watchdog + 1
+    bad = stats(vm)["bad-replies"]
+    vm.guest.check("sleep 13", timeout=30)
+    works(vm)
+    after = stats(vm)
+    assert after["bad-replies"] == bad and after["in-flight"] == 0
+    assert vm.guest.check("cat /sys/bus/pci/drivers/rvmrpc/0000:*/abandoned").strip() == "0"
+
+
+@case("a VM that is stopped: stopped, at once; after cont all is well")
+def stopped():
+    """Also a call that was under way when it stopped keeps to its deadline."""
+    vm = guest()
+    vm.qmp.cmd("stop")
+    try:
+        start = time.monotonic()
+        assert call(vm.qmp, "echo", "echo", b"x", timeout=30000) == ("stopped", b"")
+        for name, args in TYPED.items():
+            assert error_of(vm.qmp, name, args).desc.startswith("stopped"), name
+        assert time.monotonic() - start < 1
+        assert vm.query()["state"] == "connected"
+    finally:
+        vm.qmp.cmd("cont")
+    works(vm)
+
+
+@case("a module that goes away: module-unavailable; one that comes is found by name")
+def module_leaves():
+    """The list of modules follows."""
+    vm = guest()
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    assert call(vm.qmp, 0x101, 2, ms(1))[0] == "module-unavailable"
+    assert call(vm.qmp, "test", "big", ms(1))[0] == "module-unavailable"
+    insmod(vm, "rvmrpc_test_mod")
+    assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+    works(vm)
+
+
+@case("rmmod of a module whose procedure runs says busy")
+def module_busy():
+    """It is held while it is called."""
+    vm = guest()
+    call_id = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(800), 5000))
+    wait_for(lambda: counters(vm)["workers"] > 0, 5, "worker")
+    time.sleep(0.2)
+    status, text = vm.guest.run("rmmod rvmrpc_test_mod")
+    assert status != 0 and "busy" in text.lower() or "unavailable" in text.lower(), text
+    assert vm.qmp.recv(call_id)["status"] == "ok"
+    works(vm)
+
+
+@case("core.exit, when allowed, ends the server; binding the driver anew brings it back")
+def core_exit():
+    """The guest says goodbye by itself."""
+    vm = guest()
+    set_parameter(vm, "allow", "default,test.*,core.exit")
+    vm.qmp.take_events()
+    epoch = vm.query()["epoch"]
+    assert call(vm.qmp, "core", "exit")[0] == "ok"
+    vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "guest-exit")
+    assert call(vm.qmp, "echo", "echo")[0] == "not-connected"
+    vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); echo $d > unbind; "
+                   "echo $d > bind")
+    wait_connected(vm, epoch)
+    works(vm)
+
+
+if __name__ == "__main__":
+    main()
