@@ -225,6 +225,19 @@ resolve_and_call(const Selector *module, const Selector *procedure,
     return call;
 }
 
+/* qbase64_decode() takes what it can of a text that breaks off. */
+static uint8_t *decode_base64(const char *data, size_t *len, Error **errp)
+{
+    g_autofree uint8_t *bytes = qbase64_decode(data, -1, len, errp);
+    g_autofree char *again = bytes ? g_base64_encode(bytes, *len) : NULL;
+
+    if (again && strcmp(again, data)) {
+        error_setg(errp, "data is not base64");
+        return NULL;
+    }
+    return g_steal_pointer(&bytes);
+}
+
 RvmrpcReply *coroutine_fn
 qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
                       bool has_timeout, uint32_t timeout, Error **errp)
@@ -244,7 +257,7 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
         return NULL;
     }
     if (data) {
-        arg = qbase64_decode(data, -1, &arglen, errp);
+        arg = decode_base64(data, &arglen, errp);
         if (!arg) {
             return NULL;
         }
