@@ -217,4 +217,4 @@ def other_series():
 
 
 if __name__ == "__main__":
-    main()
+    main(guests=False)
