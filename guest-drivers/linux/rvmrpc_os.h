@@ -5,10 +5,15 @@
 #ifndef RVMRPC_OS_H
 #define RVMRPC_OS_H
 
+#include <linux/limits.h>
 #include <linux/nospec.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/types.h>
+
+#ifndef UINT64_MAX
+#define UINT64_MAX U64_MAX
+#endif
 
 #define rvmrpc_index_nospec(index, size)	array_index_nospec(index, size)
 

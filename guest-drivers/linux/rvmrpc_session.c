@@ -181,7 +181,9 @@ static int rvmrpc_session_bind(struct rvmrpc_dev *rdev, struct rvmrpc_session *s
 		.name = RVMRPC_PROXY_NAME,
 		.version = RVMRPC_PROXY_VERSION,
 	};
-	bool kernel = READ_ONCE(rdev->gate.features) & RVMRPC_FEAT_PROXY_KERNEL;
+	/* Behind the doorbell is the VMM, whatever the host's kernel has. */
+	bool kernel = (READ_ONCE(rdev->gate.features) & RVMRPC_FEAT_PROXY_KERNEL) &&
+		      READ_ONCE(rdev->gate.kind) == RVMRPC_GATE_KIND_HYPERCALL;
 	u64 space = kernel ? RVMRPC_OP_KERNEL : 0;
 	u32 answer;
 
