@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * VMRPC: guests call procedures of the host's kernel, and of their VMM
+ *
+ * A gate call is a hypercall with a private number.  It runs in the vCPU's thread; guest memory is touched only there.
+ * The instruction is skipped first and the answer preset, so that a procedure may sleep and nothing else need be known
+ * of the call.  kvm->srcu is dropped around each procedure and taken again by the copy helpers.
+ */
+#define pr_fmt(fmt) "vmrpc: " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/random.h>
+#include <linux/rwsem.h>
+
+#include "kvm_cache_regs.h"
+#include "mmu.h"
+#include "vmrpc.h"
+#include "vmrpc_vm.h"
+#include "x86.h"
+
+DEFINE_STATIC_KEY_FALSE(vmrpc_enabled);
+
+/* ---- Server modules ---- */
+
+#define VMRPC_HANDLE_MASK	0x7fffffff
+
+static LIST_HEAD(modules);		/* modules_lock */
+static DECLARE_RWSEM(modules_lock);	/* held for reading while a module is looked up, not while it runs */
+static u32 next_handle;			/* modules_lock; random start, so that a handle of another host is refused */
+
+static struct vmrpc_module *find_name(const char *name)
+{
+	struct vmrpc_module *m;
+
+	lockdep_assert_held(&modules_lock);
+	list_for_each_entry(m, &modules, node) {
+		if (!strcmp(m->name, name))
+			return m;
+	}
+	return NULL;
+}
+
+static bool name_ok(const char *name)
+{
+	return name && *name && strnlen(name, RVMRPC_NAME_MAX + 1) <= RVMRPC_NAME_MAX;
+}
+
+int vmrpc_register_module(struct vmrpc_module *module)
+{
+	int ret = 0;
+
+	if (!name_ok(module->name) || !name_ok(module->version) || !module->dispatch)
+		return -EINVAL;
+	down_write(&modules_lock);
+	if (find_name(module->name)) {
+		ret = -EEXIST;
+	} else {
+		if (list_empty(&modules))
+			next_handle = get_random_u32();
+		module->handle = next_handle++ & VMRPC_HANDLE_MASK;
+		list_add_tail(&module->node, &modules);
+	}
+	up_write(&modules_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(vmrpc_register_module);
+
+void vmrpc_unregister_module(struct vmrpc_module *module)
+{
+	down_write(&modules_lock);
+	list_del(&module->node);
+	up_write(&modules_lock);
+	/* A call holds a reference to the owner, so none is running when its exit function comes here. */
+}
+EXPORT_SYMBOL_GPL(vmrpc_unregister_module);
+
+/* A guest's binding pins nothing; the reference lasts for one call. */
+static struct vmrpc_module *module_get(u32 handle)
+{
+	struct vmrpc_module *m, *found = NULL;
+
+	down_read(&modules_lock);
+	list_for_each_entry(m, &modules, node) {
+		if (m->handle == handle && try_module_get(m->owner)) {
+			found = m;
+			break;
+		}
+	}
+	up_read(&modules_lock);
+	return found;
+}
+
+/* ---- Guest memory ---- */
+
+struct kvm_vcpu *vmrpc_vcpu(struct vmrpc_data *rpcdata)
+{
+	return rpcdata->vcpu;
+}
+EXPORT_SYMBOL_GPL(vmrpc_vcpu);
+
+int vmrpc_copy_from_guest(struct vmrpc_data *rpcdata, void *buf, u64 gva, size_t bytes)
+{
+	struct x86_exception e;
+	int ret;
+
+	if (bytes > INT_MAX)
+		return -EFAULT;
+	kvm_vcpu_srcu_read_lock(rpcdata->vcpu);
+	ret = kvm_read_guest_virt(rpcdata->vcpu, gva, buf, bytes, &e);
+	kvm_vcpu_srcu_read_unlock(rpcdata->vcpu);
+	return ret == X86EMUL_CONTINUE ? 0 : -EFAULT;
+}
+EXPORT_SYMBOL_GPL(vmrpc_copy_from_guest);
+
+int vmrpc_copy_to_guest(struct vmrpc_data *rpcdata, u64 gva, const void *buf, size_t bytes)
+{
+	struct x86_exception e;
+	int ret;
+
+	if (bytes > INT_MAX)
+		return -EFAULT;
+	kvm_vcpu_srcu_read_lock(rpcdata->vcpu);
+	ret = kvm_write_guest_virt_system(rpcdata->vcpu, gva, (void *)buf, bytes, &e);
+	kvm_vcpu_srcu_read_unlock(rpcdata->vcpu);
+	return ret == X86EMUL_CONTINUE ? 0 : -EFAULT;
+}
+EXPORT_SYMBOL_GPL(vmrpc_copy_to_guest);
+
+void *vmrpc_get_hva(struct vmrpc_data *rpcdata, u64 gva, size_t bytes, bool write, size_t *got)
+{
+	struct kvm_vcpu *vcpu = rpcdata->vcpu;
+	gpa_t gpa;
+	int ret = -EFAULT;
+
+	vmrpc_put_hva(rpcdata);
+	kvm_vcpu_srcu_read_lock(vcpu);
+	gpa = write ? kvm_mmu_gva_to_gpa_write(vcpu, gva, NULL) : kvm_mmu_gva_to_gpa_read(vcpu, gva, NULL);
+	if (gpa != INVALID_GPA)
+		ret = kvm_vcpu_map(vcpu, gpa_to_gfn(gpa), &rpcdata->map);
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	if (ret)
+		return NULL;
+	rpcdata->mapped = true;
+	rpcdata->map_dirty = write;
+	*got = min_t(size_t, bytes, PAGE_SIZE - offset_in_page(gva));
+	return rpcdata->map.hva + offset_in_page(gva);
+}
+EXPORT_SYMBOL_GPL(vmrpc_get_hva);
+
+void vmrpc_put_hva(struct vmrpc_data *rpcdata)
+{
+	if (!rpcdata->mapped)
+		return;
+	kvm_vcpu_srcu_read_lock(rpcdata->vcpu);
+	kvm_vcpu_unmap(rpcdata->vcpu, &rpcdata->map, rpcdata->map_dirty);
+	kvm_vcpu_srcu_read_unlock(rpcdata->vcpu);
+	rpcdata->mapped = false;
+}
+EXPORT_SYMBOL_GPL(vmrpc_put_hva);
+
+/* ---- Gate calls ---- */
+
+/* What the guest passed, read once. */
+struct gate_args {
+	u64 op, a0, a1, a2;
+};
+
+static u32 errno_to_gate(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return RVMRPC_GATE_AGAIN;
+	case -ECONNRESET:
+		return RVMRPC_GATE_RESET;
+	case -EFAULT:
+		return RVMRPC_GATE_FAULT;
+	case -EINVAL:
+		return RVMRPC_GATE_BAD_ARGS;
+	case -EPROTONOSUPPORT:
+		return RVMRPC_GATE_BAD_VERSION;
+	case -ENOSYS:
+		return RVMRPC_GATE_NO_PROCEDURE;
+	case -ENOMEM:
+		return RVMRPC_GATE_NO_MEMORY;
+	case -EPERM:
+		return RVMRPC_GATE_DENIED;
+	default:
+		return RVMRPC_GATE_FAILED;
+	}
+}
+
+static u32 gate_bind(struct vmrpc_data *rpcdata, const struct gate_args *args)
+{
+	struct vmrpc_bind bind;
+	struct vmrpc_module *m;
+	u32 answer;
+
+	if (args->a1 || args->a2)
+		return RVMRPC_GATE_BAD_ARGS;
+	if (vmrpc_copy_from_guest(rpcdata, &bind, args->a0, sizeof(bind)))
+		return RVMRPC_GATE_FAULT;
+	if (!memchr(bind.name, 0, sizeof(bind.name)) || !memchr(bind.version, 0, sizeof(bind.version)))
+		return RVMRPC_GATE_BAD_ARGS;
+
+	down_read(&modules_lock);
+	m = find_name(bind.name);
+	if (!m)
+		answer = RVMRPC_GATE_NO_MODULE;
+	else if (strcmp(m->version, bind.version))
+		answer = RVMRPC_GATE_BAD_VERSION;
+	else
+		answer = m->handle;
+	up_read(&modules_lock);
+	return answer;
+}
+
+static u32 gate_perform(struct vmrpc_data *rpcdata, const struct gate_args *args)
+{
+	struct vmrpc_module *m = module_get((u32)args->a0);
+	int ret;
+
+	if (!m)
+		return RVMRPC_GATE_BAD_HANDLE;
+	ret = m->dispatch(rpcdata, args->a0 >> 32, args->a1, args->a2);
+	vmrpc_put_hva(rpcdata);
+	module_put(m->owner);
+	return ret >= 0 ? ret : errno_to_gate(ret);
+}
+
+static u32 gate_unbind(const struct gate_args *args)
+{
+	struct vmrpc_module *m = module_get((u32)args->a0);
+
+	if (!m)
+		return RVMRPC_GATE_BAD_HANDLE;
+	module_put(m->owner);
+	return 0;
+}
+
+static u32 gate_execute(struct vmrpc_data *rpcdata, const struct gate_args *args)
+{
+	switch (args->op) {
+	case RVMRPC_OP_NULL:
+		return RVMRPC_NULL_ANSWER;
+	case RVMRPC_OP_BIND | RVMRPC_OP_KERNEL:
+		return gate_bind(rpcdata, args);
+	case RVMRPC_OP_PERFORM | RVMRPC_OP_KERNEL:
+		return gate_perform(rpcdata, args);
+	case RVMRPC_OP_UNBIND | RVMRPC_OP_KERNEL:
+		return gate_unbind(args);
+	default:
+		return RVMRPC_GATE_BAD_OP;
+	}
+}
+
+/* The VMM has left its answer in kvm_run. */
+static int complete_vmm_call(struct kvm_vcpu *vcpu)
+{
+	kvm_rax_write(vcpu, vcpu->run->hypercall.ret);
+	++vcpu->stat.hypercalls;
+	return kvm_skip_emulated_instruction(vcpu);
+}
+
+static int leave_to_vmm(struct kvm_vcpu *vcpu, struct rvmrpc_vm *vm, const struct gate_args *args)
+{
+	struct kvm_run *run = vcpu->run;
+
+	atomic64_inc(&vm->user_exits);
+	run->exit_reason = KVM_EXIT_VMRPC;
+	memset(&run->hypercall, 0, sizeof(run->hypercall));
+	run->hypercall.nr = args->op;
+	run->hypercall.args[0] = args->a0;
+	run->hypercall.args[1] = args->a1;
+	run->hypercall.args[2] = args->a2;
+	/* What the guest finds should the VMM never come back to it. */
+	run->hypercall.ret = RVMRPC_GATE_ANSWER(RVMRPC_GATE_FAILED);
+	vcpu->arch.complete_userspace_io = complete_vmm_call;
+	return 0;
+}
+
+static bool is_for_vmm(u64 op)
+{
+	return op == RVMRPC_OP_BIND || op == RVMRPC_OP_PERFORM || op == RVMRPC_OP_UNBIND;
+}
+
+static int serve(struct kvm_vcpu *vcpu, struct rvmrpc_vm *vm)
+{
+	const struct gate_args args = {
+		.op = kvm_rbx_read(vcpu),
+		.a0 = kvm_rcx_read(vcpu),
+		.a1 = kvm_rdx_read(vcpu),
+		.a2 = kvm_rsi_read(vcpu),
+	};
+	struct vmrpc_data rpcdata = { .vcpu = vcpu, .vm = vm };
+	u32 answer;
+	int r;
+
+	atomic64_inc(&vm->hypercalls);
+	if (is_for_vmm(args.op))
+		return leave_to_vmm(vcpu, vm, &args);
+
+	kvm_rax_write(vcpu, RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN));
+	r = kvm_skip_emulated_instruction(vcpu);
+	/* 0: single-step, to be reported now. */
+	rpcdata.can_wait = r == 1;
+
+	kvm_vcpu_srcu_read_unlock(vcpu);
+	answer = gate_execute(&rpcdata, &args);
+	kvm_vcpu_srcu_read_lock(vcpu);
+
+	if (RVMRPC_GATE_IS_CODE(answer) && answer != RVMRPC_GATE_AGAIN)
+		atomic64_inc(&vm->refused_calls);
+	kvm_rax_write(vcpu, RVMRPC_GATE_ANSWER(answer));
+	++vcpu->stat.hypercalls;
+	return r;
+}
+
+/* Not ours: another number, another mode, CPL 3, or a VM that is not attached; KVM then does what it always did. */
+bool __vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r)
+{
+	struct rvmrpc_vm *vm;
+
+	/* The registers of a protected guest cannot be read. */
+	if (vcpu->arch.guest_state_protected || (u32)kvm_rax_read(vcpu) != RVMRPC_HYPERCALL_NR ||
+	    is_guest_mode(vcpu) || !is_64_bit_hypercall(vcpu) || kvm_x86_call(get_cpl)(vcpu))
+		return false;
+
+	rcu_read_lock();
+	vm = rvmrpc_vm_find(vcpu->kvm);
+	if (vm && !kref_get_unless_zero(&vm->kref))
+		vm = NULL;
+	rcu_read_unlock();
+	if (!vm)
+		return false;
+	*r = serve(vcpu, vm);
+	rvmrpc_vm_put(vm);
+	return true;
+}
+
+/* ---- Entry points ---- */
+
+int vmrpc_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+{
+	struct rvmrpc_attach attach;
+
+	if (ioctl != RVMRPC_ATTACH)
+		return -ENOTTY;
+	if (copy_from_user(&attach, argp, sizeof(attach)))
+		return -EFAULT;
+	return rvmrpc_channel_create(kvm, &attach);
+}
+
+int vmrpc_init(void)
+{
+	int ret = vmrpc_register_module(&rvmrpc_proxy_module);
+
+	if (ret)
+		return ret;
+	ret = rvmrpc_dev_init();
+	if (ret)
+		vmrpc_unregister_module(&rvmrpc_proxy_module);
+	return ret;
+}
+
+void vmrpc_exit(void)
+{
+	rvmrpc_dev_exit();
+	vmrpc_unregister_module(&rvmrpc_proxy_module);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * Reverse VMRPC in KVM: what user space sees.
+ *
+ * A VMM attaches its VM by an ioctl on the VM's own file descriptor and gets a channel: a file on which it tells the VM's
+ * state, and calls into its own guest.  /dev/rvmrpc (0600, CAP_SYS_ADMIN in the initial user namespace) calls into any
+ * attached VM.  Both speak the same records: write() submits one request, read() takes one answer, poll() tells when
+ * there is one, close() cancels what is left.
+ */
+#ifndef _UAPI_LINUX_RVMRPC_H
+#define _UAPI_LINUX_RVMRPC_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define RVMRPC_KVM_VERSION	1
+#define RVMRPC_VM_NAME_SIZE	64
+#define RVMRPC_IOC_MAGIC	0xb7
+
+/*
+ * On a VM's file descriptor; a KVM without Reverse VMRPC answers ENOTTY.  Returns the channel's file descriptor.
+ * EINVAL: bad sizes, unknown flags or version.  EBUSY: the VM is attached.  The VM is stopped until RVMRPC_KVM_RUN.
+ */
+struct rvmrpc_attach {
+	__u32 version;		/* RVMRPC_KVM_VERSION */
+	__u32 flags;		/* zero */
+	__u8 uuid[16];
+	char name[RVMRPC_VM_NAME_SIZE];	/* NUL-terminated */
+	__s32 kick_fd;		/* eventfd that is signalled to interrupt a driver that sleeps */
+	__u32 slots;		/* most that the guest may use */
+	__u32 req_pages;	/* most per slot */
+	__u32 res_pages;
+	__u64 reserved[4];
+};
+#define RVMRPC_ATTACH		_IOW(RVMRPC_IOC_MAGIC, 0x01, struct rvmrpc_attach)
+
+/* On a channel: what happened to the VM.  The argument is one of RVMRPC_KVM_*. */
+#define RVMRPC_NOTICE		_IO(RVMRPC_IOC_MAGIC, 0x02)
+#define RVMRPC_KVM_RUN		1	/* vCPUs run */
+#define RVMRPC_KVM_STOP		2	/* vCPUs are stopped */
+#define RVMRPC_KVM_RESET	3	/* reset, state loaded or moved away: calls in flight get RESET */
+
+/* On a channel: state and counters. */
+#define RVMRPC_KVM_HISTOGRAM	32
+struct rvmrpc_kvm_status {
+	__u64 epoch;		/* 0: no driver is registered */
+	__u64 last_seen_ns;	/* ago */
+	__u32 os;
+	__u16 abi;
+	__u16 nslots;
+	__u32 in_flight;
+	__u32 silent;		/* calls that timed out since the driver was seen */
+	__u32 vmlp;		/* the last poll asked to wait in the host */
+	__u32 stopped;
+	char release[64];
+	__u64 calls, completed, failed, refused, timed_out, cancelled, reset;
+	__u64 late_replies, bad_replies, registrations, kicks;
+	__u64 hypercalls;	/* gate calls */
+	__u64 waits;		/* of these, such as waited */
+	__u64 interrupted;	/* waits that ended without a request */
+	__u64 user_exits;	/* gate calls that left to the VMM */
+	__u64 refused_calls;	/* gate calls that were answered with an error */
+	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
+};
+#define RVMRPC_STATUS		_IOR(RVMRPC_IOC_MAGIC, 0x03, struct rvmrpc_kvm_status)
+
+/* On /dev/rvmrpc: the attached VMs. */
+struct rvmrpc_vm_info {
+	__u64 id;		/* never used twice */
+	__u8 uuid[16];
+	char name[RVMRPC_VM_NAME_SIZE];
+	__s32 pid;		/* of the VMM */
+	__u32 connected;
+	__u64 reserved;
+};
+
+struct rvmrpc_vm_list {
+	__u32 size;		/* in: elements that fit at vms; out: elements there are */
+	__u32 reserved;
+	__u64 vms;		/* address of struct rvmrpc_vm_info[] */
+};
+#define RVMRPC_LIST_VMS		_IOWR(RVMRPC_IOC_MAGIC, 0x04, struct rvmrpc_vm_list)
+
+/* On both: cancels the call with that cookie; its answer comes nevertheless.  ENOENT: no such call. */
+#define RVMRPC_CANCEL		_IOW(RVMRPC_IOC_MAGIC, 0x05, __u64)
+
+/* On /dev/rvmrpc: status of the VM whose id is in epoch. */
+#define RVMRPC_VM_STATUS	_IOWR(RVMRPC_IOC_MAGIC, 0x06, struct rvmrpc_kvm_status)
+
+/*
+ * write(): one request, followed by arglen bytes.  EINVAL: bad sizes or limits.  EBUSY: too many requests are in flight
+ * or have an answer that was not read (16, on a channel 64); POLLOUT says when there is room.  Once taken it is answered,
+ * with the status that refuses it if need be.
+ */
+struct rvmrpc_submit {
+	__u64 cookie;		/* the caller's, comes back */
+	__u64 vm;		/* id, on /dev/rvmrpc; zero on a channel */
+	__u32 module;
+	__u32 procedure;
+	__u32 arglen;
+	__u32 res_max;		/* most bytes of an answer; at most 1 MiB */
+	__u32 timeout_ms;	/* 1 to 60000 */
+	__u32 reserved;
+};
+
+#define RVMRPC_REC_ANSWER	0
+#define RVMRPC_REC_CONNECTED	1	/* channel only: a driver has registered */
+#define RVMRPC_REC_GONE		2	/* channel only: it left or was replaced */
+
+/*
+ * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  Events are not counted: of
+ * several of one kind the last is told, and the one that happened last is told last.
+ */
+struct rvmrpc_record {
+	__u64 cookie;
+	__u32 type;		/* RVMRPC_REC_* */
+	__u32 status;		/* RVMRPC_STATUS_* of the ABI */
+	__u32 reslen;
+	__u32 reserved;
+	__u64 elapsed_ns;
+};
+
+/*
+ * A VMRPC of the guest for the VMM's process: KVM_RUN returns with this exit reason and the call in kvm_run.hypercall:
+ * nr = op, args[0..2] = a0..a2; the VMM leaves the answer in hypercall.ret and runs the vCPU again.  Only an attached VM
+ * can cause it.
+ */
+#define KVM_EXIT_VMRPC		0x52564d52
+
+#endif /* _UAPI_LINUX_RVMRPC_H */
