@@ -20,6 +20,7 @@
 #include "hw/rvmrpc/vmrpc.h"
 #include "migration/vmstate.h"
 #include "rvmrpc-internal.h"
+#include "rvmrpc-kvm.h"
 #include "system/replay.h"
 #include "system/tcg.h"
 #include "trace.h"
@@ -42,10 +43,10 @@ struct RvmrpcPCIState {
 
 /* ---- Registers ---- */
 
-/* The hypercall gate needs TCG; see docs/architecture.md for KVM. */
+/* TCG's gate is ours; KVM's is the kernel's, with the proxy behind it. */
 static bool has_hypercall(const RvmrpcPCIState *s)
 {
-    return s->hypercall && tcg_enabled();
+    return s->hypercall && (tcg_enabled() || rvmrpc_kvm_attached());
 }
 
 static uint32_t features(const RvmrpcPCIState *s)
@@ -54,6 +55,9 @@ static uint32_t features(const RvmrpcPCIState *s)
 
     if (has_hypercall(s)) {
         f |= RVMRPC_FEAT_HYPERCALL | RVMRPC_FEAT_VMLP;
+    }
+    if (rvmrpc_kvm_attached()) {
+        f |= RVMRPC_FEAT_PROXY_KERNEL;
     }
     if (s->doorbell) {
         f |= RVMRPC_FEAT_DOORBELL;
@@ -173,10 +177,6 @@ static bool check_config(RvmrpcPCIState *s, Error **errp)
         error_setg(errp, "only one " TYPE_RVMRPC " device is possible");
         return false;
     }
-    if (!has_hypercall(s) && !s->doorbell) {
-        error_setg(errp, "no gate is left: set doorbell=on");
-        return false;
-    }
     return check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) &&
            check_range("request-pages", s->req_pages, RVMRPC_SLOT_PAGES_MAX,
                        errp) &&
@@ -196,16 +196,24 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
         return;
     }
     msix_vector_use(dev, 0);
+    config.limits.slots = s->slots;
+    config.limits.req_pages = s->req_pages;
+    config.limits.res_pages = s->res_pages;
+    if (s->hypercall) {
+        rvmrpc_kvm_attach(dev, &config.limits);
+    }
+    if (!has_hypercall(s) && !s->doorbell) {
+        error_setg(errp, "no gate is left: set doorbell=on");
+        msix_uninit_exclusive_bar(dev);
+        return;
+    }
     memory_region_init_io(&s->regs, OBJECT(s), &regs_ops, s, "rvmrpc-regs",
                           RVMRPC_REG_SIZE);
     pci_register_bar(dev, RVMRPC_BAR_REGS, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &s->regs);
 
-    config.limits.slots = s->slots;
-    config.limits.req_pages = s->req_pages;
-    config.limits.res_pages = s->res_pages;
     config.default_timeout_ms = s->default_timeout;
-    config.hypercall = has_hypercall(s);
+    config.hypercall = s->hypercall && tcg_enabled();
     config.ops = &device_ops;
     config.opaque = s;
     rvmrpc_attach(&config);
@@ -216,6 +224,7 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
 static void rvmrpc_pci_exit(PCIDevice *dev)
 {
     rvmrpc_detach();
+    rvmrpc_kvm_detach(dev);
     msix_uninit_exclusive_bar(dev);
 }
 

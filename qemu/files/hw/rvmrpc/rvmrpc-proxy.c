@@ -23,6 +23,7 @@
 #include "hw/rvmrpc/rvmrpc.h"
 #include "hw/rvmrpc/vmrpc.h"
 #include "rvmrpc-internal.h"
+#include "rvmrpc-kvm.h"
 #include "trace.h"
 
 /* vCPUs that can wait at a time; one more is answered AGAIN. */
@@ -202,11 +203,14 @@ uint32_t rvmrpc_call_submit(RvmrpcCall *call)
     RvmrpcProxy *p = &rvmrpc_proxy;
     uint32_t status;
 
-    QEMU_LOCK_GUARD(&p->lock);
-    if (!p->attached) {
-        return RVMRPC_STATUS_NOT_CONNECTED;
+    qemu_mutex_lock(&p->lock);
+    if (!p->core.epoch && rvmrpc_kvm_attached()) {
+        qemu_mutex_unlock(&p->lock);
+        return rvmrpc_kvm_submit(call);
     }
-    status = rvmrpc_proxy_submit(&p->core, &call->core, rvmrpc_now());
+    status = p->attached ?
+             rvmrpc_proxy_submit(&p->core, &call->core, rvmrpc_now()) :
+             RVMRPC_STATUS_NOT_CONNECTED;
     trace_rvmrpc_submit(call->core.xid, call->core.module,
                         call->core.procedure, call->core.arglen, status);
     if (status == RVMRPC_STATUS_OK) {
@@ -214,6 +218,7 @@ uint32_t rvmrpc_call_submit(RvmrpcCall *call)
         set_timer(call->core.deadline);
         rouse_guest();
     }
+    qemu_mutex_unlock(&p->lock);
     return status;
 }
 
@@ -222,6 +227,10 @@ void rvmrpc_call_cancel(RvmrpcCall *call)
     RvmrpcProxy *p = &rvmrpc_proxy;
     struct rvmrpc_done done = { };
 
+    if (call->cookie) {
+        rvmrpc_kvm_cancel(call);
+        return;
+    }
     WITH_QEMU_LOCK_GUARD(&p->lock) {
         rvmrpc_proxy_cancel(&p->core, &call->core, rvmrpc_now(), &done);
     }
@@ -704,6 +713,7 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
             rouse_guest();
         }
     }
+    rvmrpc_kvm_running(running);
     if (!running) {
         abort_waits();
     } else if (kick_when_running) {
@@ -716,7 +726,7 @@ static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
                              Error **errp)
 {
     if (e->type == MIG_EVENT_PRECOPY_DONE) {
-        end_epoch(RVMRPC_STATUS_RESET, RVMRPC_DISCONNECT_REASON_MIGRATED);
+        rvmrpc_reset(RVMRPC_DISCONNECT_REASON_MIGRATED);
     }
     return 0;
 }
@@ -725,17 +735,19 @@ static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
 static void shutting_down(Notifier *n, void *data)
 {
     end_epoch(RVMRPC_STATUS_STOPPED, RVMRPC_DISCONNECT_REASON_GUEST_EXIT);
+    rvmrpc_kvm_reset(RVMRPC_DISCONNECT_REASON_GUEST_EXIT);
 }
 
 void rvmrpc_reset(RvmrpcDisconnectReason reason)
 {
     end_epoch(RVMRPC_STATUS_RESET, reason);
+    rvmrpc_kvm_reset(reason);
     wake_all_waiters();
 }
 
 void rvmrpc_kick_after_load(void)
 {
-    end_epoch(RVMRPC_STATUS_RESET, RVMRPC_DISCONNECT_REASON_STATE_LOADED);
+    rvmrpc_reset(RVMRPC_DISCONNECT_REASON_STATE_LOADED);
     kick_when_running = true;
 }
 
@@ -864,6 +876,8 @@ RvmrpcInfo *rvmrpc_query(void)
         info->state = RVMRPC_STATE_ABSENT;
         return info;
     }
+    info->has_proxy = true;
+    info->proxy = RVMRPC_PROXY_KIND_VMM;
     WITH_QEMU_LOCK_GUARD(&p->lock) {
         info->state = query_state(&p->core);
         if (p->core.epoch) {
@@ -871,8 +885,9 @@ RvmrpcInfo *rvmrpc_query(void)
         }
         info->stats = query_stats();
     }
-    info->has_proxy = true;
-    info->proxy = RVMRPC_PROXY_KIND_VMM;
+    if (info->state == RVMRPC_STATE_DISCONNECTED) {
+        rvmrpc_kvm_query(info);
+    }
     info->modules = rvmrpc_list_get();
     info->has_modules = info->modules != NULL;
     return info;

@@ -25,6 +25,7 @@ struct RvmrpcCall {
     void *res;                  /* owned; reslen bytes when status is OK */
     RvmrpcCallDone *done;
     void *opaque;
+    uint64_t cookie;            /* in the kernel's proxy; 0: not there */
 };
 
 /*
@@ -73,7 +74,7 @@ typedef struct RvmrpcDeviceOps {
 typedef struct RvmrpcConfig {
     struct rvmrpc_limits limits;
     uint32_t default_timeout_ms;
-    bool hypercall;
+    bool hypercall;             /* the gate is QEMU's own (TCG) */
     const RvmrpcDeviceOps *ops;
     void *opaque;
 } RvmrpcConfig;

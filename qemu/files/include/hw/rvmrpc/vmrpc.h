@@ -94,6 +94,10 @@ void *vmrpc_get_hva(VmrpcCall *call, uint64_t gva, size_t len, bool write,
                     size_t *got);
 void vmrpc_put_hva(VmrpcCall *call, void *hva);
 
+/* A KVM exit with the reason KVM_EXIT_VMRPC.  vCPU thread, no BQL. */
+struct kvm_run;
+int rvmrpc_kvm_handle_exit(CPUState *cpu, struct kvm_run *run);
+
 /* Copies between the host and guest RAM at @gpa.  False when it is not RAM. */
 bool vmrpc_gpa_read(uint64_t gpa, void *buf, size_t len);
 bool vmrpc_gpa_write(uint64_t gpa, const void *buf, size_t len);
