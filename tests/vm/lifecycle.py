@@ -1,0 +1,319 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reset, snapshot, migration, driver and device that come and go: the driver
+registers again by itself, and calls under way get "reset".
+
+QMP's control commands make a call give way; here they come by a human monitor,
+which does not.
+"""
+import contextlib
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+
+from harness import (QMP, VM, QMPError, call, call_args, case, comment, counters, insmod, main,
+                     ms, set_parameter, shared, stats, wait_connected, wait_for)
+from harness.paths import QEMU_IMG, connect_unix
+
+FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-disk-")
+MODES = {0: "interrupt", -1: "vmlp", 50: None}
+TEST = "rvmrpc.allow=default,test.*"
+
+
+def options(**more):
+    """Of a guest with a human monitor beside."""
+    return {"append": TEST, "memory": "192M", "device_opts": "id=rvmrpc0",
+            "extra": ["-chardev", "socket,id=human,path=human.sock,server=on,wait=off",
+                      "-mon", "chardev=human,mode=readline"], **more}
+
+
+def snapshot_options():
+    """With a disk for snapshots."""
+    path = pathlib.Path(FOLDER.name, "disk.qcow2")
+    if not path.exists():
+        subprocess.run([QEMU_IMG, "create", "-q", "-f", "qcow2", path, "64M"], check=True)
+    made = options()
+    made["extra"] += ["-blockdev", f"driver=file,filename={path},node-name=file0",
+                      "-blockdev", "driver=qcow2,file=file0,node-name=disk0",
+                      "-device", "virtio-blk-pci,drive=disk0"]
+    return made
+
+
+def human(vm, line):
+    """A line to the human monitor; its answer is not awaited."""
+    with contextlib.closing(connect_unix(vm.dir / "human.sock")) as sock:
+        sock.settimeout(10)
+        text = b""
+        while b"(qemu) " not in text:
+            text += sock.recv(4096)
+        sock.sendall(line.encode() + b"\n")
+        text = b""
+        with contextlib.suppress(OSError):
+            while b"(qemu) " not in text:
+                chunk = sock.recv(4096)
+                if not chunk:
+                    break
+                text += chunk
+
+
+def loaded(vm):
+    """Module "test" is there, and the channel works."""
+    vm.qmp2.cmd("query-name")
+    if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
+        insmod(vm, "rvmrpc_test_mod")
+    assert call(vm.qmp, "test", "xid", timeout=5000)[0] == "ok"
+    return vm
+
+
+def guest():
+    """The guest that most cases share."""
+    return loaded(shared(**snapshot_options()))
+
+
+def works(vm):
+    """Three calls in turn."""
+    for i in range(3):
+        assert call(vm.qmp, "echo", "echo", bytes([i]), timeout=5000) == ("ok", bytes([i]))
+
+
+def long_call(vm):
+    """Sends a call of 10 s, and returns when it runs in the guest."""
+    before = counters(vm)["workers"]
+    ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(10000), 20000))
+    wait_for(lambda: counters(vm)["workers"] == before + 1, 5, "the call in the guest")
+    return ident
+
+
+def set_mode(vm, idle_us):
+    """Sets vmlp_idle_us and lets the server come to rest in it."""
+    set_parameter(vm, "vmlp_idle_us", idle_us)
+    works(vm)
+    time.sleep(0.3)
+
+
+def check_mode(vm, idle_us):
+    """The host sees the wait that the parameter asks for."""
+    works(vm)
+    if MODES[idle_us]:
+        wait_for(lambda: vm.query()["wait"] == MODES[idle_us], 5, f"wait {MODES[idle_us]}")
+
+
+def reboot(command, status, reason):
+    """Reboots in a way of the guest's, during a call."""
+    vm = guest()
+    epoch = vm.query()["epoch"]
+    vm.qmp.take_events()
+    ident = long_call(vm)
+    vm.guest.sock.sendall(command)
+    assert vm.qmp.recv(ident, timeout=5)["status"] == status
+    vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == reason)
+    wait_connected(vm, epoch)
+    vm.wait_ready()
+    loaded(vm)
+    works(vm)
+
+
+@case("a guest that reboots: the driver leaves before, and registers after")
+def reboots():
+    """The call under way gets not-connected: the driver said goodbye."""
+    reboot(b"reboot -f\n", "not-connected", "guest-exit")
+
+
+@case("a guest that resets itself without a word: the call under way gets reset")
+def resets_itself():
+    """As by a triple fault."""
+    reboot(b"echo b > /proc/sysrq-trigger\n", "reset", "guest-reset")
+
+
+@case("system_reset with vmlp_idle_us=0", idle_us=0)
+@case("system_reset with vmlp_idle_us=-1", idle_us=-1)
+@case("system_reset with the default vmlp_idle_us", idle_us=50)
+def resets(idle_us):
+    """While the server waits in that mode, and a call is under way."""
+    vm = guest()
+    set_mode(vm, idle_us)
+    epoch = vm.query()["epoch"]
+    ident = long_call(vm)
+    human(vm, "system_reset")
+    reply = vm.qmp.recv(ident, timeout=5)
+    assert reply["status"] == "reset", reply
+    wait_connected(vm, epoch)
+    vm.wait_ready()
+    loaded(vm)
+
+
+@case("savevm and loadvm with vmlp_idle_us=0", idle_us=0)
+@case("savevm and loadvm with vmlp_idle_us=-1", idle_us=-1)
+@case("savevm and loadvm with the default vmlp_idle_us", idle_us=50)
+def loads(idle_us):
+    """Into the running VM: the call under way gets reset, the driver is back in 2 s."""
+    vm = guest()
+    set_mode(vm, idle_us)
+    epoch = vm.query()["epoch"]
+    human(vm, "savevm mode")
+    works(vm)
+    assert vm.query()["epoch"] == epoch, "savevm ends no epoch"
+    ident = long_call(vm)
+    human(vm, "loadvm mode")
+    assert vm.qmp.recv(ident, timeout=5)["status"] == "reset"
+    wait_connected(vm, epoch, timeout=2)
+    event = vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "state-loaded")
+    assert event
+    vm.guest.sync()
+    check_mode(vm, idle_us)
+
+
+class Hammer:
+    """Calls echo from a thread of its own, on a third monitor, until it is told to end."""
+
+    def __init__(self, vm, path="qmp2.sock"):
+        self.vm, self.path = vm, path
+        self.counts = {}
+        self.error = None
+        self.longest = 0
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _count(self, what):
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def _one(self, qmp, data):
+        start = time.monotonic()
+        try:
+            status, answer = call(qmp, "echo", "echo", data, timeout=3000)
+            assert answer == (data if status == "ok" else b""), (status, answer)
+            self._count(status)
+        except QMPError as error:
+            self._count(error.kind)
+        self.longest = max(self.longest, time.monotonic() - start)
+
+    def _run(self):
+        number = 0
+        try:
+            with QMP(self.vm.dir / self.path) as qmp:
+                while not self.end.is_set():
+                    number += 1
+                    self._one(qmp, number.to_bytes(8, "little") * (number % 100))
+        except Exception as error:  # pylint: disable=broad-except
+            self.error = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.thread.join(30)
+        assert not self.thread.is_alive(), "the calls hang"
+        comment(f"calls: {self.counts}, longest {self.longest:.3f} s")
+        if self.error:
+            raise self.error
+
+
+@case("rmmod and insmod, 20 times, while calls run", timeout=120)
+def reloads():
+    """No hang; in between, calls succeed; every refusal has its right name."""
+    with VM(**options()) as vm:
+        with Hammer(vm) as hammer:
+            for _ in range(20):
+                vm.guest.check("rmmod rvmrpc", timeout=15)
+                vm.guest.check(f"insmod /lib/rvmrpc/rvmrpc.ko allow=default,test.*; "
+                               "sleep 0.1", timeout=15)
+        assert set(hammer.counts) <= {"ok", "not-connected"}, hammer.counts
+        assert hammer.counts["ok"] > 40 and hammer.counts["not-connected"] >= 1
+        assert hammer.longest < 2
+        info = vm.wait_state()
+        assert info["stats"]["registrations"] == 21, info
+        works(vm)
+
+
+@case("rmmod while a call sleeps in a worker waits for it, and no longer")
+def rmmod_waits():
+    """The host hears at once that the driver leaves."""
+    vm = guest()
+    epoch = vm.query()["epoch"]
+    before = counters(vm)["workers"]
+    ident = vm.qmp.send("guest-kernel-call", call_args("procfs", "read", b"/proc/meminfo", 5000))
+    assert vm.qmp.recv(ident)["status"] == "ok" and counters(vm)["workers"] == before + 1
+    vm.guest.check("rmmod rvmrpc_test_mod; rmmod rvmrpc")
+    assert call(vm.qmp, "echo", "echo")[0] == "not-connected"
+    vm.guest.check("insmod /lib/rvmrpc/rvmrpc.ko allow=default,test.*")
+    wait_connected(vm, epoch)
+    loaded(vm)
+
+
+@case("device_del and device_add, 5 times, while calls run", timeout=120)
+def replugs():
+    """Without the device: DeviceNotActive; with it again: connected by itself."""
+    with VM(**options()) as vm:
+        with Hammer(vm) as hammer:
+            for _ in range(5):
+                time.sleep(0.2)
+                vm.qmp.cmd("device_del", id="rvmrpc0")
+                vm.qmp.wait_event("DEVICE_DELETED", timeout=20,
+                                  match=lambda d: d.get("device") == "rvmrpc0")
+                assert vm.query() == {"state": "absent"}
+                time.sleep(0.1)
+                vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0")
+                vm.wait_state(timeout=20)
+        assert hammer.counts["ok"] > 20 and hammer.counts["DeviceNotActive"] > 5, hammer.counts
+        assert set(hammer.counts) <= {"ok", "not-connected", "DeviceNotActive", "cancelled",
+                                      "reset"}, hammer.counts
+        assert hammer.longest < 3
+        works(vm)
+
+
+def migrate(source, idle_us):
+    """Migrates to a new QEMU during a call; checks both sides; the new VM."""
+    set_mode(source, idle_us)
+    loaded(source)
+    target = VM(**options(incoming="unix:migration.sock")).start()
+    epoch = source.query()["epoch"]
+    source.qmp2.cmd("migrate-set-parameters", {"max-bandwidth": 1 << 20})
+    source.qmp2.cmd("migrate", uri=f"unix:{target.dir}/migration.sock")
+    wait_for(lambda: source.qmp2.cmd("query-migrate").get("status") == "active", 5, "pre-copy")
+    for i in range(20):
+        assert call(source.qmp, "echo", "echo", bytes([i])) == ("ok", bytes([i]))
+    assert source.qmp2.cmd("query-migrate")["status"] == "active", "not during pre-copy"
+    ident = long_call(source)
+    human(source, "migrate_set_parameter max-bandwidth 1G")
+    reply = source.qmp.recv(ident, timeout=9)
+    assert reply["status"] == "reset", reply
+    wait_for(lambda: source.qmp2.cmd("query-migrate")["status"] == "completed", 20, "migration")
+    assert source.query()["state"] == "disconnected"
+    assert call(source.qmp, "echo", "echo")[0] in ("stopped", "not-connected")
+    wait_connected(target, epoch, timeout=3)
+    target.guest.sync()
+    check_mode(target, idle_us)
+    source.stop()
+    return target
+
+
+@case("live migration to a second QEMU in every wait mode", timeout=90)
+def migrates():
+    """From one to the next: calls go on during pre-copy, those at the switch get reset."""
+    vm = loaded(VM(**options()).boot())
+    for idle_us in MODES:
+        vm = migrate(vm, idle_us)
+        comment(f"vmlp_idle_us={idle_us}: migrated")
+    assert call(vm.qmp, "sysinfo", "meminfo")[0] == "ok"
+
+
+@case("suspend to RAM and wake up")
+def suspends():
+    """The driver leaves before, and registers after."""
+    vm = guest()
+    epoch = vm.query()["epoch"]
+    vm.guest.sock.sendall(b"echo mem > /sys/power/state\n")
+    vm.qmp.wait_event("SUSPEND", timeout=20)
+    assert call(vm.qmp, "echo", "echo")[0] in ("stopped", "not-connected")
+    vm.qmp.cmd("system_wakeup")
+    wait_connected(vm, epoch)
+    vm.guest.sync()
+    works(vm)
+
+
+if __name__ == "__main__":
+    main()
