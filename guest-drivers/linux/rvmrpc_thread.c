@@ -22,6 +22,7 @@
 
 #define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
 #define RVMRPC_NO_IRQ_POLL_MS	10
+#define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */
 #define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
 #define RVMRPC_BACKOFF_MIN_MS	10
 #define RVMRPC_BACKOFF_MAX_MS	5000
@@ -262,6 +263,8 @@ static void rvmrpc_idle(struct rvmrpc_dev *rdev)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
 	else if (rvmrpc_session_busy(rdev->session))
 		ms = RVMRPC_BUSY_CHECK_MS;
+	if (READ_ONCE(vmlp_idle_us) < 0 && rvmrpc_gate_waits(&rdev->gate))
+		ms = min(ms, RVMRPC_CROWDED_MS);
 	rdev->quick = 0;
 	rvmrpc_sleep(rdev, ms);
 }
