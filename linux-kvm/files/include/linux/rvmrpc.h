@@ -56,6 +56,7 @@ struct rvmrpc_vm *rvmrpc_vm_by_id(u64 id);
 
 /* Iterates: NULL begins; takes over the reference to @vm and returns one. */
 struct rvmrpc_vm *rvmrpc_vm_next(struct rvmrpc_vm *vm);
+struct rvmrpc_vm *rvmrpc_vm_get(struct rvmrpc_vm *vm);
 void rvmrpc_vm_put(struct rvmrpc_vm *vm);
 
 const uuid_t *rvmrpc_vm_uuid(const struct rvmrpc_vm *vm);
