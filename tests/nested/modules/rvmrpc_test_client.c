@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Host LKM of the nested tests: threads that call a guest at once, each looking at its own answers.
+ *
+ * insmod makes the calls and prints one line; it fails when an answer is not what was sent, or does not come.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/atomic.h>
+#include <linux/ktime.h>
+#include <linux/minmax.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/random.h>
+#include <linux/rvmrpc.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/workqueue.h>
+#include "rvmrpc_abi.h"
+
+#define THREADS_MAX	RVMRPC_CALLS_MAX
+
+static char *uuid;
+module_param(uuid, charp, 0444);
+MODULE_PARM_DESC(uuid, "of the VM");
+
+static char *name;
+module_param(name, charp, 0444);
+MODULE_PARM_DESC(name, "of the VM; default: any");
+
+static unsigned int threads = 8;
+module_param(threads, uint, 0444);
+MODULE_PARM_DESC(threads, "callers at once");
+
+static unsigned int calls = 1000;
+module_param(calls, uint, 0444);
+MODULE_PARM_DESC(calls, "echo calls of each");
+
+static unsigned int size = 256;
+module_param(size, uint, 0444);
+MODULE_PARM_DESC(size, "bytes of each");
+
+static unsigned int nulls;
+module_param(nulls, uint, 0444);
+MODULE_PARM_DESC(nulls, "null calls to be timed, one after another");
+
+static unsigned int timeout_ms = 10000;
+module_param(timeout_ms, uint, 0444);
+MODULE_PARM_DESC(timeout_ms, "of each call");
+
+static struct rvmrpc_vm *vm;
+static atomic_t right, wrong, failed;
+static atomic_t last_error;
+
+struct caller {
+	struct work_struct work;
+	u8 *sent;
+	u8 *got;
+};
+
+static void echo_once(struct caller *c)
+{
+	ssize_t ret;
+
+	get_random_bytes(c->sent, size);
+	ret = rvmrpc_call_vm(vm, RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, c->sent, size, c->got, size, timeout_ms);
+	if (ret < 0) {
+		atomic_inc(&failed);
+		atomic_set(&last_error, ret);
+	} else if (ret != size || memcmp(c->sent, c->got, size)) {
+		atomic_inc(&wrong);
+	} else {
+		atomic_inc(&right);
+	}
+}
+
+static void caller_run(struct work_struct *work)
+{
+	struct caller *c = container_of(work, struct caller, work);
+	unsigned int i;
+
+	for (i = 0; i < calls; i++)
+		echo_once(c);
+}
+
+static bool callers_alloc(struct caller *callers)
+{
+	unsigned int i;
+
+	for (i = 0; i < threads; i++) {
+		INIT_WORK(&callers[i].work, caller_run);
+		callers[i].sent = kvmalloc(size, GFP_KERNEL);
+		callers[i].got = kvmalloc(size, GFP_KERNEL);
+		if (!callers[i].sent || !callers[i].got)
+			return false;
+	}
+	return true;
+}
+
+static void callers_free(struct caller *callers)
+{
+	unsigned int i;
+
+	for (i = 0; i < threads; i++) {
+		kvfree(callers[i].sent);
+		kvfree(callers[i].got);
+	}
+	kfree(callers);
+}
+
+static int run_callers(void)
+{
+	struct caller *callers = kcalloc(threads, sizeof(*callers), GFP_KERNEL);
+	struct workqueue_struct *wq;
+	unsigned int i;
+	int ret = -ENOMEM;
+
+	if (!callers)
+		return -ENOMEM;
+	wq = alloc_workqueue("rvmrpc_test", WQ_UNBOUND, threads);
+	if (wq && callers_alloc(callers)) {
+		for (i = 0; i < threads; i++)
+			queue_work(wq, &callers[i].work);
+		ret = 0;
+	}
+	if (wq)
+		destroy_workqueue(wq);
+	callers_free(callers);
+	return ret;
+}
+
+static int time_nulls(void)
+{
+	u64 best = U64_MAX, worst = 0, sum = 0, start, ns;
+	unsigned int i;
+	ssize_t ret;
+
+	for (i = 0; i < nulls; i++) {
+		start = ktime_get_ns();
+		ret = rvmrpc_call_vm(vm, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, NULL, 0, NULL, 0, timeout_ms);
+		if (ret < 0)
+			return ret;
+		ns = ktime_get_ns() - start;
+		best = min(best, ns);
+		worst = max(worst, ns);
+		sum += ns;
+	}
+	if (nulls)
+		pr_info("null calls %u min_ns %llu mean_ns %llu max_ns %llu\n", nulls, best, sum / nulls, worst);
+	return 0;
+}
+
+static struct rvmrpc_vm *find_vm(void)
+{
+	uuid_t wanted;
+
+	if (uuid)
+		return uuid_parse(uuid, &wanted) ? NULL : rvmrpc_vm_by_uuid(&wanted);
+	return name ? rvmrpc_vm_by_name(name) : rvmrpc_vm_next(NULL);
+}
+
+static int run(void)
+{
+	int ret = run_callers();
+
+	if (ret)
+		return ret;
+	pr_info("threads %u calls %u size %u right %d wrong %d failed %d error %d\n", threads, calls, size,
+		atomic_read(&right), atomic_read(&wrong), atomic_read(&failed), atomic_read(&last_error));
+	if (atomic_read(&wrong))
+		return -EBADMSG;
+	return atomic_read(&failed) ? atomic_read(&last_error) : time_nulls();
+}
+
+static int __init test_init(void)
+{
+	int ret;
+
+	if (threads < 1 || threads > THREADS_MAX)
+		return -EINVAL;
+	vm = find_vm();
+	if (!vm)
+		return -ENODEV;
+	ret = run();
+	rvmrpc_vm_put(vm);
+	return ret;
+}
+
+static void __exit test_exit(void)
+{
+}
+
+module_init(test_init);
+module_exit(test_exit);
+
+MODULE_DESCRIPTION("Reverse VMRPC tests: many callers of a guest");
+MODULE_AUTHOR("The Reverse VMRPC project");
+MODULE_LICENSE("GPL");
