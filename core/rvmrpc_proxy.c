@@ -228,6 +228,23 @@ void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in,
 	answer->nslots = (uint16_t)p->nslots;
 }
 
+bool rvmrpc_proxy_main_arg(uint64_t arg, uint32_t *slot, uint32_t *wait_us)
+{
+	uint32_t flags = (uint32_t)(arg >> 32);
+	uint32_t us = flags >> RVMRPC_MAIN_WAIT_US_SHIFT;
+
+	*slot = (uint32_t)arg;
+	*wait_us = 0;
+	if (!(flags & RVMRPC_MAIN_WAIT))
+		return !flags;
+	if (flags & ((1u << RVMRPC_MAIN_WAIT_US_SHIFT) - 1) & ~RVMRPC_MAIN_WAIT)
+		return false;
+	if (!us || us > RVMRPC_WAIT_MS_MAX * 1000)
+		us = RVMRPC_WAIT_MS_MAX * 1000;
+	*wait_us = us;
+	return true;
+}
+
 bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now)
 {
 	if (!p->epoch || p->epoch != epoch)

@@ -183,6 +183,12 @@ bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
 bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p);
 
 /*
+ * Takes RVMRPC_MAIN's last argument apart (no lock needed).  *wait_us: 0 when it does not wait, else 1 to
+ * RVMRPC_WAIT_MS_MAX * 1000.  False: answer RVMRPC_GATE_BAD_ARGS.
+ */
+bool rvmrpc_proxy_main_arg(uint64_t arg, uint32_t *slot, uint32_t *wait_us);
+
+/*
  * Every gate call of the guest starts with this, and goes on with it whenever the lock was dropped (copies, waits): the
  * epoch may be another one by then, whose calls are not this caller's to take.  False: answer RVMRPC_GATE_RESET.
  */

@@ -136,6 +136,8 @@ RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
 
 #define RVMRPC_SLOT_NONE		0xffffffffu
 #define RVMRPC_MAIN_WAIT		(1u << 0)	/* VMLP; without it AGAIN arms the interrupt */
+#define RVMRPC_MAIN_WAIT_US_SHIFT	8		/* wait at most that long, 0 = as long as the host lets */
+#define RVMRPC_MAIN_WAIT_US_MAX		0xffffffu
 #define RVMRPC_MAIN_ARG(slot, flags)	((uint64_t)(uint32_t)(flags) << 32 | (uint32_t)(slot))
 
 #define RVMRPC_INIT_MAGIC		0x494d5652u	/* "RVMI" */

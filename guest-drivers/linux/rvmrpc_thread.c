@@ -241,18 +241,25 @@ static void rvmrpc_take(struct rvmrpc_dev *rdev, u32 number)
 }
 
 /*
- * Waiting in the host takes this CPU from whatever else wants it, and asking afterwards is too late; so
- * only a CPU with nothing else to run waits.
+ * Flags of the next poll.  Waiting in the host takes this CPU from whatever else wants it, and asking
+ * afterwards is too late; so only a CPU with nothing else to run waits.
  */
-static bool rvmrpc_may_wait(const struct rvmrpc_dev *rdev)
+static u32 rvmrpc_poll_flags(const struct rvmrpc_dev *rdev)
 {
 	int idle_us = READ_ONCE(vmlp_idle_us);
+	s64 left;
 
 	if (!idle_us || !rvmrpc_gate_waits(&rdev->gate) || !single_task_running())
-		return false;
+		return 0;
 	if (rdev->quick >= RVMRPC_QUICK_MAX)
-		return false;
-	return idle_us < 0 || ktime_us_delta(ktime_get(), rdev->last_call) < idle_us;
+		return 0;
+	if (idle_us < 0)
+		return RVMRPC_MAIN_WAIT;
+	left = idle_us - ktime_us_delta(ktime_get(), rdev->last_call);
+	if (left <= 0)
+		return 0;
+	left = min_t(s64, left, RVMRPC_MAIN_WAIT_US_MAX);
+	return RVMRPC_MAIN_WAIT | (u32)left << RVMRPC_MAIN_WAIT_US_SHIFT;
 }
 
 static void rvmrpc_idle(struct rvmrpc_dev *rdev)
@@ -269,7 +276,7 @@ static void rvmrpc_idle(struct rvmrpc_dev *rdev)
 	rvmrpc_sleep(rdev, ms);
 }
 
-static u32 rvmrpc_poll(struct rvmrpc_dev *rdev, bool wait)
+static u32 rvmrpc_poll(struct rvmrpc_dev *rdev, u32 flags)
 {
 	struct rvmrpc_session *session = rdev->session;
 	ktime_t begin = ktime_get();
@@ -278,10 +285,10 @@ static u32 rvmrpc_poll(struct rvmrpc_dev *rdev, bool wait)
 	rvmrpc_count(RVMRPC_CNT_POLLS);
 	answer = rvmrpc_gate_call(&rdev->gate, rdev->frame, session->op,
 				  rvmrpc_proxy(session, RVMRPC_MAIN), session->epoch,
-				  RVMRPC_MAIN_ARG(rdev->reply_slot, wait ? RVMRPC_MAIN_WAIT : 0));
+				  RVMRPC_MAIN_ARG(rdev->reply_slot, flags));
 	if (answer != RVMRPC_GATE_NONE)
 		rdev->reply_slot = RVMRPC_SLOT_NONE;
-	if (!wait)
+	if (!flags)
 		return answer;
 	rvmrpc_count(RVMRPC_CNT_WAITS);
 	if (answer == RVMRPC_GATE_AGAIN &&
@@ -294,12 +301,12 @@ static u32 rvmrpc_poll(struct rvmrpc_dev *rdev, bool wait)
 
 static void rvmrpc_turn(struct rvmrpc_dev *rdev)
 {
-	bool wait = rvmrpc_may_wait(rdev);
+	u32 flags = rvmrpc_poll_flags(rdev);
 	u32 answer;
 
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	smp_mb__after_atomic();	/* Before the poll: an interrupt that comes after it is not lost. */
-	answer = rvmrpc_poll(rdev, wait);
+	answer = rvmrpc_poll(rdev, flags);
 	if (!RVMRPC_GATE_IS_CODE(answer)) {
 		rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 		rvmrpc_take(rdev, answer);
@@ -309,7 +316,7 @@ static void rvmrpc_turn(struct rvmrpc_dev *rdev)
 	case RVMRPC_GATE_AGAIN:
 		rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 		rvmrpc_watchdog(rdev);
-		if (!wait && rdev->state == RVMRPC_STATE_CONNECTED)
+		if (!flags && rdev->state == RVMRPC_STATE_CONNECTED)
 			rvmrpc_idle(rdev);
 		break;
 	case RVMRPC_GATE_RESET:

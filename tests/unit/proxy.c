@@ -806,6 +806,39 @@ static void test_cancel_idle(void)
 
 /* ---- arm and kick ---- */
 
+/* The last argument of RVMRPC_MAIN: every flag but WAIT is refused, the time is bounded. */
+static void test_main_arg(void)
+{
+	const uint32_t most = RVMRPC_WAIT_MS_MAX * 1000;
+	const struct {
+		uint32_t flags;
+		bool ok;
+		uint32_t wait_us;
+	} cases[] = {
+		{ 0, true, 0 },
+		{ RVMRPC_MAIN_WAIT, true, most },
+		{ RVMRPC_MAIN_WAIT | 50 << RVMRPC_MAIN_WAIT_US_SHIFT, true, 50 },
+		{ RVMRPC_MAIN_WAIT | (most - 1) << RVMRPC_MAIN_WAIT_US_SHIFT, true, most - 1 },
+		{ RVMRPC_MAIN_WAIT | RVMRPC_MAIN_WAIT_US_MAX << RVMRPC_MAIN_WAIT_US_SHIFT, true, most },
+		{ 1 << RVMRPC_MAIN_WAIT_US_SHIFT, false, 0 },
+		{ 1 << 1, false, 0 },
+		{ RVMRPC_MAIN_WAIT | 1 << 1, false, 0 },
+		{ RVMRPC_MAIN_WAIT | 1 << 7, false, 0 },
+	};
+	uint32_t slot, wait_us;
+	size_t i;
+
+	for (i = 0; i < G_N_ELEMENTS(cases); i++) {
+		bool ok = rvmrpc_proxy_main_arg(RVMRPC_MAIN_ARG(5, cases[i].flags), &slot, &wait_us);
+
+		g_assert_cmpint(ok, ==, cases[i].ok);
+		if (!ok)
+			continue;
+		g_assert_cmpuint(slot, ==, 5);
+		g_assert_cmpuint(wait_us, ==, cases[i].wait_us);
+	}
+}
+
 static void test_arm(void)
 {
 	setup(1);
@@ -922,6 +955,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/proxy/deadline/not-delivered", test_expired_not_delivered);
 	g_test_add_func("/proxy/deadline/stuck", test_stuck);
 	g_test_add_func("/proxy/cancel/idle", test_cancel_idle);
+	g_test_add_func("/proxy/main-arg", test_main_arg);
 	g_test_add_func("/proxy/kick/arm", test_arm);
 	g_test_add_func("/proxy/kick/slot-frees", test_kick_when_slot_frees);
 	g_test_add_func("/proxy/stats/histogram", test_histogram);

@@ -128,14 +128,14 @@ struct kvm_vcpu *vmrpc_vcpu(struct vmrpc_data *rpcdata);
  * @rpcdata:	the call
  * @condition:	ends the wait when true; called with no lock held
  * @data:	for @condition
- * @timeout_ms:	at most 1000
+ * @timeout_us:	at most 1000000
  *
  * Unlike a plain sleep it ends at the guest's interrupts too.  After @condition became true, vmlp_wake() must follow.
  * Context: a procedure; sleeps.
  * Return: 0 when @condition is true; -EAGAIN when something else ended the wait; -EPERM when the guest could not be
  * interrupted (IF=0 and the like), or on a call that cannot wait.
  */
-int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_ms);
+int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_us);
 
 /* Ends the wait of @vcpu to look at its condition.  Any context; the caller knows that it still waits. */
 void vmlp_wake(struct kvm_vcpu *vcpu);

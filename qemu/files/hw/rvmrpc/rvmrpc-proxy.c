@@ -336,7 +336,7 @@ static uint32_t take_reply(const RvmrpcPages *pg, uint64_t epoch,
 }
 
 /* Proxy lock held. */
-static bool add_waiter(VmrpcCall *call)
+static bool add_waiter(VmrpcCall *call, uint32_t wait_us)
 {
     RvmrpcWaiter *w = find_waiter(call->cpu) ?: find_waiter(NULL);
 
@@ -352,7 +352,7 @@ static bool add_waiter(VmrpcCall *call)
         .ops = call->wait_ops,
         .token = call->wait_token,
         .epoch = rvmrpc_proxy.core.epoch,
-        .end = rvmrpc_now() + RVMRPC_WAIT_MS_MAX * SCALE_MS,
+        .end = rvmrpc_now() + wait_us * (int64_t)SCALE_US,
     };
     set_timer(w->end);
     rvmrpc_proxy.waits++;
@@ -364,12 +364,12 @@ static bool add_waiter(VmrpcCall *call)
  * Nothing can be delivered: wait or arm.  False: look again.  Proxy lock held,
  * so no request slips between the look and the wait.
  */
-static bool wait_or_arm(VmrpcCall *call, bool wait)
+static bool wait_or_arm(VmrpcCall *call, uint32_t wait_us)
 {
     bool armed;
 
-    if (wait) {
-        call->waits = call->wait_ops && add_waiter(call);
+    if (wait_us) {
+        call->waits = call->wait_ops && add_waiter(call, wait_us);
         return true;
     }
     armed = rvmrpc_proxy_arm(&rvmrpc_proxy.core);
@@ -379,7 +379,7 @@ static bool wait_or_arm(VmrpcCall *call, bool wait)
 
 /* @call NULL: after a wait; then neither wait nor arm. */
 static uint32_t next_request(VmrpcCall *call, const RvmrpcPages *pg,
-                             uint64_t epoch, bool wait)
+                             uint64_t epoch, uint32_t wait_us)
 {
     RvmrpcProxy *p = &rvmrpc_proxy;
     uint32_t answer = RVMRPC_GATE_AGAIN;
@@ -394,7 +394,7 @@ static uint32_t next_request(VmrpcCall *call, const RvmrpcPages *pg,
             break;
         }
         if (!rvmrpc_proxy_deliver_begin(&p->core, &x, rvmrpc_now(), &done)) {
-            if (!call || wait_or_arm(call, wait)) {
+            if (!call || wait_or_arm(call, wait_us)) {
                 break;
             }
             continue;
@@ -425,20 +425,20 @@ static void note_gate(VmrpcCall *call, bool wait)
 
 static uint32_t proxy_main(VmrpcCall *call, uint64_t epoch, uint64_t bytes)
 {
-    uint32_t slot = bytes, flags = bytes >> 32, answer;
+    uint32_t slot, wait_us, answer;
     RvmrpcPages *pg;
 
-    if (flags & ~RVMRPC_MAIN_WAIT) {
+    if (!rvmrpc_proxy_main_arg(bytes, &slot, &wait_us)) {
         return RVMRPC_GATE_BAD_ARGS;
     }
     pg = enter(epoch);
     if (!pg) {
         return RVMRPC_GATE_RESET;
     }
-    note_gate(call, flags & RVMRPC_MAIN_WAIT);
+    note_gate(call, wait_us);
     answer = slot == RVMRPC_SLOT_NONE ? 0 : take_reply(pg, epoch, slot);
     if (!answer) {
-        answer = next_request(call, pg, epoch, flags & RVMRPC_MAIN_WAIT);
+        answer = next_request(call, pg, epoch, wait_us);
     }
     g_atomic_rc_box_release(pg);
     return answer;
@@ -655,7 +655,7 @@ static bool gate_wait_finish(CPUState *cpu, uint64_t token, uint64_t *answer)
     }
     pg = enter(epoch);
     if (pg) {
-        code = next_request(NULL, pg, epoch, false);
+        code = next_request(NULL, pg, epoch, 0);
         g_atomic_rc_box_release(pg);
     }
     *answer = RVMRPC_GATE_ANSWER(code);

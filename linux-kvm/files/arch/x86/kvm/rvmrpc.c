@@ -365,7 +365,7 @@ static bool waiter_woken(void *data)
 	return READ_ONCE(((struct proxy_waiter *)data)->woken);
 }
 
-static int wait_and_deliver(struct vmrpc_data *rpcdata, struct rvmrpc_pages *pages, u64 epoch)
+static int wait_and_deliver(struct vmrpc_data *rpcdata, struct rvmrpc_pages *pages, u64 epoch, u32 wait_us)
 {
 	struct proxy_waiter w = { .vcpu = rpcdata->vcpu };
 	struct rvmrpc_vm *vm = rpcdata->vm;
@@ -376,7 +376,7 @@ static int wait_and_deliver(struct vmrpc_data *rpcdata, struct rvmrpc_pages *pag
 	if (ret != -EAGAIN)
 		return ret;
 
-	vmlp_wait(rpcdata, waiter_woken, &w, RVMRPC_WAIT_MS_MAX);
+	vmlp_wait(rpcdata, waiter_woken, &w, wait_us);
 
 	/* From here on nobody wakes this vCPU: w is about to go. */
 	spin_lock(&vm->lock);
@@ -390,22 +390,22 @@ static int wait_and_deliver(struct vmrpc_data *rpcdata, struct rvmrpc_pages *pag
 
 static int proxy_main(struct vmrpc_data *rpcdata, u64 epoch, u64 bytes)
 {
-	u32 slot = bytes, flags = bytes >> 32;
 	struct rvmrpc_vm *vm = rpcdata->vm;
 	struct rvmrpc_pages *pages;
+	u32 slot, wait_us;
 	int ret = 0;
 
-	if (flags & ~RVMRPC_MAIN_WAIT)
+	if (!rvmrpc_proxy_main_arg(bytes, &slot, &wait_us))
 		return -EINVAL;
 	pages = enter(vm, epoch);
 	if (!pages)
 		return -ECONNRESET;
-	WRITE_ONCE(vm->vmlp, flags & RVMRPC_MAIN_WAIT);
+	WRITE_ONCE(vm->vmlp, wait_us);
 	if (slot != RVMRPC_SLOT_NONE)
 		ret = take_reply(rpcdata, pages, epoch, slot);
 	if (!ret) {
-		if (flags & RVMRPC_MAIN_WAIT)
-			ret = wait_and_deliver(rpcdata, pages, epoch);
+		if (wait_us)
+			ret = wait_and_deliver(rpcdata, pages, epoch, wait_us);
 		else
 			ret = try_deliver(rpcdata, pages, epoch, NULL, true);
 	}

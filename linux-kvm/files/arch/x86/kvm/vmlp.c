@@ -93,20 +93,20 @@ static bool vmlp_spin(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-static void vmlp_sleep(struct kvm_vcpu *vcpu, unsigned int timeout_ms)
+static void vmlp_sleep(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 {
 	struct vmlp_timer t = { .vcpu = vcpu };
 
 	hrtimer_init_on_stack(&t.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 	t.timer.function = vmlp_timed_out;
-	hrtimer_start(&t.timer, ms_to_ktime(timeout_ms), HRTIMER_MODE_REL);
+	hrtimer_start(&t.timer, ns_to_ktime((u64)timeout_us * NSEC_PER_USEC), HRTIMER_MODE_REL);
 	kvm_vcpu_block(vcpu);
 	hrtimer_cancel(&t.timer);
 	destroy_hrtimer_on_stack(&t.timer);
 }
 
 /* As vcpu_block() in x86.c does for HLT. */
-static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_ms)
+static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 {
 	bool hv_timer;
 
@@ -118,7 +118,7 @@ static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_ms)
 
 	vcpu->arch.mp_state = KVM_MP_STATE_HALTED;
 	if (!vmlp_spin(vcpu))
-		vmlp_sleep(vcpu, timeout_ms);
+		vmlp_sleep(vcpu, timeout_us);
 	vcpu->arch.mp_state = KVM_MP_STATE_RUNNABLE;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
@@ -141,7 +141,7 @@ static bool vmlp_allowed(struct vmrpc_data *rpcdata)
 	return allowed;
 }
 
-int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_ms)
+int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_us)
 {
 	struct rvmrpc_vm *vm = rpcdata->vm;
 	int idx = rpcdata->vcpu->vcpu_idx;
@@ -149,7 +149,7 @@ int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *d
 	if (!vmlp_allowed(rpcdata))
 		return -EPERM;
 	vmrpc_put_hva(rpcdata);
-	timeout_ms = clamp(timeout_ms, 1u, (unsigned int)RVMRPC_WAIT_MS_MAX);
+	timeout_us = clamp(timeout_us, 1u, RVMRPC_WAIT_MS_MAX * 1000u);
 
 	clear_bit(idx, vm->woken);
 	set_bit(idx, vm->waiting);
@@ -157,7 +157,7 @@ int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *d
 	smp_mb__after_atomic();
 	if (!condition(data)) {
 		atomic64_inc(&vm->waits);
-		vmlp_block(rpcdata->vcpu, timeout_ms);
+		vmlp_block(rpcdata->vcpu, timeout_us);
 	}
 	clear_bit(idx, vm->waiting);
 	return condition(data) ? 0 : -EAGAIN;
