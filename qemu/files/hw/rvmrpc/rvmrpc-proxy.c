@@ -888,7 +888,9 @@ RvmrpcInfo *rvmrpc_query(void)
     if (info->state == RVMRPC_STATE_DISCONNECTED) {
         rvmrpc_kvm_query(info);
     }
-    info->modules = rvmrpc_list_get();
-    info->has_modules = info->modules != NULL;
+    if (info->state != RVMRPC_STATE_DISCONNECTED) {
+        info->modules = rvmrpc_list_get();
+        info->has_modules = info->modules != NULL;
+    }
     return info;
 }

@@ -120,6 +120,7 @@ static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 	if (!vmlp_spin(vcpu))
 		vmlp_sleep(vcpu, timeout_us);
 	vcpu->arch.mp_state = KVM_MP_STATE_RUNNABLE;
+	vcpu->arch.pv.pv_unhalted = false;
 
 	kvm_vcpu_srcu_read_lock(vcpu);
 	if (hv_timer)
