@@ -19,7 +19,9 @@ class GuestTimeout(Timeout):
 
 
 class GuestShell:
-    """The shell that tests/vm/guest/guest-shell runs."""
+    """The shell that tests/vm/guest/guest-shell runs, by its serial port's path
+    or by a connected socket.
+    """
 
     def __init__(self, path, timeout=10.0):
         self.sock = connect_unix(path, timeout)

@@ -35,7 +35,11 @@ def short_path(path):
 
 
 def connect_unix(path, timeout=5.0):
-    """A socket connected to the UNIX socket at path, however long that is."""
+    """A socket connected to the UNIX socket at path, however long that is. A
+    socket that is connected already is returned.
+    """
+    if isinstance(path, socket.socket):
+        return path
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout)

@@ -18,7 +18,7 @@ class QMPError(Exception):
 
 
 class QMP:
-    """One connection to a monitor."""
+    """One connection to a monitor, by its path or by a connected socket."""
 
     def __init__(self, path, timeout=10.0):
         self.sock = connect_unix(path, timeout)

@@ -74,12 +74,12 @@ def _run_one(thing, params, timeout):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def shared(**options):
+def shared(cls=VM, **options):
     """A guest that the cases of a file share; booted when there is none."""
-    key = repr(sorted(options.items()))
+    key = repr((cls, sorted(options.items())))
     vm = SHARED.get(key)
     if vm is None or vm.process.poll() is not None:
-        vm = SHARED[key] = VM(**options)
+        vm = SHARED[key] = cls(**options)
         vm.__enter__()
     return vm
 

@@ -57,13 +57,21 @@ class VM:
 
     # Command line
 
+    def _images(self):
+        """The kernel and its initramfs, by QEMU's paths."""
+        return kernel_files(self.options["kernel"])
+
+    def _channel(self, name):
+        """The character device of qmp, qmp2 or guest, as an option."""
+        return f"socket,id={name},path={name}.sock,server=on,wait=off"
+
     def _boot_args(self):
         o = self.options
         args = []
         if o["disk"]:
             args += ["-drive", f"file={pathlib.Path(o['disk']).resolve()},if=virtio"]
         if o["kernel"]:
-            vmlinuz, initramfs = kernel_files(o["kernel"])
+            vmlinuz, initramfs = self._images()
             words = [CMDLINE, "console_shell" if o["interactive"] else "", o["append"]]
             args += ["-kernel", str(vmlinuz), "-initrd", str(initramfs),
                      "-append", " ".join(word for word in words if word)]
@@ -93,11 +101,10 @@ class VM:
             str(self.qemu), "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", o["accel"], "-machine", o["machine"], "-cpu", o["cpu"],
             "-smp", str(o["smp"]), "-m", str(o["memory"]), "-pidfile", "pid",
-            "-qmp", "unix:qmp.sock,server=on,wait=off",
-            "-qmp", "unix:qmp2.sock,server=on,wait=off",
+            "-chardev", self._channel("qmp"), "-mon", "chardev=qmp,mode=control",
+            "-chardev", self._channel("qmp2"), "-mon", "chardev=qmp2,mode=control",
             *console,
-            "-chardev", "socket,id=guest,path=guest.sock,server=on,wait=off",
-            "-serial", "chardev:guest"]
+            "-chardev", self._channel("guest"), "-serial", "chardev:guest"]
         args += self._boot_args() + self._device_args()
         if o["incoming"]:
             args += ["-incoming", o["incoming"]]
@@ -111,17 +118,23 @@ class VM:
             (self.dir / name).unlink(missing_ok=True)
         command = self.command()
         (self.dir / "command").write_text("\n".join(command) + "\n", encoding="utf-8")
+        self._launch(command)
+        VM.live.append(self)
+        VM.booted += 1
+        self._connect_all()
+        return self
+
+    def _launch(self, command):
         with open(self.dir / "qemu.log", "wb") as log:
             tty = self.options["interactive"]
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
                 command, cwd=self.dir, stdin=None if tty else subprocess.DEVNULL,
                 stdout=None if tty else log, stderr=log,
                 start_new_session=not tty)
-        VM.live.append(self)
-        VM.booted += 1
+
+    def _connect_all(self):
         self.qmp = self._connect(lambda: QMP(self.dir / "qmp.sock"), 20)
         self.guest = self._connect(lambda: GuestShell(self.dir / "guest.sock"), 5)
-        return self
 
     def _connect(self, make, timeout):
         deadline = time.monotonic() + timeout

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Three levels: this machine (L0) emulates a host with SVM (L1), whose KVM runs
+guests (L2).
+
+L1 is a guest of tests/vm with virtual serial ports, one for each monitor and
+shell of an L2: QEMU in L1 opens its end as a character device, so this side
+talks to L2 as to any VM. The files of L2 are in a folder that L1 mounts.
+"""
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+
+# pylint: disable=wrong-import-position
+from harness import BUILD, VM, GuestShell, Timeout, shared, wait_for  # noqa: E402
+from harness.paths import connect_unix  # noqa: E402
+from harness.qmp import QMP  # noqa: E402
+
+# The most QEMUs at a time in L1: two VMs, and the target of a migration.
+SLOTS = 3
+CHANNELS = ("qmp", "qmp2", "guest")
+# Folders of this machine that L1 mounts. What L1 only reads may be cached.
+MOUNTS = {"nested": (BUILD / "nested" / "root", True), "kvm": (BUILD / "kvm", True),
+          "modules": (BUILD / "modules" / "6.12", True)}
+
+
+class L1(VM):
+    """A host with emulated SVM: Debian's kernel, and KVM of one's choice.
+
+    In it: /nested (QEMU), /kvm (our KVM), /modules (the guest's driver and
+    examples), all read-only, and /share, which is self.share out here.
+    """
+
+    def __init__(self, kvm="stock", params="", **options):
+        super().__init__("6.12", **{"smp": 2, "memory": "2048M", "device": False, **options})
+        self.kvm = kvm
+        self.params = params
+        self.share = self.dir / "share"
+        self.share.mkdir()
+        self.ports = {}
+        self.guests = [None] * SLOTS
+
+    def _images(self):
+        return super()._images()[0], BUILD / "nested" / "initramfs.cpio"
+
+    def command(self):
+        args = super().command()
+        for tag, (path, readonly) in {**MOUNTS, "share": (self.share, False)}.items():
+            args += ["-fsdev", f"local,id={tag},path={path},security_model=none,"
+                               f"readonly={'on' if readonly else 'off'}",
+                     "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        args += ["-device", "virtio-serial-pci"]
+        for number, name in enumerate(self._port_names(), 1):
+            args += ["-chardev", f"socket,id={name},path={name}.sock,server=on,wait=off",
+                     "-device", f"virtserialport,nr={number},chardev={name},name={name}"]
+        return args
+
+    @staticmethod
+    def _port_names():
+        return [f"l2-{slot}-{channel}" for slot in range(SLOTS) for channel in CHANNELS]
+
+    def boot(self, timeout=120.0):
+        """Starts L1, mounts its folders and loads KVM."""
+        super().boot(timeout)
+        mounts = [f"mkdir -p /{tag} && mount -t 9p -o trans=virtio,msize=512000,"
+                  f"{'ro,cache=loose' if readonly else 'cache=none'} {tag} /{tag}"
+                  for tag, (_, readonly) in {**MOUNTS, "share": (None, False)}.items()]
+        self.guest.check(" && ".join([
+            *mounts, "ln -s /nested/lib /lib64", "ln -s /nested/lib /lib/x86_64-linux-gnu"]))
+        for line in self.guest.check("cd /sys/class/virtio-ports && grep . */name").split():
+            path, name = line.split(":")
+            self.ports[name] = "/dev/" + path.split("/")[0]
+        self.load_kvm(self.kvm, self.params)
+        return self
+
+    def load_kvm(self, kvm="stock", params=""):
+        """Loads Debian's KVM ("stock") or ours ("ours"), with parameters of kvm.ko."""
+        if kvm == "stock":
+            self.guest.check(f"modprobe kvm {params} && modprobe kvm_amd")
+        else:
+            self.guest.check(f"modprobe -a irqbypass ccp && insmod /kvm/kvm.ko {params} && "
+                             "insmod /kvm/kvm-amd.ko")
+        self.kvm, self.params = kvm, params
+
+    def unload_kvm(self):
+        """Removes KVM's modules; no guest may run."""
+        self.guest.check("rmmod kvm_amd kvm")
+
+    def stop(self):
+        """Ends L2's first: without L1 they cannot answer."""
+        for guest in self.guests:
+            if guest is not None:
+                guest.stop()
+        super().stop()
+
+
+class RemoteProcess:
+    """QEMU in L1, for what VM asks of a process."""
+
+    def __init__(self, l1, folder):
+        self.l1 = l1
+        self.folder = folder
+        self.pid = int(wait_for(
+            lambda: (folder / "launched").exists() and (folder / "launched").read_text(),
+            20, "QEMU's start in L1"))
+
+    @property
+    def returncode(self):
+        """Its exit status as the shell in L1 has it, None while it runs."""
+        path = self.folder / "status"
+        if self.l1.process.poll() is not None:
+            return -1
+        text = path.read_text(encoding="ascii") if path.exists() else ""
+        return int(text) if text.endswith("\n") else None
+
+    def poll(self):
+        """As subprocess has it."""
+        return self.returncode
+
+    def wait(self, timeout):
+        """As subprocess has it."""
+        try:
+            wait_for(lambda: self.returncode is not None, timeout, "end of QEMU in L1")
+        except Timeout:
+            raise subprocess.TimeoutExpired("QEMU in L1", timeout) from None
+        return self.returncode
+
+    def send_signal(self, number):
+        """As subprocess has it."""
+        if self.returncode is None:
+            self.l1.guest.run(f"kill -{int(number)} {self.pid}")
+
+
+class L2(VM):
+    """A guest of L1's KVM. Its files are in a folder of L1's share."""
+
+    def __init__(self, l1, slot=0, **options):
+        if l1.guests[slot] is not None:
+            raise RuntimeError(f"slot {slot} of L1 is taken")
+        self.l1 = l1
+        self.slot = slot
+        folder = l1.share / f"l2-{slot}-{time.monotonic_ns()}"
+        super().__init__("6.12", rundir=folder, **{"accel": "kvm", "cpu": "host", **options})
+        self.channels = {}
+
+    def _images(self):
+        return "/nested/vmlinuz", "/nested/initramfs.cpio"
+
+    def _channel(self, name):
+        return f"pipe,id={name},path={self.l1.ports[f'l2-{self.slot}-{name}']}"
+
+    def command(self):
+        command = super().command()
+        return ["/nested/qemu-system-x86_64", "-L", "/nested/data", *command[1:]]
+
+    def _launch(self, command):
+        """Connects first: a port that no one listens to drops what is written."""
+        for name in CHANNELS:
+            self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
+        script = (f"cd /share/{self.dir.name}\n"
+                  f"sh -c 'echo $$ >launched; exec \"$@\"' sh {shlex.join(command)} "
+                  "</dev/null >qemu.log 2>&1\n"
+                  "echo $? >status\n")
+        (self.dir / "launch").write_text(script, encoding="utf-8")
+        self.l1.guest.check(f"setsid sh /share/{self.dir.name}/launch >/dev/null 2>&1 &")
+        self.l1.guests[self.slot] = self
+        self.process = RemoteProcess(self.l1, self.dir)
+
+    def _connect_all(self):
+        self.qmp = self._connect(lambda: QMP(self.channels["qmp"], 60), 60)
+        self._qmp2 = self._connect(lambda: QMP(self.channels["qmp2"], 60), 60)
+        self.guest = GuestShell(self.channels["guest"])
+
+    def stop(self):
+        """Ends QEMU and frees the slot."""
+        super().stop()
+        for channel in self.channels.values():
+            channel.close()
+        if self.l1.guests[self.slot] is self:
+            self.l1.guests[self.slot] = None
+            if not self.keep:
+                shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def shared_l1(**options):
+    """The L1 that the cases of a file share."""
+    return shared(L1, **options)
+
+
+def shared_l2(l1, **options):
+    """A guest in it that they share; with a slot, several."""
+    return shared(L2, l1=l1, **options)
