@@ -11,11 +11,14 @@
 
 static void print_modules(Monitor *mon, const RvmrpcInfo *info)
 {
+    RvmrpcModuleList *m;
+    RvmrpcProcedureList *p;
+
     monitor_printf(mon, "modules:");
-    for (RvmrpcModuleList *m = info->modules; m; m = m->next) {
+    for (m = info->modules; m; m = m->next) {
         int n = 0;
 
-        for (RvmrpcProcedureList *p = m->value->procedures; p; p = p->next) {
+        for (p = m->value->procedures; p; p = p->next) {
             n++;
         }
         monitor_printf(mon, " %s(%d)", m->value->name, n);
@@ -27,11 +30,12 @@ static void print_modules(Monitor *mon, const RvmrpcInfo *info)
 static uint64_t percentile(const RvmrpcStats *s, unsigned percent)
 {
     uint64_t total = 0, seen = 0, bound = 1;
+    uint64List *b;
 
-    for (uint64List *b = s->latency_us; b; b = b->next) {
+    for (b = s->latency_us; b; b = b->next) {
         total += b->value;
     }
-    for (uint64List *b = s->latency_us; b; b = b->next) {
+    for (b = s->latency_us; b; b = b->next) {
         seen += b->value;
         if (seen * 100 >= total * percent) {
             break;

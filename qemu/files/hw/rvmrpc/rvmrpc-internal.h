@@ -40,6 +40,11 @@ RvmrpcModuleList *rvmrpc_list_get(void);
 /* Registers the VMRPC server "log".  BQL held. */
 void vmrpc_log_register(void);
 
+/* Send the events of that name.  Any thread. */
+void rvmrpc_tell_connected(uint32_t os, const char *release, size_t len,
+                           uint64_t epoch);
+void rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason);
+
 RvmrpcOs rvmrpc_os(uint32_t os);
 /* Text of the guest, of at most @len bytes, fit for a terminal and JSON. */
 char *rvmrpc_escape(const char *text, size_t len);

@@ -11,7 +11,6 @@
 #include <sys/ioctl.h>
 #include <linux/rvmrpc.h>
 #include "qapi/error.h"
-#include "qapi/qapi-events-rvmrpc.h"
 #include "qapi/util.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
@@ -75,6 +74,7 @@ uint32_t rvmrpc_kvm_submit(RvmrpcCall *call)
     };
     int64_t left = call->core.deadline - rvmrpc_now();
     g_autofree char *buf = NULL;
+    uint32_t status;
     ssize_t ret;
 
     if (left <= 0) {
@@ -94,11 +94,12 @@ uint32_t rvmrpc_kvm_submit(RvmrpcCall *call)
     if (ret >= 0) {
         return RVMRPC_STATUS_OK;
     }
+    status = errno == EBUSY ? RVMRPC_STATUS_BUSY : RVMRPC_STATUS_SYSTEM_ERROR;
     if (!take_call(req.cookie)) {
         return RVMRPC_STATUS_OK;    /* detached meanwhile: it was ended */
     }
     rvmrpc_call_unref(call);
-    return RVMRPC_STATUS_SYSTEM_ERROR;
+    return status;
 }
 
 void rvmrpc_kvm_cancel(RvmrpcCall *call)
@@ -134,14 +135,12 @@ static void answer(const struct rvmrpc_record *rec, const void *payload)
 static void connected(void)
 {
     struct rvmrpc_kvm_status st;
-    g_autofree char *release = NULL;
 
     if (ioctl(channel, RVMRPC_STATUS, &st) || !st.epoch) {
         return;
     }
     reason_told = RVMRPC_DISCONNECT_REASON_GUEST_EXIT;
-    release = rvmrpc_escape(st.release, sizeof(st.release));
-    qapi_event_send_rvmrpc_connected(rvmrpc_os(st.os), release, st.epoch);
+    rvmrpc_tell_connected(st.os, st.release, sizeof(st.release), st.epoch);
     rvmrpc_list_refresh();
 }
 
@@ -163,7 +162,7 @@ static void channel_readable(void *opaque)
         connected();
         break;
     case RVMRPC_REC_GONE:
-        qapi_event_send_rvmrpc_disconnected(reason_told);
+        rvmrpc_tell_disconnected(reason_told);
         break;
     }
 }
@@ -345,6 +344,7 @@ bool rvmrpc_kvm_attach(PCIDevice *dev, const struct rvmrpc_limits *limits)
         in_flight = g_hash_table_new(g_int64_hash, g_int64_equal);
         record_buf = g_malloc(RECORD_MAX);
     }
+    g_unix_set_fd_nonblocking(fd, true, NULL);
     channel = fd;
     reason_told = RVMRPC_DISCONNECT_REASON_GUEST_EXIT;
     event_notifier_set_handler(&kick, kick_readable);

@@ -21,6 +21,7 @@
 #include "migration/vmstate.h"
 #include "rvmrpc-internal.h"
 #include "rvmrpc-kvm.h"
+#include "rvmrpc-socket.h"
 #include "system/replay.h"
 #include "system/tcg.h"
 #include "trace.h"
@@ -39,6 +40,8 @@ struct RvmrpcPCIState {
     uint32_t default_timeout;   /* ms */
     bool hypercall;
     bool doorbell;
+    char *socket;               /* path, or NULL */
+    uint32_t socket_mode;
 };
 
 /* ---- Registers ---- */
@@ -177,6 +180,10 @@ static bool check_config(RvmrpcPCIState *s, Error **errp)
         error_setg(errp, "only one " TYPE_RVMRPC " device is possible");
         return false;
     }
+    if (s->socket_mode & ~0777) {
+        error_setg(errp, "property 'socket-mode' must be permissions, as 0660");
+        return false;
+    }
     return check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) &&
            check_range("request-pages", s->req_pages, RVMRPC_SLOT_PAGES_MAX,
                        errp) &&
@@ -217,12 +224,19 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
     config.ops = &device_ops;
     config.opaque = s;
     rvmrpc_attach(&config);
+    if (s->socket && !rvmrpc_socket_start(s->socket, s->socket_mode, errp)) {
+        rvmrpc_detach();
+        rvmrpc_kvm_detach(dev);
+        msix_uninit_exclusive_bar(dev);
+        return;
+    }
     /* Requests of the host are input that a recording does not have. */
     replay_add_blocker("rvmrpc");
 }
 
 static void rvmrpc_pci_exit(PCIDevice *dev)
 {
+    rvmrpc_socket_stop();
     rvmrpc_detach();
     rvmrpc_kvm_detach(dev);
     msix_uninit_exclusive_bar(dev);
@@ -264,6 +278,8 @@ static const Property rvmrpc_pci_properties[] = {
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
     DEFINE_PROP_BOOL("doorbell", RvmrpcPCIState, doorbell, true),
+    DEFINE_PROP_STRING("socket", RvmrpcPCIState, socket),
+    DEFINE_PROP_UINT32("socket-mode", RvmrpcPCIState, socket_mode, 0600),
 };
 
 static void rvmrpc_pci_class_init(ObjectClass *klass, void *data)

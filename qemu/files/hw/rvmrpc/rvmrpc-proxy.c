@@ -16,7 +16,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "migration/misc.h"
-#include "qapi/qapi-events-rvmrpc.h"
 #include "qapi/util.h"
 #include "system/runstate.h"
 #include "system/system.h"
@@ -192,7 +191,7 @@ static void timer_fired(void *opaque)
     }
     tell_done(&done);
     if (stuck) {
-        qapi_event_send_rvmrpc_disconnected(RVMRPC_DISCONNECT_REASON_STUCK);
+        rvmrpc_tell_disconnected(RVMRPC_DISCONNECT_REASON_STUCK);
     }
 }
 
@@ -528,8 +527,7 @@ static void start_epoch(const struct rvmrpc_init *in, RvmrpcPages *pg,
     }
     tell_done(&done);
     if (old_epoch) {
-        qapi_event_send_rvmrpc_disconnected(
-            RVMRPC_DISCONNECT_REASON_REPLACED);
+        rvmrpc_tell_disconnected(RVMRPC_DISCONNECT_REASON_REPLACED);
     }
 }
 
@@ -537,7 +535,6 @@ static uint32_t proxy_init_host(VmrpcCall *call, uint64_t arg, uint64_t bytes)
 {
     RvmrpcProxy *p = &rvmrpc_proxy;
     struct rvmrpc_init_answer answer;
-    g_autofree char *release = NULL;
     struct rvmrpc_init in;
     RvmrpcPages *pg = NULL;
     uint32_t code = read_init(call, arg, bytes, &in, &pg);
@@ -553,8 +550,7 @@ static uint32_t proxy_init_host(VmrpcCall *call, uint64_t arg, uint64_t bytes)
                              &answer, sizeof(answer))) {
         return RVMRPC_GATE_FAULT;
     }
-    release = rvmrpc_escape(in.release, sizeof(in.release));
-    qapi_event_send_rvmrpc_connected(rvmrpc_os(in.os), release, answer.epoch);
+    rvmrpc_tell_connected(in.os, in.release, sizeof(in.release), answer.epoch);
     rvmrpc_list_refresh();
     return 0;
 }
@@ -574,7 +570,7 @@ static void end_epoch(uint32_t status, RvmrpcDisconnectReason reason)
     tell_done(&done);
     if (epoch) {
         trace_rvmrpc_unregister(epoch, RvmrpcDisconnectReason_str(reason));
-        qapi_event_send_rvmrpc_disconnected(reason);
+        rvmrpc_tell_disconnected(reason);
     }
 }
 
@@ -698,6 +694,7 @@ static void wake_all_waiters(void)
 {
     QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
     while (wake_one_waiter()) {
+        continue;
     }
 }
 

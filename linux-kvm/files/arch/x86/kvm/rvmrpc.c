@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/nospec.h>
+#include <linux/notifier.h>
 #include <linux/random.h>
 #include <linux/sched/signal.h>
 
@@ -24,6 +25,8 @@ static DEFINE_MUTEX(vms_lock);
 static DEFINE_HASHTABLE(vms_by_kvm, 6);	/* vms_lock to write, RCU to read */
 static LIST_HEAD(vms_by_id);		/* vms_lock */
 static u64 last_id;			/* vms_lock */
+static DEFINE_MUTEX(notify_lock);	/* outside vms_lock; from the list's change to the end of its notice */
+static RAW_NOTIFIER_HEAD(vm_notifiers);	/* notify_lock */
 
 static u64 now_ns(void)
 {
@@ -193,7 +196,7 @@ int rvmrpc_status_to_errno(u32 status)
 		[RVMRPC_STATUS_OK] = 0,
 		[RVMRPC_STATUS_MODULE_UNAVAILABLE] = -ENOENT,
 		[RVMRPC_STATUS_VERSION_MISMATCH] = -EPROTONOSUPPORT,
-		[RVMRPC_STATUS_PROCEDURE_UNAVAILABLE] = -ENOSYS,
+		[RVMRPC_STATUS_PROCEDURE_UNAVAILABLE] = -EOPNOTSUPP,
 		[RVMRPC_STATUS_GARBAGE_ARGS] = -EINVAL,
 		[RVMRPC_STATUS_TOO_BIG] = -EMSGSIZE,
 		[RVMRPC_STATUS_NOT_ALLOWED] = -EACCES,
@@ -569,7 +572,7 @@ static int proxy_dispatch(struct vmrpc_data *rpcdata, u32 func, u64 arg, size_t 
 	case RVMRPC_EXIT:
 		return proxy_exit(rpcdata, arg);
 	default:
-		return -ENOSYS;
+		return -EOPNOTSUPP;
 	}
 }
 
@@ -606,6 +609,7 @@ struct rvmrpc_vm *rvmrpc_vm_get(struct rvmrpc_vm *vm)
 	kref_get(&vm->kref);
 	return vm;
 }
+EXPORT_SYMBOL_GPL(rvmrpc_vm_get);
 
 void rvmrpc_vm_put(struct rvmrpc_vm *vm)
 {
@@ -657,10 +661,30 @@ static struct rvmrpc_vm *vm_alloc(struct kvm *kvm, const struct rvmrpc_attach *a
 	return vm;
 }
 
+/* From here on it is found.  -EBUSY: the VM is attached. */
+static int vm_publish(struct rvmrpc_vm *vm)
+{
+	bool taken;
+
+	mutex_lock(&vms_lock);
+	rcu_read_lock();
+	taken = rvmrpc_vm_find(vm->kvm);
+	rcu_read_unlock();
+	if (!taken) {
+		kvm_get_kvm(vm->kvm);
+		vm->id = ++last_id;
+		hash_add_rcu(vms_by_kvm, &vm->node, (unsigned long)vm->kvm);
+		list_add_tail(&vm->list, &vms_by_id);
+	}
+	mutex_unlock(&vms_lock);
+	return taken ? -EBUSY : 0;
+}
+
 struct rvmrpc_vm *rvmrpc_vm_attach(struct kvm *kvm, const struct rvmrpc_attach *attach,
 				   void (*event)(struct rvmrpc_vm *vm, u32 type))
 {
 	struct rvmrpc_vm *vm;
+	int ret;
 
 	if (!attach_ok(attach))
 		return ERR_PTR(-EINVAL);
@@ -668,33 +692,59 @@ struct rvmrpc_vm *rvmrpc_vm_attach(struct kvm *kvm, const struct rvmrpc_attach *
 	if (IS_ERR(vm))
 		return vm;
 
-	mutex_lock(&vms_lock);
-	if (rvmrpc_vm_find(kvm)) {
-		mutex_unlock(&vms_lock);
-		rvmrpc_vm_put(vm);
-		return ERR_PTR(-EBUSY);
+	mutex_lock(&notify_lock);
+	ret = vm_publish(vm);
+	if (!ret) {
+		static_branch_inc(&vmrpc_enabled);
+		raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_ATTACHED, vm);
 	}
-	kvm_get_kvm(kvm);
-	vm->id = ++last_id;
-	hash_add_rcu(vms_by_kvm, &vm->node, (unsigned long)kvm);
-	list_add_tail(&vm->list, &vms_by_id);
-	mutex_unlock(&vms_lock);
-	static_branch_inc(&vmrpc_enabled);
+	mutex_unlock(&notify_lock);
+	if (ret) {
+		rvmrpc_vm_put(vm);
+		return ERR_PTR(ret);
+	}
 	return vm;
 }
 
 void rvmrpc_vm_detach(struct rvmrpc_vm *vm)
 {
+	mutex_lock(&notify_lock);
 	mutex_lock(&vms_lock);
 	hash_del_rcu(&vm->node);
 	list_del_init(&vm->list);
 	mutex_unlock(&vms_lock);
 	end_epoch(vm, RVMRPC_STATUS_NOT_CONNECTED, true);
 	cancel_delayed_work_sync(&vm->expire_work);
+	raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_DETACHED, vm);
+	mutex_unlock(&notify_lock);
 	static_branch_dec(&vmrpc_enabled);
 	kvm_put_kvm(vm->kvm);
 	rvmrpc_vm_put(vm);
 }
+
+int rvmrpc_register_notifier(struct notifier_block *nb)
+{
+	struct rvmrpc_vm *vm;
+	int ret;
+
+	mutex_lock(&notify_lock);
+	ret = raw_notifier_chain_register(&vm_notifiers, nb);
+	if (!ret) {
+		for (vm = rvmrpc_vm_next(NULL); vm; vm = rvmrpc_vm_next(vm))
+			nb->notifier_call(nb, RVMRPC_VM_ATTACHED, vm);
+	}
+	mutex_unlock(&notify_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(rvmrpc_register_notifier);
+
+void rvmrpc_unregister_notifier(struct notifier_block *nb)
+{
+	mutex_lock(&notify_lock);
+	raw_notifier_chain_unregister(&vm_notifiers, nb);
+	mutex_unlock(&notify_lock);
+}
+EXPORT_SYMBOL_GPL(rvmrpc_unregister_notifier);
 
 int rvmrpc_vm_notice(struct rvmrpc_vm *vm, unsigned long notice)
 {

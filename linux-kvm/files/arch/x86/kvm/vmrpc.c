@@ -179,7 +179,7 @@ static u32 errno_to_gate(int err)
 		return RVMRPC_GATE_BAD_ARGS;
 	case -EPROTONOSUPPORT:
 		return RVMRPC_GATE_BAD_VERSION;
-	case -ENOSYS:
+	case -EOPNOTSUPP:
 		return RVMRPC_GATE_NO_PROCEDURE;
 	case -ENOMEM:
 		return RVMRPC_GATE_NO_MEMORY;

@@ -86,7 +86,6 @@ struct rvmrpc_vm *rvmrpc_vm_attach(struct kvm *kvm, const struct rvmrpc_attach *
 void rvmrpc_vm_detach(struct rvmrpc_vm *vm);
 int rvmrpc_vm_notice(struct rvmrpc_vm *vm, unsigned long notice);
 void rvmrpc_vm_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *status);
-struct rvmrpc_vm *rvmrpc_vm_get(struct rvmrpc_vm *vm);
 
 /* The files: /dev/rvmrpc and a VMM's channel. */
 int rvmrpc_dev_init(void);

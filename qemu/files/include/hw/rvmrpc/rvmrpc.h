@@ -62,7 +62,7 @@ bool rvmrpc_find_procedure(uint32_t module, const char *name,
 /* The call that asks for that list; rvmrpc_list_store() takes its answer. */
 void rvmrpc_list_store(const RvmrpcCall *call);
 
-/* BQL held. */
+/* BQL held, or in the thread of the socket, which ends before the device. */
 RvmrpcInfo *rvmrpc_query(void);
 
 /* ---- The device's half ---- */
