@@ -11,6 +11,7 @@ export LC_ALL=C.UTF-8
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=${RVMRPC_BUILD:-$top/build}
 cache=${RVMRPC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmrpc}
+apt_dir=$cache/apt
 logs=$build/logs
 # shellcheck disable=SC2034
 series_list="6.12 6.1"
@@ -131,45 +132,50 @@ mirror_of() {
         END { flush() }' "${files[@]}"
 }
 
-# The suites that this project needs and the machine may not have: sources of
-# Debian 13 (QEMU) and the backports of Debian 12 (meson).
-apt_private_config() {
-    local archive security key=/usr/share/keyrings/debian-archive-keyring.gpg
-    archive=${RVMRPC_DEBIAN_MIRROR:-$(mirror_of bookworm)}
-    security=${RVMRPC_SECURITY_MIRROR:-$(mirror_of bookworm-security)}
+# Where Debian is, by the machine's own configuration.
+debian_mirror() {
+    local archive=${RVMRPC_DEBIAN_MIRROR:-$(mirror_of bookworm)}
     [[ -n $archive ]] ||
         die "no Debian 12 mirror in apt's sources; set RVMRPC_DEBIAN_MIRROR"
-    mkdir -p "$cache"/apt/{lists/partial,archives/partial}
-    {
-        printf 'Types: deb-src\nURIs: %s\nSuites: trixie trixie-updates\n' "$archive"
-        printf 'Components: main\nSigned-By: %s\n\n' "$key"
-        if [[ -n $security ]]; then
-            printf 'Types: deb-src\nURIs: %s\nSuites: trixie-security\n' "$security"
-            printf 'Components: main\nSigned-By: %s\n\n' "$key"
-        fi
-        printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\n' "$archive"
-        printf 'Components: main\nSigned-By: %s\n' "$key"
-    } >"$cache/apt/rvmrpc.sources.new"
-    mv "$cache/apt/rvmrpc.sources.new" "$cache/apt/rvmrpc.sources"
+    printf '%s\n' "$archive"
 }
 
-# apt_private TOOL ARGS...: an apt tool that sees the suites above only.
+# The suites that this project needs and the machine may not have: sources of
+# Debian 13 (QEMU) and the backports of Debian 12 (meson).
+apt_sources() {
+    local archive security key=/usr/share/keyrings/debian-archive-keyring.gpg
+    archive=$(debian_mirror)
+    security=${RVMRPC_SECURITY_MIRROR:-$(mirror_of bookworm-security)}
+    printf 'Types: deb-src\nURIs: %s\nSuites: trixie trixie-updates\n' "$archive"
+    printf 'Components: main\nSigned-By: %s\n\n' "$key"
+    if [[ -n $security ]]; then
+        printf 'Types: deb-src\nURIs: %s\nSuites: trixie-security\n' "$security"
+        printf 'Components: main\nSigned-By: %s\n\n' "$key"
+    fi
+    printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\n' "$archive"
+    printf 'Components: main\nSigned-By: %s\n' "$key"
+}
+
+# apt_private TOOL ARGS...: an apt tool that sees the suites of $apt_dir only.
 apt_private() {
     local tool=$1
     shift
-    "$tool" -o Dir::Etc::SourceList="$cache/apt/rvmrpc.sources" \
+    "$tool" -o Dir::Etc::SourceList="$apt_dir/rvmrpc.sources" \
         -o Dir::Etc::SourceParts=/dev/null \
-        -o Dir::State::Lists="$cache/apt/lists" \
-        -o Dir::Cache="$cache/apt" -o Dir::Cache::archives="$cache/apt/archives" \
+        -o Dir::State::Lists="$apt_dir/lists" \
+        -o Dir::Cache="$apt_dir" -o Dir::Cache::archives="$apt_dir/archives" \
         -o Dir::Cache::pkgcache="" -o Dir::Cache::srcpkgcache="" \
         -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "$@"
 }
 
+# apt_private_update PRINTER: of the suites that PRINTER prints.
 apt_private_update() {
-    apt_private_config
-    if [[ -z $(find "$cache/apt/updated" -mmin -720 2>/dev/null) ]]; then
+    mkdir -p "$apt_dir"/{lists/partial,archives/partial}
+    "$1" >"$apt_dir/rvmrpc.sources.new"
+    mv "$apt_dir/rvmrpc.sources.new" "$apt_dir/rvmrpc.sources"
+    if [[ -z $(find "$apt_dir/updated" -mmin -720 2>/dev/null) ]]; then
         apt_private apt-get update
-        touch "$cache/apt/updated"
+        touch "$apt_dir/updated"
     fi
 }
 

@@ -52,7 +52,7 @@ qemu_fetch() {
     cd "$dl"
     dsc=$(qemu_dsc)
     if [[ -z $dsc ]]; then
-        apt_private_update >&2
+        apt_private_update apt_sources >&2
         apt_private apt-get source --download-only --only-source qemu >&2
         dsc=$(qemu_dsc)
         [[ -n $dsc ]] || die "apt gave no QEMU 10.0 source"
