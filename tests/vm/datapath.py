@@ -1,0 +1,442 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The data path beside QMP: -device rvmrpc,socket=PATH."""
+import json
+import multiprocessing
+import os
+import selectors
+import socket
+import stat
+import statistics
+import subprocess
+import tempfile
+import time
+
+from harness import VM, QMPError, case, comment, insmod, main, ms, shared, wait_connected, wait_for
+from harness.paths import QEMU, short_path
+from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STATUS, SUBMIT,
+                          SUBSCRIBE, Frame, SocketClient)
+
+CORE, ECHO, TEST = 0, 1, 0x101
+SLEEP_INLINE, SLEEP = 0, 1
+UUID = "6b6e9a4c-5f3c-4d0e-9d0a-0e6f4a1c2b3d"
+OPTIONS = {"append": "rvmrpc.allow=default,test.*", "device_opts": "id=rvmrpc0,socket=rpc.sock",
+           "extra": ["-name", "guest=data path", "-uuid", UUID]}
+
+
+def guest():
+    """The guest that most cases share, with module "test"."""
+    vm = shared(**OPTIONS)
+    if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
+        insmod(vm, "rvmrpc_test_mod")
+    return vm
+
+
+def client(vm):
+    """A connection to its socket."""
+    return SocketClient(vm.dir / "rpc.sock")
+
+
+def refused(vm, data):
+    """What the server says to these bytes before it ends the connection."""
+    with client(vm) as c:
+        c.sock.sendall(data)
+        frame = c.recv(15)
+        assert frame.kind == ERROR and frame.payload, vars(frame)
+        try:
+            c.recv(5)
+        except ConnectionError:
+            return frame.payload.decode()
+        raise AssertionError("the connection goes on")
+
+
+@case("calls, by number; arguments and answers of all sizes", timeout=120)
+def calls():
+    """From nothing to what a slot holds."""
+    with client(guest()) as c:
+        for size in (0, 1, 63, 64, 1000, 4032):
+            data = os.urandom(size)
+            assert c.call(ECHO, 0, data) == ("ok", data), size
+        assert c.call(ECHO, 0, bytes(4033)) == ("too-big", b"")
+        assert c.call(TEST, 2, ms(60000))[1] == bytes(i % 251 for i in range(60000))
+        assert c.call(ECHO, 9) == ("procedure-unavailable", b"")
+        assert c.call(0x777, 0) == ("module-unavailable", b"")
+        assert c.call(CORE, 3) == ("not-allowed", b"")
+
+
+@case("calls of one client overtake each other, up to its quota of 16")
+def overtaking():
+    """Slow calls wait for their turn; the 17th is answered BUSY."""
+    with client(guest()) as c, client(guest()) as other:
+        slow = c.submit(TEST, SLEEP, ms(800), 5000)
+        quick = c.submit(CORE, 0)
+        assert [c.recv().cookie for _ in range(2)] == [quick, slow]
+        slow = [c.submit(TEST, SLEEP, ms(300), 10000) for _ in range(16)]
+        over = c.submit(CORE, 0)
+        frame = c.recv()
+        assert (frame.cookie, STATUS[frame.status]) == (over, "busy"), vars(frame)
+        start = time.monotonic()
+        assert other.call(CORE, 0)[0] == "ok"
+        assert time.monotonic() - start < 0.25, "another client had to wait"
+        answers = [c.recv() for _ in slow]
+        assert {f.cookie for f in answers} == set(slow)
+        assert {STATUS[f.status] for f in answers} == {"ok"}
+
+
+@case("timeouts, of calls in the guest and of calls that wait for their turn")
+def timeouts():
+    """Each ends at its own deadline."""
+    with client(guest()) as c:
+        start = time.monotonic()
+        cookies = [c.submit(TEST, SLEEP, ms(1500), 400) for _ in range(4)]
+        frames = [c.recv() for _ in cookies]
+        took = time.monotonic() - start
+        assert [STATUS[f.status] for f in frames] == ["timed-out"] * 4, frames
+        assert 0.35 < took < 1.0, took
+        assert all(0.35e9 < f.elapsed < 1.0e9 for f in frames)
+        # Their slots come back when the guest has done with them.
+        wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+
+
+@case("cancel, of a call in the guest and of one that waits for its turn")
+def cancels():
+    """The answer comes at once, with that status; unknown cookies do nothing."""
+    with client(guest()) as c:
+        cookies = [c.submit(TEST, SLEEP, ms(1500), 5000) for _ in range(4)]
+        c.sock.sendall(Frame(CANCEL, cookie=12345).pack())
+        start = time.monotonic()
+        for cookie in reversed(cookies):
+            c.sock.sendall(Frame(CANCEL, cookie=cookie).pack())
+        frames = [c.recv() for _ in cookies]
+        assert {f.cookie for f in frames} == set(cookies)
+        assert {STATUS[f.status] for f in frames} == {"cancelled"}
+        assert time.monotonic() - start < 1
+        wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+
+
+@case("query says what query-rvmrpc says, and which VM it is")
+def query():
+    """But for what changes with time."""
+    vm = guest()
+    with client(vm) as c:
+        info = c.query()
+        qmp = vm.query()
+        assert info["protocol"] == 1
+        assert info["vm"] == {"name": "data path", "uuid": UUID, "pid": vm.process.pid,
+                              "running": True}
+        for kept in (info["rvmrpc"], qmp):
+            kept.pop("last-seen-ms")
+            kept.pop("stats")
+        assert info["rvmrpc"] == qmp
+
+
+@case("a stopped VM answers STOPPED at once; events tell of a reset", timeout=120)
+def states():
+    """And the connection outlives both."""
+    vm = guest()
+    with client(vm) as c, client(vm) as quiet:
+        epoch = c.query(SUBSCRIBE)["rvmrpc"]["epoch"]
+        waiting = quiet.submit(TEST, SLEEP, ms(3000), 9000)
+        vm.qmp.cmd("stop")
+        start = time.monotonic()
+        assert c.call(CORE, 0, timeout=5000) == ("stopped", b"")
+        assert time.monotonic() - start < 0.5
+        assert c.query()["vm"]["running"] is False
+        vm.qmp.cmd("cont")
+        assert c.call(CORE, 0)[0] == "ok"
+        vm.qmp.cmd("system_reset")
+        frame = quiet.recv()
+        assert (frame.cookie, STATUS[frame.status]) == (waiting, "reset")
+        events = [json.loads(c.recv(60).payload) for _ in range(2)]
+        assert events[0] == {"event": "RVMRPC_DISCONNECTED", "data": {"reason": "guest-reset"}}
+        assert events[1]["event"] == "RVMRPC_CONNECTED" and events[1]["data"]["os"] == "linux"
+        info = wait_connected(vm, epoch)
+        assert events[1]["data"]["epoch"] == info["epoch"]
+        quiet.query()   # who has not subscribed is told nothing else
+        vm.wait_ready()
+
+
+@case("answers come while QMP's dispatcher waits for the guest")
+def beside_qmp():
+    """A QMP client behind it has to wait, ours has not."""
+    vm = guest()
+    slow = vm.qmp.send("guest-kernel-call", {"module": TEST, "procedure": SLEEP,
+                                             "data": "0AcAAA==", "timeout": 9000})
+    with client(vm) as c:
+        time.sleep(0.2)
+        start = time.monotonic()
+        assert c.call(CORE, 0)[0] == "ok"
+        assert time.monotonic() - start < 0.5
+        assert vm.qmp.recv(slow)["status"] == "ok"
+        assert time.monotonic() - start > 1
+
+
+@case("malformed frames end their own connection, with a reason", timeout=90)
+def malformed():
+    """Every field that is checked; another client is not disturbed."""
+    vm = guest()
+    with client(vm) as bystander:
+        assert "not a frame" in refused(vm, b"GET / HTTP/1.1\r\nHost: localhost:1234567890\r\n\r\n\r\n")
+        assert "version" in refused(vm, Frame(QUERY, version=2).pack())
+        for kind in (0, 5, ANSWER, INFO, EVENT, ERROR, 0xffff):
+            assert "type" in refused(vm, Frame(kind).pack()), kind
+        assert "too long" in refused(vm, Frame(SUBMIT, length=1024 * 1024 + 1).pack())
+        assert "too long" in refused(vm, Frame(SUBMIT, length=0xffffffff).pack())
+        assert "60000" in refused(vm, Frame(SUBMIT, timeout=60001).pack())
+        for kind, fields in ((SUBMIT, {"status": 1}), (SUBMIT, {"elapsed": 1}),
+                             (SUBMIT, {"reserved": 1}), (QUERY, {"payload": b"x"}),
+                             (CANCEL, {"module": 1}), (SUBSCRIBE, {"timeout": 1})):
+            payload = fields.pop("payload", b"")
+            assert "zero" in refused(vm, Frame(kind, payload, **fields).pack()), fields
+        assert bystander.call(ECHO, 0, b"still here") == ("ok", b"still here")
+
+
+@case("half a frame: dropped after 10 s, byte by byte is fine", timeout=60)
+def half_frames():
+    """Also when the header is whole and the payload is not."""
+    vm = guest()
+    with client(vm) as c:
+        for byte in Frame(SUBMIT, b"slow", cookie=7, module=ECHO).pack():
+            c.sock.sendall(bytes([byte]))
+        assert c.recv().payload == b"slow"
+        start = time.monotonic()
+        c.sock.sendall(Frame(SUBMIT, bytes(100), module=ECHO).pack()[:-1])
+        assert c.recv(15).kind == ERROR
+        assert 9 < time.monotonic() - start < 13
+
+
+def resident(pid):
+    """Bytes of anonymous memory."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("RssAnon:"))
+
+
+@case("a client that never reads is not read from, then dropped", timeout=60)
+def deaf_client():
+    """What it makes QEMU keep is bounded."""
+    vm = guest()
+    before = resident(vm.process.pid)
+    request = Frame(SUBMIT, bytes(4000), module=ECHO).pack() * 50
+    with client(vm) as c:
+        c.sock.settimeout(2)
+        sent = 0
+        try:
+            while sent < 64 << 20:
+                c.sock.sendall(request)
+                sent += len(request)
+        except socket.timeout:
+            pass
+        assert sent < 16 << 20, "it is read from without end"
+        grown = resident(vm.process.pid) - before
+        assert grown < 8 << 20, grown
+        comment(f"{sent} bytes taken, {grown} bytes more in QEMU")
+        c.sock.settimeout(20)
+        try:
+            while c.sock.send(request):
+                pass
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    with client(vm) as c:
+        assert c.call(CORE, 0)[0] == "ok"
+
+
+@case("at most 64 clients; the next is told so")
+def many_clients():
+    """And has a place when one leaves."""
+    vm = guest()
+    clients = [client(vm) for _ in range(64)]
+    try:
+        for c in clients:
+            assert c.call(CORE, 0)[0] == "ok"
+        with client(vm) as c:
+            frame = c.recv()
+            assert frame.kind == ERROR and b"too many" in frame.payload
+        clients.pop().close()
+
+        def room():
+            with client(vm) as c:
+                try:
+                    return c.call(CORE, 0)[0] == "ok"
+                except (AssertionError, ConnectionError):
+                    return False
+
+        wait_for(room, 5, "a place for one more")
+    finally:
+        for c in clients:
+            c.close()
+
+
+class Clients:
+    """Many clients that call one after another, in one thread."""
+
+    def __init__(self, vm, count):
+        self.selector = selectors.DefaultSelector()
+        self.clients = [client(vm) for _ in range(count)]
+        for c in self.clients:
+            self.selector.register(c.sock, selectors.EVENT_READ, c)
+
+    def run(self, seconds):
+        """Latencies in us."""
+        times = []
+        started = {}
+        for c in self.clients:
+            started[c] = time.perf_counter()
+            c.submit(CORE, 0)
+        end = time.monotonic() + seconds
+        while started:
+            for key, _ in self.selector.select(10):
+                c = key.data
+                frame = c.recv()
+                assert STATUS[frame.status] == "ok", vars(frame)
+                times.append((time.perf_counter() - started.pop(c)) * 1e6)
+                if time.monotonic() < end:
+                    started[c] = time.perf_counter()
+                    c.submit(CORE, 0)
+        return sorted(times)
+
+    def close(self):
+        """Ends all."""
+        for c in self.clients:
+            c.close()
+
+
+def flood(path, stop):
+    """Sends requests as fast as they are taken, and reads what comes."""
+    c = SocketClient(path)
+    request = Frame(SUBMIT, bytes(4000), module=ECHO).pack() * 20
+    c.sock.setblocking(False)
+    left = b""
+    while not stop.is_set():
+        left = left or request
+        try:
+            left = left[c.sock.send(left):]
+        except BlockingIOError:
+            pass
+        try:
+            c.sock.recv(1 << 20)
+        except BlockingIOError:
+            time.sleep(0.0005)
+
+
+def percentile(times, share):
+    """Of a sorted list."""
+    return times[min(len(times) - 1, int(len(times) * share))]
+
+
+@case("16 clients, two of them hostile: the others' p99 at most doubles", timeout=120)
+def hostile():
+    """Rounds with and without a flood and half a frame, in turns; medians."""
+    vm = guest()
+    clients = Clients(vm, 14)
+    calm, rough = [], []
+    counts = [0, 0]
+    context = multiprocessing.get_context("fork")
+    clients.run(1)
+    for _ in range(5):
+        times = clients.run(2)
+        calm.append(percentile(times, 0.99))
+        counts[0] += len(times)
+        stop = context.Event()
+        process = context.Process(target=flood, args=(vm.dir / "rpc.sock", stop))
+        process.start()
+        with client(vm) as half:
+            half.sock.sendall(Frame(SUBMIT, bytes(1000), module=ECHO).pack()[:500])
+            time.sleep(0.3)
+            times = clients.run(2)
+        stop.set()
+        process.join(10)
+        assert process.exitcode == 0
+        rough.append(percentile(times, 0.99))
+        counts[1] += len(times)
+    clients.close()
+    ratio = statistics.median(rough) / statistics.median(calm)
+    comment(f"p99 {statistics.median(calm):.0f} us, with the two {statistics.median(rough):.0f} us: "
+            f"{ratio:.2f} times; calls {counts[0]} and {counts[1]}")
+    assert ratio <= 2, (calm, rough)
+
+
+@case("permissions: 0600, or what socket-mode says whatever the umask", timeout=120)
+def permissions():
+    """From the first moment on, and gone with QEMU."""
+    for opts, mode in (("", 0o600), (",socket-mode=0660", 0o660), (",socket-mode=0222", 0o222)):
+        vm = VM(kernel=None, device_opts=f"socket=rpc.sock{opts}", extra=["-S"])
+        old = os.umask(0)
+        try:
+            vm.start()
+        finally:
+            os.umask(old)
+        path = vm.dir / "rpc.sock"
+        assert stat.S_IMODE(path.stat().st_mode) == mode, (opts, oct(path.stat().st_mode))
+        vm.qmp.cmd("quit")
+        vm.process.wait(10)
+        assert not path.exists()
+        vm.stop()
+
+
+def start_error(folder, opts):
+    """What QEMU says when it does not start."""
+    result = subprocess.run(
+        [QEMU, "-nodefaults", "-display", "none", "-accel", "tcg", "-S",
+         "-device", f"rvmrpc,{opts}"], cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False, timeout=20)
+    assert result.returncode == 1, result
+    return result.stdout
+
+
+@case("bad paths and modes are refused, a stale socket is replaced")
+def bad_paths():
+    """With the reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/file", "w", encoding="ascii"):
+            pass
+        assert "is no socket" in start_error(folder, "socket=file")
+        assert "longer than 107" in start_error(folder, "socket=" + "x" * 108)
+        assert "cannot listen" in start_error(folder, "socket=missing/rpc.sock")
+        assert "socket-mode" in start_error(folder, "socket=rpc.sock,socket-mode=01777")
+        with socket.socket(socket.AF_UNIX) as server, short_path(f"{folder}/live.sock") as name:
+            server.bind(name)
+            server.listen(1)
+            assert "in use" in start_error(folder, "socket=live.sock")
+    with tempfile.TemporaryDirectory() as folder:
+        with socket.socket(socket.AF_UNIX) as server, short_path(f"{folder}/rpc.sock") as name:
+            server.bind(name)
+        with VM(rundir=folder, device_opts="socket=rpc.sock") as vm, client(vm) as c:
+            assert c.call(CORE, 0)[0] == "ok"
+
+
+@case("unplugged with calls in flight, plugged in again", timeout=120)
+def replug():
+    """The connections end, and the socket is served anew."""
+    with VM(**OPTIONS) as vm:
+        for _ in range(3):
+            clients = [client(vm) for _ in range(4)]
+            for c in clients:
+                for _ in range(10):
+                    c.submit(CORE, 0)
+            vm.qmp.cmd("device_del", id="rvmrpc0")
+            vm.qmp.wait_event("DEVICE_DELETED", timeout=20,
+                              match=lambda d: d.get("device") == "rvmrpc0")
+            assert not (vm.dir / "rpc.sock").exists()
+            for c in clients:
+                try:
+                    while True:
+                        c.recv(5)
+                except ConnectionError:
+                    pass
+                c.close()
+            vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0", socket="rpc.sock")
+            vm.wait_state(timeout=20)
+            with client(vm) as c:
+                assert c.call(ECHO, 0, b"again") == ("ok", b"again")
+        try:
+            vm.qmp.cmd("device_add", driver="rvmrpc", id="second", socket="second.sock")
+            raise AssertionError("a second device was taken")
+        except QMPError as error:
+            assert "only one" in error.desc
+        assert not (vm.dir / "second.sock").exists()
+
+
+assert HEADER.size == 48
+
+if __name__ == "__main__":
+    main()
