@@ -1,0 +1,386 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls from the guest to its host: the paper's examples, and gate calls that
+are wrong in every way. Each is refused with its own code, the host's log stays
+silent, and the channel works afterwards.
+"""
+import re
+import struct
+import time
+
+from harness import (VM, call, case, comment, driver_file, insmod, main, shared, stats,
+                     wait_connected)
+
+TAG = 0x52564d41
+CODES = {
+    0x80000001: "AGAIN", 0x80000002: "RESET", 0x80000003: "BAD_OP", 0x80000004: "BAD_HANDLE",
+    0x80000005: "NO_MODULE", 0x80000006: "BAD_VERSION", 0x80000007: "NO_PROCEDURE",
+    0x80000008: "BAD_ARGS", 0x80000009: "FAULT", 0x8000000a: "NO_MEMORY",
+    0x8000000b: "DENIED", 0x8000000c: "FAILED"}
+NULL, BIND, PERFORM, UNBIND = range(4)
+KERNEL = 1 << 16
+NULL_ANSWER = 0x4e554c4c
+INIT_HOST, MAIN, REPLY, EXIT = range(1, 5)
+NO_SLOT = 0xffffffff
+WAIT = 1 << 32
+ALLOW = "rvmrpc.allow=default,0x100.*"
+
+
+class Gate:
+    """The guest's test module, which makes the calls."""
+
+    FOLDER = "/sys/kernel/debug/rvmrpc_gate"
+
+    def __init__(self, vm, kind):
+        self.vm, self.kind = vm, kind
+        if vm.guest.run(f"test -d {self.FOLDER}")[0]:
+            insmod(vm, "rvmrpc_gate_test")
+        text = vm.guest.check(f"cat {self.FOLDER}/addresses")
+        self.at = {name: int(value, 16) for name, value in
+                   (line.split() for line in text.splitlines())}
+
+    def raw(self, op, a0=0, a1=0, a2=0, how="", kind=None):
+        """The answer as the module prints it."""
+        words = " ".join(f"{word:x}" for word in (op, a0, a1, a2))
+        return self.vm.guest.check(f"echo '{kind or self.kind} {words} {how}' > "
+                                   f"{self.FOLDER}/call && cat {self.FOLDER}/call").strip()
+
+    def __call__(self, op, a0=0, a1=0, a2=0, how=""):
+        """A code's name, or the result."""
+        text = self.raw(op, a0, a1, a2, how)
+        answer = int(text, 16)
+        assert answer >> 32 == TAG, text
+        low = answer & 0xffffffff
+        return CODES[low] if low >> 31 else low
+
+    def put(self, data, at=0):
+        """Writes the buffer; the guest virtual address of it."""
+        text = "".join(f"\\{byte:03o}" for byte in data)
+        self.vm.guest.check(f"printf '{text}' | dd of={self.FOLDER}/buffer bs={at or 4096} "
+                            f"seek={1 if at else 0} conv=notrunc 2>/dev/null")
+        return self.at["buffer"] + at
+
+    def bind(self, name, version="1"):
+        """BIND's answer."""
+        return self(BIND, self.put(name.encode().ljust(32, b"\0") +
+                                   version.encode().ljust(32, b"\0")))
+
+    def perform(self, handle, function, arg=0, size=0, how=""):
+        """PERFORM's answer."""
+        return self(PERFORM, handle | function << 32, arg, size, how)
+
+
+def gate(kind):
+    """A guest on which that gate can be tried beside the driver."""
+    return Gate(shared(append=ALLOW), kind)
+
+
+def works(vm):
+    """The channel is as good as new, and nothing was lost on the way."""
+    for data in (b"", b"x" * 3000):
+        assert call(vm.qmp, "echo", "echo", data, timeout=5000) == ("ok", data)
+    assert vm.query()["state"] == "connected"
+
+
+def unharmed(vm, before, log):
+    """Epoch and the host's log are the same as before."""
+    assert vm.query()["epoch"] == before["epoch"], "the driver lost its epoch"
+    assert vm.log_text() == log, vm.log_text()[len(log):]
+    works(vm)
+
+
+@case("figure 1: a line of the guest's kernel is printed by the host")
+def figure_1():
+    """By the server "log" of the VMM; there is none in the host's kernel here."""
+    vm = shared(append=ALLOW)
+    vm.guest.check("insmod /lib/rvmrpc/vmrpc_print_example.ko space=vmm "
+                   "message='\"Hello from figure 1\"'")
+    assert "rvmrpc: guest: Hello from figure 1\n" in vm.log_text()
+    vm.guest.check("rmmod vmrpc_print_example")
+    assert vm.guest.run("insmod /lib/rvmrpc/vmrpc_print_example.ko space=kernel")[0]
+    assert "the host does not print: -ENOENT" in vm.guest.check("dmesg | tail -n 3")
+    works(vm)
+
+
+@case("figure 5: a server module out of tree answers the host")
+def figure_5():
+    """Loaded at run time, by its number; gone when it is unloaded."""
+    vm = shared(append=ALLOW)
+    assert call(vm.qmp, 0x100, 0, b"x")[0] == "module-unavailable"
+    insmod(vm, "rvmrpc_echo_example")
+    assert call(vm.qmp, 0x100, 0, b"hello, guest") == ("ok", b"hello, guest")
+    assert call(vm.qmp, 0x100, 0, bytes(range(256))) == ("ok", bytes(range(256)))
+    assert "hello, guest" in vm.guest.check("dmesg | tail -n 5")
+    assert call(vm.qmp, 0x100, 1, b"x")[0] == "procedure-unavailable"
+    vm.guest.check("rmmod rvmrpc_echo_example")
+    assert call(vm.qmp, 0x100, 0, b"x")[0] == "module-unavailable"
+    works(vm)
+
+
+@case("NULL, BIND, PERFORM and UNBIND by VMCALL", kind="vmcall")
+@case("NULL, BIND, PERFORM and UNBIND by VMMCALL", kind="vmmcall")
+@case("NULL, BIND, PERFORM and UNBIND by the doorbell", kind="doorbell")
+def calls(kind):
+    """A binding is valid on any gate; text is escaped in the host's log."""
+    g = gate(kind)
+    assert g(NULL) == NULL_ANSWER
+    handle = g.bind("log")
+    assert isinstance(handle, int), handle
+    text = f"by {kind}: \x1b[31m\"red\"\x07\x80".encode("latin-1")
+    assert g.perform(handle, 0, g.put(text), len(text)) == 0
+    assert f'rvmrpc: guest: by {kind}: \\033[31m"red"\\007\\200\n' in g.vm.log_text()
+    assert "\x1b" not in g.vm.log_text()
+    assert g(UNBIND, handle) == 0
+    works(g.vm)
+
+
+@case("bad operations, handles and names, by the hypercall", kind="vmmcall")
+@case("bad operations, handles and names, by the doorbell", kind="doorbell")
+def bad_calls(kind):
+    """Each has its own code."""
+    g = gate(kind)
+    before, log = g.vm.query(), g.vm.log_text()
+    for op in (4, 99, KERNEL, 1 << 32, (1 << 64) - 1):
+        assert g(op) == "BAD_OP", op
+    for op in (BIND, PERFORM, UNBIND):
+        assert g(op | KERNEL) == "NO_MODULE", op
+    assert g.bind("nonsense") == "NO_MODULE"
+    assert g.bind("") == "NO_MODULE"
+    assert g.bind("log", "2") == "BAD_VERSION"
+    assert g(BIND, g.put(b"x" * 64)) == "BAD_ARGS"
+    assert g(BIND, g.put(b"log".ljust(32, b"\0") + b"1" * 32)) == "BAD_ARGS"
+    good = g.put(b"log".ljust(32, b"\0") + b"1".ljust(32, b"\0"))
+    assert g(BIND, good, 1) == "BAD_ARGS" and g(BIND, good, 0, 1) == "BAD_ARGS"
+    handle = g.bind("log")
+    for bad in (0, handle + 1, handle ^ 0x10000, 0xffffffff):
+        assert g(PERFORM, bad) == "BAD_HANDLE" and g(UNBIND, bad) == "BAD_HANDLE", bad
+    assert g.perform(handle, 7) == "NO_PROCEDURE"
+    assert g.perform(handle, 0, g.put(b"x"), 1025) == "BAD_ARGS"
+    assert g.perform(handle, 0, g.put(b"x"), (1 << 64) - 1) == "BAD_ARGS"
+    unharmed(g.vm, before, log)
+
+
+@case("bad addresses, by the hypercall", kind="vmmcall")
+@case("bad addresses, by the doorbell", kind="doorbell")
+def bad_addresses(kind):
+    """Not mapped, not canonical, of a device, across the end of what is mapped."""
+    g = gate(kind)
+    before, log = g.vm.query(), g.vm.log_text()
+    handle, proxy = g.bind("log"), g.bind("MOD_RVMRPC")
+    reads = stats(g.vm)["doorbells"]
+    for bad in (0, 0x1000, g.at["buffer_end"], g.at["regs"], 1 << 63, (1 << 64) - 1,
+                g.at["buffer_end"] - 4, 0xffff_8000_0000_0000):
+        assert g(BIND, bad) == "FAULT", hex(bad)
+        assert g.perform(handle, 0, bad, 8) == "FAULT", hex(bad)
+        assert g.perform(proxy, INIT_HOST, bad, 128 + 2 * 8) == "FAULT", hex(bad)
+    if kind != "doorbell":
+        assert stats(g.vm)["doorbells"] == reads, "a device's register was touched"
+    unharmed(g.vm, before, log)
+
+
+def init_host(**changes):
+    """A struct rvmrpc_init of one slot, by its fields."""
+    fields = {"magic": 0x494d5652, "abi_min": 1, "abi_max": 1, "size": None, "os": 1,
+              "nslots": 1, "req_pages": 1, "res_pages": 1, "flags": 0, "answer0": 0,
+              "answer1": 0, "reserved": 0, "release": b"hostile", "reserved2": 0,
+              "gpa0": 0, "gpa1": 0, **changes}
+    if fields["size"] is None:
+        fields["size"] = 128 + 16
+    head = struct.pack("<IHHIIHHHHQQQ64sQQ", *(fields[name] for name in (
+        "magic", "abi_min", "abi_max", "size", "os", "nslots", "req_pages", "res_pages",
+        "flags", "answer0", "answer1", "reserved", "release", "reserved2")), 0)
+    return head + struct.pack("<QQ", fields["gpa0"], fields["gpa1"])
+
+
+@case("a bad INIT_HOST, by the hypercall", kind="vmmcall")
+@case("a bad INIT_HOST, by the doorbell", kind="doorbell")
+def bad_init(kind):
+    """Refused; the epoch that there is goes on."""
+    g = gate(kind)
+    before, log = g.vm.query(), g.vm.log_text()
+    proxy = g.bind("MOD_RVMRPC")
+    ram = g.at["buffer_gpa"]
+    cases = [
+        ({"magic": 1}, "BAD_ARGS"), ({"size": 127}, "BAD_ARGS"), ({"size": 0xffffffff}, "BAD_ARGS"),
+        ({"abi_min": 2, "abi_max": 2}, "BAD_VERSION"), ({"abi_min": 0, "abi_max": 0}, "BAD_VERSION"),
+        ({"abi_min": 2, "abi_max": 1}, "BAD_VERSION"),
+        ({"nslots": 0}, "BAD_ARGS"), ({"nslots": 65}, "BAD_ARGS"), ({"nslots": 2}, "BAD_ARGS"),
+        ({"nslots": 65535}, "BAD_ARGS"),
+        ({"req_pages": 0}, "BAD_ARGS"), ({"req_pages": 257}, "BAD_ARGS"),
+        ({"res_pages": 0}, "BAD_ARGS"), ({"res_pages": 65535}, "BAD_ARGS"),
+        ({"flags": 1}, "BAD_ARGS"), ({"answer0": 1}, "BAD_ARGS"), ({"answer1": 1}, "BAD_ARGS"),
+        ({"reserved": 1}, "BAD_ARGS"), ({"reserved2": 1}, "BAD_ARGS"),
+        ({"gpa0": ram + 8, "gpa1": ram}, "BAD_ARGS"), ({"gpa0": ram, "gpa1": 1 << 52}, "BAD_ARGS"),
+        ({"gpa0": ram, "gpa1": g.at["regs_gpa"]}, "FAULT"),
+        ({"gpa0": 0xfee00000, "gpa1": ram}, "FAULT"), ({"gpa0": 1 << 40, "gpa1": ram}, "FAULT")]
+    for changes, code in cases:
+        gva = g.put(init_host(**{"gpa0": ram, "gpa1": ram, **changes}))
+        answer = g.perform(proxy, INIT_HOST, gva, 128 + 16)
+        assert answer == code, (changes, answer, code)
+    gva = g.put(init_host())
+    for size in (0, 127, 128, 128 + 8, 1 << 32, 1 << 63):
+        assert g.perform(proxy, INIT_HOST, gva, size) == "BAD_ARGS", size
+    unharmed(g.vm, before, log)
+
+
+@case("a bad MAIN, REPLY or EXIT, by the hypercall", kind="vmmcall")
+@case("a bad MAIN, REPLY or EXIT, by the doorbell", kind="doorbell")
+def bad_main(kind):
+    """Wrong epochs, slots that are free or do not exist, unknown flags; counted."""
+    g = gate(kind)
+    before, log = g.vm.query(), g.vm.log_text()
+    proxy, epoch = g.bind("MOD_RVMRPC"), before["epoch"]
+    for wrong in (0, epoch ^ 1, (1 << 64) - 1):
+        assert g.perform(proxy, MAIN, wrong, NO_SLOT) == "RESET"
+        assert g.perform(proxy, REPLY, wrong, 0) == "RESET"
+        assert g.perform(proxy, EXIT, wrong) == "RESET"
+    for flags in (2, 4, 1 << 31):
+        assert g.perform(proxy, MAIN, epoch, NO_SLOT | flags << 32) == "BAD_ARGS"
+    bad = [0, 3, 4, 63, 64, 1000, 0x7fffffff, 0xfffffffe]
+    for slot in bad:
+        assert g.perform(proxy, MAIN, epoch, slot) == "BAD_ARGS", slot
+        assert g.perform(proxy, REPLY, epoch, slot) == "BAD_ARGS", slot
+    assert g.perform(proxy, REPLY, epoch, NO_SLOT) == "BAD_ARGS"
+    assert g.perform(proxy, REPLY, epoch, 1 << 32) == "BAD_ARGS"
+    for function in (0, 5, 0xffffffff):
+        assert g.perform(proxy, function, epoch) == "NO_PROCEDURE", function
+    counted = stats(g.vm)["bad-replies"] - before["stats"]["bad-replies"]
+    assert counted == 2 * len(bad) + 1, counted
+    unharmed(g.vm, before, log)
+
+
+@case("doorbells for frames that are none: ignored, the frame is not touched")
+def bad_frames():
+    """Not aligned, not RAM; reserved words; a write of another size."""
+    g = gate("doorbell")
+    before, log = g.vm.query(), g.vm.log_text()
+    frame = g.at["frame_gpa"]
+    for gpa in (frame + 8, frame + 1, g.at["regs_gpa"], 1 << 40, (1 << 64) - 64,
+                0xfee00000, 0xfffffffffffff000):
+        assert g.raw(0, gpa, kind="ring") == "0x0", hex(gpa)
+    for offset in range(40, 64, 8):
+        g.put(b"\0" * 64)
+        g.put(b"\1", at=offset)
+        g.raw(0, g.at["buffer_gpa"], kind="ring")
+        answer = g.vm.guest.check(f"dd if={g.FOLDER}/buffer bs=8 skip=4 count=1 2>/dev/null "
+                                  "| xxd -p").strip()
+        assert bytes.fromhex(answer) == struct.pack("<II", 0x80000008, TAG), (offset, answer)
+    g.put(b"\0" * 64)
+    assert g(NULL) == NULL_ANSWER
+    unharmed(g.vm, before, log)
+
+
+@case("MAIN with WAIT: at most 1 s; with interrupts off not at all")
+def waits():
+    """What could not be woken does not wait."""
+    g = gate("vmmcall")
+    before, log = g.vm.query(), g.vm.log_text()
+    proxy, epoch = g.bind("MOD_RVMRPC"), before["epoch"]
+    waited = stats(g.vm)["waits"]
+    start = time.monotonic()
+    assert g.perform(proxy, MAIN, epoch, NO_SLOT | WAIT) == "AGAIN"
+    assert time.monotonic() - start < 2 and stats(g.vm)["waits"] == waited + 1
+    assert g.perform(proxy, MAIN, epoch, NO_SLOT | WAIT, how="noirq") == "AGAIN"
+    assert stats(g.vm)["waits"] == waited + 1
+    unharmed(g.vm, before, log)
+
+
+@case("an epoch that a stranger replaces: the driver registers again")
+def replaced():
+    """The new one has another number; the driver's next call says RESET."""
+    g = gate("vmmcall")
+    epoch = g.vm.query()["epoch"]
+    proxy = g.bind("MOD_RVMRPC")
+    g.vm.qmp.take_events()
+    ram = g.at["buffer_gpa"]
+    gva = g.put(init_host(gpa0=ram, gpa1=ram, release=b"\x1b[2Jbad\"\n"))
+    assert g.perform(proxy, INIT_HOST, gva, 128 + 16) == 0
+    event = g.vm.qmp.wait_event("RVMRPC_CONNECTED",
+                                match=lambda d: "bad" in d["release"])["data"]
+    assert event["release"] == '\\033[2Jbad"\\n' and event["epoch"] != epoch
+    assert "\x1b" not in g.vm.qmp.hmp("info rvmrpc")
+    assert g.perform(proxy, EXIT, event["epoch"]) == 0
+    wait_connected(g.vm, event["epoch"], timeout=10)
+    assert driver_file(g.vm, "state") == "connected"
+    works(g.vm)
+
+
+@case("a flood of lines for the log is cut, and the host says how many it dropped", timeout=60)
+def flood():
+    """A guest cannot fill the host's disk."""
+    g = Gate(shared(append=ALLOW), "vmmcall")
+    time.sleep(1.1)
+    handle = g.bind("log")
+    gva = g.put(b"flood")
+    log = g.vm.log_text()
+    words = f"vmmcall 2 {handle:x} {gva:x} 5"
+    start = time.monotonic()
+    g.vm.guest.check(f"i=0; while [ $i -lt 1000 ]; do echo '{words}' > {g.FOLDER}/call; "
+                     "i=$((i + 1)); done")
+    seconds = time.monotonic() - start
+    time.sleep(1.1)
+    assert g.perform(handle, 0, gva, 5) == 0
+    new = g.vm.log_text()[len(log):]
+    lines = new.count("rvmrpc: guest: flood")
+    dropped = sum(int(n) for n in re.findall(r"dropped (\d+) lines", new))
+    comment(f"{lines} lines, {dropped} dropped, in {seconds:.1f} s")
+    assert dropped > 0 and lines <= 50 * (seconds + 2) and lines + dropped == 1001
+    works(g.vm)
+
+
+@case("user space cannot call the host: VMCALL and VMMCALL at CPL 3 are #UD")
+def user_space():
+    """With the device there, and the driver at work."""
+    vm = shared(append=ALLOW)
+    before = stats(vm)["hypercalls"]
+    assert vm.guest.check("ls /bin/user-gate")
+    for instruction in ("vmcall", "vmmcall"):
+        status, text = vm.guest.run(f"user-gate {instruction}")
+        assert status == 132, (status, text)
+    assert stats(vm)["hypercalls"] - before < 50
+    works(vm)
+
+
+@case("with hypercall=off, VMCALL and VMMCALL are #UD in the kernel too; the doorbell serves")
+def no_hypercall():
+    """As on a stock machine."""
+    with VM(append=ALLOW, device_opts="hypercall=off") as vm:
+        g = Gate(vm, "doorbell")
+        assert g.raw(NULL, kind="vmcall") == g.raw(NULL, kind="vmmcall") == "#UD"
+        assert g(NULL) == NULL_ANSWER
+        works(vm)
+
+
+@case("with doorbell=off, a doorbell is ignored; the hypercall serves")
+def no_doorbell():
+    """Its frame stays as it is."""
+    with VM(append=ALLOW, device_opts="doorbell=off") as vm:
+        g = Gate(vm, "vmmcall")
+        assert g.raw(NULL, kind="doorbell") == "0x0"
+        assert g(NULL) == NULL_ANSWER
+        works(vm)
+
+
+@case("without the device, VMCALL and VMMCALL are #UD; unplugged, too")
+def no_device():
+    """And with it again, they are served."""
+    with VM(device=False) as vm:
+        g = Gate(vm, "vmmcall")
+        for kind in ("vmcall", "vmmcall"):
+            assert g.raw(NULL, kind=kind) == "#UD"
+        status, text = vm.guest.run("user-gate vmmcall")
+        assert status == 132, (status, text)
+    with VM(append=ALLOW, device_opts="id=rvmrpc0") as vm:
+        g = Gate(vm, "vmmcall")
+        assert g(NULL) == NULL_ANSWER
+        vm.qmp.cmd("device_del", id="rvmrpc0")
+        vm.qmp.wait_event("DEVICE_DELETED", match=lambda d: d.get("device") == "rvmrpc0")
+        assert g.raw(NULL) == "#UD"
+        vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0")
+        vm.wait_state()
+        assert g(NULL) == NULL_ANSWER
+        works(vm)
+
+
+if __name__ == "__main__":
+    main()
