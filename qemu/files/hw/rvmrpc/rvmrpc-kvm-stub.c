@@ -38,6 +38,11 @@ void rvmrpc_kvm_reset(RvmrpcDisconnectReason reason)
 {
 }
 
+bool rvmrpc_kvm_os(uint32_t *os)
+{
+    return false;
+}
+
 bool rvmrpc_kvm_query(RvmrpcInfo *info)
 {
     return false;

@@ -211,12 +211,29 @@ static void fill_stats(RvmrpcStats *s, const struct rvmrpc_kvm_status *st)
     }
 }
 
+/* False: no driver is registered with KVM. */
+static bool get_status(struct rvmrpc_kvm_status *st)
+{
+    return rvmrpc_kvm_attached() && !ioctl(channel, RVMRPC_STATUS, st) &&
+           st->epoch;
+}
+
+bool rvmrpc_kvm_os(uint32_t *os)
+{
+    struct rvmrpc_kvm_status st;
+
+    if (!get_status(&st)) {
+        return false;
+    }
+    *os = st.os;
+    return true;
+}
+
 bool rvmrpc_kvm_query(RvmrpcInfo *info)
 {
     struct rvmrpc_kvm_status st;
 
-    if (!rvmrpc_kvm_attached() || ioctl(channel, RVMRPC_STATUS, &st) ||
-        !st.epoch) {
+    if (!get_status(&st)) {
         return false;
     }
     info->state = st.silent ? RVMRPC_STATE_SILENT : RVMRPC_STATE_CONNECTED;

@@ -30,7 +30,9 @@ void rvmrpc_kvm_running(bool running);
 /* Has it end all calls with RESET; @reason is for the event. */
 void rvmrpc_kvm_reset(RvmrpcDisconnectReason reason);
 
-/* Fills in what the kernel knows.  False: no guest is registered there. */
+/* The guest's OS, by the ABI.  False: no guest is registered there. */
+bool rvmrpc_kvm_os(uint32_t *os);
+/* Fills in what the kernel knows.  False: as above. */
 bool rvmrpc_kvm_query(RvmrpcInfo *info);
 
 #endif

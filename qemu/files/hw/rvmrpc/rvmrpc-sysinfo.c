@@ -12,6 +12,7 @@
 #include "qemu/lockable.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "rvmrpc-internal.h"
+#include "rvmrpc-kvm.h"
 #include "rvmrpc-sysinfo.h"
 
 /* More CPUs than a guest can have: a bound on what one answer allocates. */
@@ -49,6 +50,11 @@ static bool info_open(InfoReader *r, const RvmrpcCall *call, Error **errp)
 
 static RvmrpcOs connected_os(void)
 {
+    uint32_t os;
+
+    if (rvmrpc_kvm_os(&os)) {
+        return rvmrpc_os(os);
+    }
     QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
     return rvmrpc_os(rvmrpc_proxy.core.os);
 }
