@@ -9,8 +9,8 @@ import contextlib
 import threading
 import time
 
-from harness import QMP, call, case, comment, driver_file, main, set_parameter, shared, stats,
-                     wait_for
+from harness import (QMP, call, case, comment, driver_file, main, set_parameter, shared, stats,
+                     wait_for)
 
 ONE = {"smp": 1, "append": "rvmrpc.vmlp_idle_us=-1"}
 TWO = {"smp": 2, "append": "rvmrpc.vmlp_idle_us=-1"}

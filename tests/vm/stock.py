@@ -4,7 +4,7 @@
 import pathlib
 import tempfile
 
-from harness import VM, case, main
+from harness import VM, case, main, wait_for
 
 
 @case("pc, 6.12, one CPU", machine="pc", kernel="6.12", smp=1)
@@ -40,6 +40,20 @@ def resets():
         vm.qmp.wait_event("RESET")
         vm.wait_ready()
         assert vm.guest.run("test -e /tmp/before")[0] == 1
+
+
+@case("what a guest's kernel complains about is seen")
+def complaints():
+    """The last case of every file stands on this."""
+    lines = ("BUG: soft lockup - CPU#0 stuck for 22s!", "INFO: task x blocked for more than 120",
+             "rcu: INFO: rcu_preempt self-detected stalls on CPUs", "WARNING: CPU: 0 PID: 1")
+    with VM(device=False) as vm:
+        vm.guest.check("echo '<4>nothing of note' > /dev/kmsg")
+        assert vm.complaints_now() == []
+        for line in lines:
+            vm.guest.check(f"echo '<3>{line}' > /dev/kmsg")
+        wait_for(lambda: len(vm.complaints_now()) == len(lines), 5, "the complaints")
+        (vm.dir / "console.log").write_text("", encoding="utf-8")
 
 
 if __name__ == "__main__":
