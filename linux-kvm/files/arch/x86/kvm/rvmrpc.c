@@ -256,8 +256,11 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 		rvmrpc_cancel(vm, &sync.call);
 		wait_for_completion(&sync.ended);
 	}
+	/* Not by ?:, which would make the errno unsigned. */
 	status = sync.call.core.status;
-	return status == RVMRPC_STATUS_OK ? sync.call.core.reslen : rvmrpc_status_to_errno(status);
+	if (status != RVMRPC_STATUS_OK)
+		return rvmrpc_status_to_errno(status);
+	return sync.call.core.reslen;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_call_vm);
 
