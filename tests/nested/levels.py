@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 from harness import BUILD, VM, GuestShell, Timeout, shared, wait_for  # noqa: E402
 from harness.paths import connect_unix  # noqa: E402
 from harness.qmp import QMP  # noqa: E402
+from harness.wait import Deadline  # noqa: E402
 
 # The most QEMUs at a time in L1: two VMs, and the target of a migration.
 SLOTS = 3
@@ -53,7 +54,8 @@ class L1(VM):
             args += ["-fsdev", f"local,id={tag},path={path},security_model=none,"
                                f"readonly={'on' if readonly else 'off'}",
                      "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        args += ["-device", "virtio-serial-pci"]
+        # A host that crashes must end the tests, not start anew.
+        args += ["-no-reboot", "-device", "virtio-serial-pci"]
         for number, name in enumerate(self._port_names(), 1):
             args += ["-chardev", f"socket,id={name},path={name}.sock,server=on,wait=off",
                      "-device", f"virtserialport,nr={number},chardev={name},name={name}"]
@@ -156,6 +158,22 @@ class L2(VM):
     def command(self):
         command = super().command()
         return ["/nested/qemu-system-x86_64", "-L", "/nested/data", *command[1:]]
+
+    def wait_ready(self, timeout=120.0):
+        """Waits for the shell, and asks the monitor something at times.
+
+        When a guest opens its serial port, it empties a FIFO that our first
+        lines had filled. QEMU's UART does not tell its character device so, and
+        the main loop of a quiet QEMU would look at it again after many seconds.
+        """
+        deadline = Deadline(timeout, "L2's shell")
+        while True:
+            try:
+                self.guest.sync(min(1.0, deadline.left()))
+                return self
+            except Timeout:
+                deadline.left()
+                self.qmp2.cmd("query-status")
 
     def _launch(self, command):
         """Connects first: a port that no one listens to drops what is written."""
