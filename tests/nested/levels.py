@@ -26,14 +26,16 @@ SLOTS = 3
 CHANNELS = ("qmp", "qmp2", "guest")
 # Folders of this machine that L1 mounts. What L1 only reads may be cached.
 MOUNTS = {"nested": (BUILD / "nested" / "root", True), "kvm": (BUILD / "kvm", True),
+          "clients": (BUILD / "clients", True),
           "modules": (BUILD / "modules" / "6.12", True)}
 
 
 class L1(VM):
     """A host with emulated SVM: Debian's kernel, and KVM of one's choice.
 
-    In it: /nested (QEMU), /kvm (our KVM), /modules (the guest's driver and
-    examples), all read-only, and /share, which is self.share out here.
+    In it: /nested (QEMU), /kvm (our KVM), /clients (its users, and programs),
+    /modules (the guest's driver and examples), all read-only, and /share, which
+    is self.share out here.
     """
 
     def __init__(self, kvm="stock", params="", **options):

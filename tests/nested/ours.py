@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the tests of our KVM share: guests whose proxy is in the kernel of L1."""
+import json
+import re
+
+from levels import L1, L2, shared_l1, shared_l2
+
+from harness import Timeout, wait_for
+
+__all__ = ["FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host", "insmod_l1",
+           "lkm", "mem_total", "named", "parse_meminfo", "shared_l1", "shared_l2", "status", "vms",
+           "wait_status"]
+
+HOST_OPTIONS = {"kvm": "ours"}
+# The server has vCPU 1 for itself and always waits in the host; no tick there.
+LONE = "rvmrpc.vmlp_idle_us=-1 rvmrpc.cpu=1"
+TICKLESS = f"{LONE} isolcpus=1 nohz_full=1 rcu_nocbs=1 tsc=reliable"
+# The first uuid that a test takes; the others count on.
+FAR = "52564d52-0000-4000-8000-00000000000"
+
+
+def host():
+    """The L1 of most cases, with our KVM."""
+    return shared_l1(**HOST_OPTIONS)
+
+
+def named(name, number, **options):
+    """Options of an L2 with a name and a uuid of its own."""
+    extra = ["-name", name, "-uuid", f"{FAR}{number}", *options.pop("extra", [])]
+    return {"extra": extra, **options}
+
+
+def vms(l1):
+    """What KVM's /dev/rvmrpc says of each attached VM, by name."""
+    return {vm["name"]: vm for vm in json.loads(l1.guest.check("/clients/vms"))}
+
+
+def status(l1, name):
+    """KVM's counters of a VM."""
+    return vms(l1)[name]
+
+
+def wait_status(l1, name, condition, timeout, what):
+    """Waits until a VM's counters meet a condition; returns them."""
+    def check():
+        now = vms(l1).get(name)
+        return now if now and condition(now) else None
+    return wait_for(check, timeout, what, interval=0.1)
+
+
+def dmesg(vm):
+    """What the kernel has logged since the last call."""
+    return vm.guest.check("dmesg -c")
+
+
+def insmod_l1(l1, name, parameters="", timeout=60):
+    """Loads a module of /clients in L1: (exit status, what insmod says)."""
+    return l1.guest.run(f"insmod /clients/{name}.ko {parameters}", timeout=timeout)
+
+
+def lkm(l1, name, parameters="", timeout=120):
+    """Loads a client that works in its init function, removes it; what it logs."""
+    dmesg(l1)
+    code, text = insmod_l1(l1, name, parameters, timeout)
+    log = dmesg(l1)
+    assert code == 0, (text, log)
+    l1.guest.check(f"rmmod {name}")
+    return log
+
+
+def parse_meminfo(text):
+    """{key: bytes} of a /proc/meminfo."""
+    return {key: int(number) * 1024 for key, number in
+            re.findall(r"^(\S+): +(\d+) kB$", text, re.MULTILINE)}
+
+
+def mem_total(vm):
+    """MemTotal as the guest's own /proc/meminfo has it, in bytes."""
+    return parse_meminfo(vm.guest.check("cat /proc/meminfo"))["MemTotal"]
+
+
+class Hammer:
+    """Calls of a client in L1's user space that go on until the block ends.
+
+    Then: every call was answered once, and no answer was another call's.
+    """
+    STATUS = ("ok", "module-unavailable", "version-mismatch", "procedure-unavailable",
+              "garbage-args", "too-big", "not-allowed", "busy", "not-connected", "stopped",
+              "timed-out", "cancelled", "reset", "system-error")
+
+    def __init__(self, l1, name, depth=4, allowed=("ok",)):
+        self.l1, self.name, self.depth = l1, name, depth
+        self.allowed = set(allowed)
+        self.result = None
+        self.counts = {}
+
+    def __enter__(self):
+        self.l1.guest.check("rm -f /tmp/hammer.*; "
+                            f"(/clients/hammer {self.name} {self.depth} /tmp/hammer.stop "
+                            ">/tmp/hammer.out 2>&1; echo $? >/tmp/hammer.rc) >/dev/null 2>&1 &")
+        return self
+
+    def __exit__(self, kind, *_):
+        self.l1.guest.check("touch /tmp/hammer.stop")
+        try:
+            wait_for(lambda: self.l1.guest.run("test -s /tmp/hammer.rc")[0] == 0, 80,
+                     "the end of all calls", interval=0.1)
+        except Timeout:
+            if kind is None:
+                raise
+            return
+        if kind is None:
+            self._judge()
+
+    def _judge(self):
+        text = self.l1.guest.check("cat /tmp/hammer.out")
+        assert self.l1.guest.check("cat /tmp/hammer.rc").strip() == "0", text
+        self.result = result = json.loads(text)
+        self.counts = {name: n for name, n in zip(self.STATUS, result["status"]) if n}
+        assert result["wrong"] == result["unexpected"] == result["lost"] == 0, result
+        assert sum(result["status"]) == result["submitted"], result
+        assert self.counts.get("ok", 0) > 0, result
+        assert set(self.counts) <= self.allowed, self.counts

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Prints what KVM says of the VMs that are attached: a list in JSON.
+ */
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <linux/rvmrpc.h>
+
+#define VMS_MAX	8
+
+static void print_vm(int dev, const struct rvmrpc_vm_info *vm)
+{
+	struct rvmrpc_kvm_status s = { .epoch = vm->id };
+
+	if (ioctl(dev, RVMRPC_VM_STATUS, &s))
+		err(1, "status of VM %" PRIu64, (uint64_t)vm->id);
+	printf("{\"id\": %" PRIu64 ", \"name\": \"%s\", \"pid\": %d, \"connected\": %u", (uint64_t)vm->id, vm->name,
+	       vm->pid, vm->connected);
+#define SHOW(field) printf(", \"" #field "\": %" PRIu64, (uint64_t)s.field)
+	SHOW(epoch);
+	SHOW(in_flight);
+	SHOW(vmlp);
+	SHOW(stopped);
+	SHOW(calls);
+	SHOW(completed);
+	SHOW(failed);
+	SHOW(refused);
+	SHOW(timed_out);
+	SHOW(cancelled);
+	SHOW(reset);
+	SHOW(late_replies);
+	SHOW(bad_replies);
+	SHOW(registrations);
+	SHOW(kicks);
+	SHOW(hypercalls);
+	SHOW(waits);
+	SHOW(interrupted);
+	SHOW(user_exits);
+	SHOW(refused_calls);
+	printf("}");
+}
+
+int main(void)
+{
+	struct rvmrpc_vm_info vms[VMS_MAX];
+	struct rvmrpc_vm_list list = { .size = VMS_MAX, .vms = (uintptr_t)vms };
+	int dev = open("/dev/rvmrpc", O_RDWR | O_CLOEXEC);
+	unsigned int i;
+
+	if (dev < 0 || ioctl(dev, RVMRPC_LIST_VMS, &list))
+		err(1, "/dev/rvmrpc");
+	if (list.size > VMS_MAX)
+		errx(1, "%u VMs", list.size);
+	printf("[");
+	for (i = 0; i < list.size; i++) {
+		if (i)
+			printf(", ");
+		print_vm(dev, &vms[i]);
+	}
+	printf("]\n");
+	return 0;
+}
