@@ -1,0 +1,166 @@
+/*
+ * What the tools show of a VM, asked for in one go
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include "facts.h"
+#include "rvmrpc_abi.h"
+
+/* Threads that wait for VMs; more VMs than that are asked in turns. */
+#define THREADS_MAX 512
+
+static guint left(gint64 end)
+{
+    gint64 us = end - g_get_monotonic_time();
+
+    return us > 1000 ? us / 1000 : 1;
+}
+
+static void gather_kernel(Facts *f, RvmrpcConn *conn, gint64 end,
+                          GCancellable *cancellable)
+{
+    g_autoptr(GBytes) null = NULL;
+
+    null = rvmrpc_call(conn, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, NULL,
+                       left(end), &f->latency_ns, cancellable, &f->error);
+    if (!null) {
+        f->latency_ns = 0;
+        return;
+    }
+    f->mem = rvmrpc_get_meminfo(conn, FALSE, left(end), cancellable,
+                                &f->error);
+    if (f->mem) {
+        f->load = rvmrpc_get_loadavg(conn, left(end), cancellable, &f->error);
+    }
+    if (f->load) {
+        f->stat = rvmrpc_get_cpustat(conn, left(end), cancellable, &f->error);
+    }
+}
+
+Facts *facts_gather(RvmrpcVm *vm, FactsKind kinds, RvmrpcConn **conn,
+                    guint timeout_ms, GCancellable *cancellable)
+{
+    gint64 end = g_get_monotonic_time() + timeout_ms * (gint64)1000;
+    Facts *f = g_new0(Facts, 1);
+
+    f->vm = rvmrpc_vm_ref(vm);
+    if (!*conn) {
+        *conn = rvmrpc_connect(vm, timeout_ms, cancellable, &f->error);
+    }
+    if (*conn) {
+        f->way = rvmrpc_conn_get_way(*conn);
+        f->channel = rvmrpc_query(*conn, left(end), cancellable, &f->error);
+    }
+    if (f->channel && f->channel->state != RVMRPC_STATE_ABSENT &&
+        f->channel->state != RVMRPC_STATE_DISCONNECTED &&
+        f->channel->running) {
+        if (kinds & FACTS_KERNEL) {
+            gather_kernel(f, *conn, end, cancellable);
+        }
+        if ((kinds & FACTS_OS) && !f->error) {
+            f->os = rvmrpc_get_osinfo(*conn, left(end), cancellable,
+                                      &f->error);
+        }
+    }
+    if (f->error && *conn) {
+        g_clear_pointer(conn, rvmrpc_conn_free);
+    }
+    f->time = g_get_monotonic_time();
+    return f;
+}
+
+void facts_free(Facts *f)
+{
+    rvmrpc_vm_unref(f->vm);
+    g_clear_error(&f->error);
+    g_clear_pointer(&f->channel, rvmrpc_channel_free);
+    g_clear_pointer(&f->mem, rvmrpc_meminfo_free);
+    g_clear_pointer(&f->load, rvmrpc_loadavg_free);
+    g_clear_pointer(&f->stat, rvmrpc_cpustat_free);
+    g_clear_pointer(&f->os, rvmrpc_osinfo_free);
+    g_free(f);
+}
+
+/* ---- All ---- */
+
+typedef struct Job {
+    RvmrpcVm *vm;
+    Facts *facts;
+} Job;
+
+typedef struct Pass {
+    FactsKind kinds;
+    guint timeout_ms;
+    GCancellable *cancellable;
+} Pass;
+
+static void gather_job(void *data, void *user_data)
+{
+    Job *job = data;
+    const Pass *pass = user_data;
+    RvmrpcConn *conn = NULL;
+
+    job->facts = facts_gather(job->vm, pass->kinds, &conn, pass->timeout_ms,
+                              pass->cancellable);
+    g_clear_pointer(&conn, rvmrpc_conn_free);
+}
+
+GPtrArray *facts_gather_all(GPtrArray *vms, FactsKind kinds, guint timeout_ms,
+                            GCancellable *cancellable)
+{
+    GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)facts_free);
+    Pass pass = { kinds, timeout_ms, cancellable };
+    g_autofree Job *jobs = g_new0(Job, vms->len);
+    GThreadPool *pool;
+
+    pool = g_thread_pool_new(gather_job, &pass, CLAMP(vms->len, 1, THREADS_MAX),
+                             FALSE, NULL);
+    for (guint i = 0; i < vms->len; i++) {
+        jobs[i].vm = vms->pdata[i];
+        g_thread_pool_push(pool, &jobs[i], NULL);
+    }
+    g_thread_pool_free(pool, FALSE, TRUE);
+    for (guint i = 0; i < vms->len; i++) {
+        g_ptr_array_add(all, jobs[i].facts);
+    }
+    return all;
+}
+
+/* ---- What they say ---- */
+
+const char *facts_state(const Facts *f)
+{
+    if (!f->channel) {
+        return g_error_matches(f->error, RVMRPC_ERROR, RVMRPC_ERROR_PERMISSION)
+               ? "denied" :
+               g_error_matches(f->error, RVMRPC_ERROR, RVMRPC_ERROR_SILENT) ?
+               "silent" : "down";
+    }
+    if (f->channel->state == RVMRPC_STATE_ABSENT) {
+        return "absent";
+    }
+    if (!f->channel->running) {
+        return "paused";
+    }
+    if (f->channel->state == RVMRPC_STATE_DISCONNECTED) {
+        return "no-driver";
+    }
+    if (g_error_matches(f->error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT) ||
+        g_error_matches(f->error, RVMRPC_ERROR, RVMRPC_ERROR_SILENT)) {
+        return "silent";
+    }
+    return rvmrpc_state_name(f->channel->state);
+}
+
+gboolean facts_used(const Facts *f, guint64 *used)
+{
+    const RvmrpcMeminfo *mem = f->mem;
+
+    if (!mem || !rvmrpc_meminfo_has(mem, RVMRPC_MEM_TOTAL) ||
+        !rvmrpc_meminfo_has(mem, RVMRPC_MEM_AVAILABLE)) {
+        return FALSE;
+    }
+    *used = mem->value[RVMRPC_MEM_TOTAL] - MIN(mem->value[RVMRPC_MEM_TOTAL],
+                                            mem->value[RVMRPC_MEM_AVAILABLE]);
+    return TRUE;
+}

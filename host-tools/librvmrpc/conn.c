@@ -1,0 +1,295 @@
+/*
+ * librvmrpc: connections and calls
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <string.h>
+#include "private.h"
+
+/* Beyond a call's own time: the host answers at its deadline, not before. */
+#define GRACE_MS 250
+
+static const Way *const ways[] = {
+    &way_socket, &way_kernel, &way_qmp, &way_libvirt,
+};
+
+/* ---- Connecting ---- */
+
+static RvmrpcConn *conn_open(RvmrpcVm *vm, const Way *way, const Until *until,
+                             GError **error)
+{
+    RvmrpcConn *conn = g_new0(RvmrpcConn, 1);
+
+    conn->vm = rvmrpc_vm_ref(vm);
+    conn->way = way;
+    conn->fd = -1;
+    conn->in = g_byte_array_new();
+    g_mutex_init(&conn->lock);
+    if (!way->open(conn, until, error)) {
+        rvmrpc_conn_free(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+void rvmrpc_conn_free(RvmrpcConn *conn)
+{
+    conn->way->close(conn);
+    g_queue_clear_full(&conn->events, g_free);
+    g_byte_array_unref(conn->in);
+    g_clear_pointer(&conn->modules, g_ptr_array_unref);
+    g_mutex_clear(&conn->lock);
+    rvmrpc_vm_unref(conn->vm);
+    g_free(conn);
+}
+
+const char *rvmrpc_conn_get_way(const RvmrpcConn *conn)
+{
+    return conn->way->name;
+}
+
+/* What went wrong with one way, in our codes and with the VM's name. */
+static GError *way_error(const RvmrpcVm *vm, const Way *way, GError *err)
+{
+    const char *path = way == &way_socket ? vm->socket :
+                       way == &way_qmp ? vm->qmp : way->name;
+
+    if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+        return g_error_copy(err);
+    }
+    if (err->domain == RVMRPC_ERROR) {
+        return g_error_new(RVMRPC_ERROR, err->code, "%s: %s", vm->label,
+                           err->message);
+    }
+    if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED)) {
+        return g_error_new(RVMRPC_ERROR, RVMRPC_ERROR_PERMISSION,
+                           "%s: permission denied on %s; become a member of "
+                           "its group, or root", vm->label, path);
+    }
+    if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
+        return g_error_new(RVMRPC_ERROR, RVMRPC_ERROR_SILENT,
+                           "%s: %s does not answer; is its QEMU stuck?",
+                           vm->label, path);
+    }
+    return g_error_new(RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                       "%s: cannot connect to %s: %s; does the VM still run?",
+                       vm->label, path, err->message);
+}
+
+/* A refused permission tells more than a way that is not there. */
+static void keep_error(GError **kept, GError *err)
+{
+    if (!*kept || err->code == RVMRPC_ERROR_PERMISSION) {
+        g_clear_error(kept);
+        *kept = err;
+    } else {
+        g_error_free(err);
+    }
+}
+
+RvmrpcConn *rvmrpc_connect(RvmrpcVm *vm, guint timeout_ms,
+                           GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    GError *first = NULL;
+
+    for (gsize i = 0; i < G_N_ELEMENTS(ways); i++) {
+        g_autoptr(GError) err = NULL;
+        RvmrpcConn *conn;
+
+        if (!ways[i]->possible(vm)) {
+            continue;
+        }
+        conn = conn_open(vm, ways[i], &until, &err);
+        if (conn) {
+            g_clear_error(&first);
+            return conn;
+        }
+        keep_error(&first, way_error(vm, ways[i], err));
+        if (g_cancellable_is_cancelled(cancellable) || !until_left(&until)) {
+            break;
+        }
+    }
+    if (!first) {
+        first = g_error_new(RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                            "%s: no way leads to it; give its device a "
+                            "socket: -device rvmrpc,socket=PATH", vm->label);
+    }
+    g_propagate_error(error, first);
+    return NULL;
+}
+
+/* ---- Calls ---- */
+
+static gboolean check_usable(const RvmrpcConn *conn, GError **error)
+{
+    if (conn->broken) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                    "%s: the connection is broken; connect again",
+                    conn->vm->label);
+    }
+    return !conn->broken;
+}
+
+/* I/O errors mean that the VM's host side is gone, or does not answer. */
+static void translate(const RvmrpcConn *conn, GError *err, GError **error)
+{
+    g_propagate_error(error, way_error(conn->vm, conn->way, err));
+    g_error_free(err);
+}
+
+GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
+                    GBytes *arg, guint timeout_ms, guint64 *elapsed_ns,
+                    GCancellable *cancellable, GError **error)
+{
+    guint call_ms = CLAMP(timeout_ms, 1, RVMRPC_TIMEOUT_MS_MAX);
+    Until until = until_ms(call_ms + GRACE_MS, cancellable);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    GBytes *answer = NULL;
+    GError *err = NULL;
+    guint64 elapsed = 0;
+    guint32 status;
+
+    if (!check_usable(conn, error)) {
+        return NULL;
+    }
+    if (!conn->way->call(conn, module, procedure, arg, call_ms, &until,
+                         &status, &answer, &elapsed, &err)) {
+        translate(conn, err, error);
+        return NULL;
+    }
+    if (elapsed_ns) {
+        *elapsed_ns = elapsed;
+    }
+    if (status != RVMRPC_STATUS_OK) {
+        g_clear_pointer(&answer, g_bytes_unref);
+        g_propagate_error(error, status_error(conn->vm, status));
+    }
+    return answer;
+}
+
+/* Decimal, or hexadecimal after 0x. */
+static gboolean parse_number(const char *text, guint64 *number)
+{
+    char *end;
+
+    if (!g_ascii_isdigit(text[0])) {
+        return FALSE;
+    }
+    *number = g_ascii_strtoull(text, &end, g_ascii_strncasecmp(text, "0x", 2) ?
+                               10 : 16);
+    return *end == '\0' && *number <= G_MAXUINT32;
+}
+
+static gboolean find_numbers(GPtrArray *modules, const char *module,
+                             const char *procedure, guint64 *mod,
+                             guint64 *proc)
+{
+    gboolean mod_number = parse_number(module, mod);
+    gboolean proc_number = parse_number(procedure, proc);
+
+    if (mod_number && proc_number) {
+        return TRUE;
+    }
+    for (guint i = 0; modules && i < modules->len; i++) {
+        const RvmrpcModule *m = modules->pdata[i];
+
+        if (mod_number ? m->number != *mod : strcmp(m->name, module) != 0) {
+            continue;
+        }
+        *mod = m->number;
+        if (proc_number) {
+            return TRUE;
+        }
+        for (guint j = 0; j < m->procedures->len; j++) {
+            const RvmrpcProcedure *p = m->procedures->pdata[j];
+
+            if (strcmp(p->name, procedure) == 0) {
+                *proc = p->number;
+                return TRUE;
+            }
+        }
+    }
+    return FALSE;
+}
+
+static gboolean has_module(GPtrArray *modules, const char *name)
+{
+    guint64 number, proc;
+
+    return find_numbers(modules, name, "0", &number, &proc);
+}
+
+GBytes *rvmrpc_call_by_name(RvmrpcConn *conn, const char *module,
+                            const char *procedure, GBytes *arg,
+                            guint timeout_ms, guint64 *elapsed_ns,
+                            GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    g_autoptr(GPtrArray) modules = NULL;
+    guint64 mod, proc;
+
+    if (!find_numbers(NULL, module, procedure, &mod, &proc)) {
+        modules = rvmrpc_list_modules(conn, timeout_ms, cancellable, error);
+        if (!modules) {
+            return NULL;
+        }
+        if (!find_numbers(modules, module, procedure, &mod, &proc)) {
+            g_propagate_error(error, status_error(conn->vm,
+                has_module(modules, module) ?
+                RVMRPC_STATUS_PROCEDURE_UNAVAILABLE :
+                RVMRPC_STATUS_MODULE_UNAVAILABLE));
+            return NULL;
+        }
+    }
+    return rvmrpc_call(conn, mod, proc, arg, MAX(until_left(&until), 1),
+                       elapsed_ns, cancellable, error);
+}
+
+/* ---- State and events ---- */
+
+RvmrpcChannel *rvmrpc_query(RvmrpcConn *conn, guint timeout_ms,
+                            GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    RvmrpcChannel *channel;
+    GError *err = NULL;
+
+    if (!check_usable(conn, error)) {
+        return NULL;
+    }
+    channel = conn->way->query(conn, &until, &err);
+    if (!channel) {
+        translate(conn, err, error);
+    }
+    return channel;
+}
+
+char *rvmrpc_next_event(RvmrpcConn *conn, guint timeout_ms,
+                        GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    GError *err = NULL;
+    char *event;
+
+    if (!check_usable(conn, error)) {
+        return NULL;
+    }
+    if (!conn->way->next_event) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_UNSUPPORTED,
+                    "%s: no events by %s; give its device a socket",
+                    conn->vm->label, conn->way->name);
+        return NULL;
+    }
+    event = conn->way->next_event(conn, &until, &err);
+    if (!event) {
+        if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
+            g_propagate_error(error, err);
+        } else {
+            translate(conn, err, error);
+        }
+    }
+    return event;
+}

@@ -1,0 +1,123 @@
+/*
+ * librvmrpc: what a guest says that can be called
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <string.h>
+#include "private.h"
+
+/* A guest has at most 64 modules; this bounds what it makes us keep. */
+#define ENTRIES_MAX 4096
+
+static void procedure_free(void *data)
+{
+    RvmrpcProcedure *p = data;
+
+    g_free(p->name);
+    g_free(p);
+}
+
+static void module_free(void *data)
+{
+    RvmrpcModule *m = data;
+
+    g_free(m->name);
+    g_ptr_array_unref(m->procedures);
+    g_free(m);
+}
+
+GPtrArray *modules_new(void)
+{
+    return g_ptr_array_new_with_free_func(module_free);
+}
+
+static void add_module(GPtrArray *modules, const struct rvmrpc_list_entry *e)
+{
+    RvmrpcModule *m = g_new0(RvmrpcModule, 1);
+
+    m->number = e->number;
+    m->version = e->version;
+    m->name = g_utf8_make_valid(e->name, strnlen(e->name, sizeof(e->name)));
+    m->procedures = g_ptr_array_new_with_free_func(procedure_free);
+    g_ptr_array_add(modules, m);
+}
+
+static void add_procedure(RvmrpcModule *m, const struct rvmrpc_list_entry *e)
+{
+    RvmrpcProcedure *p = g_new0(RvmrpcProcedure, 1);
+
+    p->number = e->number;
+    p->name = g_utf8_make_valid(e->name, strnlen(e->name, sizeof(e->name)));
+    p->read_only = !!(e->flags & RVMRPC_PROC_READ_ONLY);
+    p->may_sleep = !!(e->flags & RVMRPC_PROC_MAY_SLEEP);
+    p->allowed = !!(e->flags & RVMRPC_PROC_ALLOWED);
+    g_ptr_array_add(m->procedures, p);
+}
+
+gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
+                       guint32 *count, GError **error)
+{
+    gsize size;
+    const guint8 *data = g_bytes_get_data(answer, &size);
+    struct rvmrpc_list list;
+    struct rvmrpc_list_entry e;
+
+    if (size < sizeof(list)) {
+        goto malformed;
+    }
+    memcpy(&list, data, sizeof(list));
+    if (list.count > (size - sizeof(list)) / sizeof(e) ||
+        list.total > ENTRIES_MAX) {
+        goto malformed;
+    }
+    for (guint32 i = 0; i < list.count; i++) {
+        memcpy(&e, data + sizeof(list) + i * sizeof(e), sizeof(e));
+        if (e.kind == RVMRPC_LIST_MODULE) {
+            add_module(modules, &e);
+        } else if (e.kind == RVMRPC_LIST_PROCEDURE && modules->len) {
+            add_procedure(modules->pdata[modules->len - 1], &e);
+        }
+    }
+    *total = list.total;
+    *count = list.count;
+    return TRUE;
+malformed:
+    g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                        "the guest's list of modules is malformed");
+    return FALSE;
+}
+
+/* Begins again when the list changes meanwhile, a few times at most. */
+GPtrArray *rvmrpc_list_modules(RvmrpcConn *conn, guint timeout_ms,
+                               GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    g_autoptr(GPtrArray) modules = modules_new();
+    guint32 first = 0, total = 0, before = 0, count;
+    int restarts = 0;
+
+    do {
+        struct rvmrpc_list_req req = { .first = first };
+        g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
+        g_autoptr(GBytes) answer = NULL;
+
+        answer = rvmrpc_call(conn, RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, arg,
+                             MAX(until_left(&until), 1), NULL, cancellable,
+                             error);
+        if (!answer) {
+            return NULL;
+        }
+        if (!modules_parse(modules, answer, &total, &count, error)) {
+            g_prefix_error(error, "%s: ", conn->vm->label);
+            return NULL;
+        }
+        if (first && total != before && restarts++ < 3) {
+            g_ptr_array_set_size(modules, 0);
+            first = 0;
+        } else {
+            first += count;
+        }
+        before = total;
+    } while (first < total && count);
+    return g_steal_pointer(&modules);
+}

@@ -1,0 +1,92 @@
+/*
+ * librvmrpc: what its files share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef RVMRPC_PRIVATE_H
+#define RVMRPC_PRIVATE_H
+
+#include <json-glib/json-glib.h>
+#include "rvmrpc.h"
+#include "rvmrpc_abi.h"
+
+/* What a caller waits at most, and who may end it before. */
+typedef struct Until {
+    gint64 end;                 /* us, monotonic */
+    GCancellable *cancellable;
+} Until;
+
+static inline Until until_ms(guint ms, GCancellable *cancellable)
+{
+    return (Until) { g_get_monotonic_time() + ms * (gint64)1000, cancellable };
+}
+
+/* FALSE and *error: G_IO_ERROR_TIMED_OUT, or G_IO_ERROR_CANCELLED. */
+gboolean until_ready(const Until *until, int fd, short events, GError **error);
+/* Whole milliseconds left, at least 0. */
+guint until_left(const Until *until);
+
+/* A connected UNIX socket, nonblocking; -1 and *error. */
+int unix_connect(const char *path, const Until *until, GError **error);
+gboolean write_all(int fd, const void *data, gsize size, const Until *until,
+                   GError **error);
+
+struct RvmrpcVm {
+    gatomicrefcount refs;
+    char *name, *uuid, *socket, *qmp;
+    char *label;                /* to show */
+    gint64 pid;
+    guint64 kernel_id;          /* in /dev/rvmrpc; 0: not there */
+    gboolean libvirt;           /* virsh knows it */
+};
+
+typedef struct Way {
+    const char *name;
+    gboolean (*possible)(const RvmrpcVm *vm);
+    gboolean (*open)(RvmrpcConn *conn, const Until *until, GError **error);
+    void (*close)(RvmrpcConn *conn);
+    /* The status is in *status when it returns TRUE. */
+    gboolean (*call)(RvmrpcConn *conn, guint32 module, guint32 procedure,
+                     GBytes *arg, guint timeout_ms, const Until *until,
+                     guint32 *status, GBytes **answer, guint64 *elapsed_ns,
+                     GError **error);
+    RvmrpcChannel *(*query)(RvmrpcConn *conn, const Until *until,
+                            GError **error);
+    char *(*next_event)(RvmrpcConn *conn, const Until *until, GError **error);
+} Way;
+
+extern const Way way_socket, way_kernel, way_qmp, way_libvirt;
+
+struct RvmrpcConn {
+    RvmrpcVm *vm;
+    const Way *way;
+    GMutex lock;
+    int fd;
+    guint64 cookie;             /* of the last request */
+    GByteArray *in;             /* read and not yet used */
+    GQueue events;              /* of JSON text */
+    gboolean subscribed;
+    gboolean broken;
+    GPtrArray *modules;         /* as asked last, or NULL */
+};
+
+GError *status_error(const RvmrpcVm *vm, guint32 status);
+/* Of query-rvmrpc's answer; @vm_running is known beside it. */
+RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running);
+
+/* Appends what an answer to core.list holds.  *total: entries there are. */
+gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
+                       guint32 *count, GError **error);
+GPtrArray *modules_new(void);
+
+/* What virsh prints; NULL and *error when it does not end in time. */
+char *virsh_output(const char *const *argv, const Until *until,
+                   gboolean *success, GError **error);
+/* Adds VMs that /dev/rvmrpc has and the array has not. */
+void kernel_list(GPtrArray *vms);
+RvmrpcVm *vm_new(void);
+/* The VM, with what @socket says of itself when it is one of ours. */
+gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
+                         GError **error);
+
+#endif

@@ -1,0 +1,409 @@
+/*
+ * librvmrpc: by QMP, at its own socket or through libvirt
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * For VMs without a socket of the device.  Through libvirt means virsh: it
+ * knows the connection's URI, its authentication and its daemons, and nobody
+ * has to link libvirt who does not use it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include <gio/gunixinputstream.h>
+#include <glib-unix.h>
+#include "private.h"
+
+/* An answer of 1 MiB in base64, and what is around it. */
+#define REPLY_MAX (2 << 20)
+
+static const char *const status_names[] = {
+    "ok", "module-unavailable", "version-mismatch", "procedure-unavailable",
+    "garbage-args", "too-big", "not-allowed", "busy", "not-connected",
+    "stopped", "timed-out", "cancelled", "reset", "system-error",
+};
+
+G_STATIC_ASSERT(G_N_ELEMENTS(status_names) == RVMRPC_STATUS_MAX + 1);
+
+/* ---- Replies ---- */
+
+static gboolean malformed(GError **error)
+{
+    g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                        "QMP's answer makes no sense");
+    return FALSE;
+}
+
+static JsonObject *member(JsonObject *obj, const char *name)
+{
+    JsonNode *node = obj ? json_object_get_member(obj, name) : NULL;
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
+           NULL;
+}
+
+static JsonObject *parse(JsonParser *parser, const char *text)
+{
+    JsonNode *root = NULL;
+
+    if (json_parser_load_from_data(parser, text, -1, NULL)) {
+        root = json_parser_get_root(parser);
+    }
+    return root && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) :
+           NULL;
+}
+
+/* "return" of a reply; *error for an "error", or for neither. */
+static JsonObject *get_return(JsonObject *reply, GError **error)
+{
+    JsonObject *err = member(reply, "error");
+    JsonObject *ret = member(reply, "return");
+    const char *kind, *desc;
+
+    if (ret) {
+        return ret;
+    }
+    if (!err) {
+        malformed(error);
+        return NULL;
+    }
+    kind = json_object_get_string_member_with_default(err, "class", "");
+    desc = json_object_get_string_member_with_default(err, "desc", "");
+    if (strcmp(kind, "CommandNotFound") == 0) {
+        desc = "its QEMU has no Reverse VMRPC; set <emulator> to one that has";
+    }
+    g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY, desc);
+    return NULL;
+}
+
+/* ---- At its own socket ---- */
+
+/* The next line, without its end. */
+static char *read_line(RvmrpcConn *conn, const Until *until, GError **error)
+{
+    while (TRUE) {
+        guint have = conn->in->len;
+        guint8 *end = have ? memchr(conn->in->data, '\n', have) : NULL;
+        ssize_t n;
+
+        if (end) {
+            gsize length = end - conn->in->data;
+            char *line = g_utf8_make_valid((char *)conn->in->data, length);
+
+            g_byte_array_remove_range(conn->in, 0, length + 1);
+            return line;
+        }
+        if (have > REPLY_MAX) {
+            conn->broken = TRUE;
+            malformed(error);
+            return NULL;
+        }
+        if (!until_ready(until, conn->fd, POLLIN, error)) {
+            return NULL;
+        }
+        g_byte_array_set_size(conn->in, have + 65536);
+        n = read(conn->fd, conn->in->data + have, 65536);
+        g_byte_array_set_size(conn->in, have + MAX(n, 0));
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            conn->broken = TRUE;
+            g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_CLOSED,
+                                "QEMU closed its monitor");
+            return NULL;
+        }
+    }
+}
+
+static gboolean is_our_event(JsonObject *obj)
+{
+    const char *name =
+        json_object_get_string_member_with_default(obj, "event", NULL);
+
+    return name && g_str_has_prefix(name, "RVMRPC_");
+}
+
+/* The reply with id conn->cookie, in the parser's memory; keeps events. */
+static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
+                              const Until *until, GError **error)
+{
+    while (TRUE) {
+        g_autofree char *line = read_line(conn, until, error);
+        JsonObject *obj = line ? parse(parser, line) : NULL;
+
+        if (!line) {
+            return NULL;
+        }
+        if (!obj) {
+            conn->broken = TRUE;
+            malformed(error);
+            return NULL;
+        }
+        if (is_our_event(obj)) {
+            g_queue_push_tail(&conn->events, g_steal_pointer(&line));
+        } else if (json_object_get_int_member_with_default(obj, "id", -1) ==
+                   (gint64)conn->cookie) {
+            return obj;
+        }
+    }
+}
+
+static JsonObject *qmp_execute(RvmrpcConn *conn, const char *command,
+                               JsonParser *parser, const Until *until,
+                               GError **error)
+{
+    g_autofree char *line = NULL;
+    JsonObject *reply;
+
+    line = g_strdup_printf("{\"id\": %" G_GUINT64_FORMAT ", %s}\n",
+                           ++conn->cookie, command);
+    if (!write_all(conn->fd, line, strlen(line), until, error)) {
+        conn->broken = TRUE;
+        return NULL;
+    }
+    reply = read_reply(conn, parser, until, error);
+    return reply ? get_return(reply, error) : NULL;
+}
+
+static gboolean qmp_possible(const RvmrpcVm *vm)
+{
+    return vm->qmp != NULL;
+}
+
+static gboolean qmp_open(RvmrpcConn *conn, const Until *until, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autofree char *greeting = NULL;
+
+    conn->fd = unix_connect(conn->vm->qmp, until, error);
+    if (conn->fd < 0) {
+        return FALSE;
+    }
+    greeting = read_line(conn, until, error);
+    if (!greeting) {
+        return FALSE;
+    }
+    if (!member(parse(parser, greeting), "QMP")) {
+        return malformed(error);
+    }
+    return qmp_execute(conn, "\"execute\": \"qmp_capabilities\"", parser,
+                       until, error) != NULL;
+}
+
+static void qmp_close(RvmrpcConn *conn)
+{
+    if (conn->fd >= 0) {
+        close(conn->fd);
+    }
+}
+
+/* ---- Through libvirt ---- */
+
+static gboolean libvirt_possible(const RvmrpcVm *vm)
+{
+    return vm->libvirt;
+}
+
+static gboolean libvirt_open(RvmrpcConn *conn, const Until *until,
+                             GError **error)
+{
+    g_autofree char *virsh = g_find_program_in_path("virsh");
+
+    (void)conn;
+    (void)until;
+    if (!virsh) {
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
+                            "virsh is not installed");
+    }
+    return virsh != NULL;
+}
+
+static void libvirt_close(RvmrpcConn *conn)
+{
+    (void)conn;
+}
+
+/* All that virsh prints, until it ends. */
+static char *read_output(GSubprocess *virsh, const Until *until,
+                         GError **error)
+{
+    GInputStream *out = g_subprocess_get_stdout_pipe(virsh);
+    int fd = g_unix_input_stream_get_fd(G_UNIX_INPUT_STREAM(out));
+    g_autoptr(GString) text = g_string_new(NULL);
+    char buf[65536];
+
+    g_unix_set_fd_nonblocking(fd, TRUE, NULL);
+    while (text->len <= REPLY_MAX) {
+        ssize_t n;
+
+        if (!until_ready(until, fd, POLLIN, error)) {
+            return NULL;
+        }
+        n = read(fd, buf, sizeof(buf));
+        if (n == 0) {
+            return g_utf8_make_valid(text->str, text->len);
+        }
+        if (n > 0) {
+            g_string_append_len(text, buf, n);
+        } else if (errno != EAGAIN && errno != EINTR) {
+            break;
+        }
+    }
+    malformed(error);
+    return NULL;
+}
+
+char *virsh_output(const char *const *argv, const Until *until,
+                   gboolean *success, GError **error)
+{
+    g_autoptr(GSubprocess) virsh = NULL;
+    char *text;
+
+    virsh = g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE |
+                              G_SUBPROCESS_FLAGS_STDERR_MERGE, error);
+    if (!virsh) {
+        return NULL;
+    }
+    text = read_output(virsh, until, error);
+    if (!text) {
+        g_subprocess_force_exit(virsh);
+        return NULL;
+    }
+    *success = g_subprocess_wait_check(virsh, NULL, NULL);
+    return text;
+}
+
+static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
+                                   JsonParser *parser, const Until *until,
+                                   GError **error)
+{
+    g_autofree char *json = g_strdup_printf("{%s}", command);
+    const char *argv[] = { "virsh", "-q", "qemu-monitor-command",
+                           conn->vm->uuid ?: conn->vm->name, json, NULL };
+    g_autofree char *text = NULL;
+    gboolean success;
+    JsonObject *reply;
+
+    text = virsh_output(argv, until, &success, error);
+    if (!text) {
+        return NULL;
+    }
+    reply = success ? parse(parser, text) : NULL;
+    if (!reply) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                    "libvirt says: %s", g_strstrip(text));
+        return NULL;
+    }
+    return get_return(reply, error);
+}
+
+/* ---- Both ---- */
+
+static JsonObject *execute(RvmrpcConn *conn, const char *command,
+                           JsonParser *parser, const Until *until,
+                           GError **error)
+{
+    return conn->way == &way_qmp ?
+           qmp_execute(conn, command, parser, until, error) :
+           libvirt_execute(conn, command, parser, until, error);
+}
+
+static gboolean get_status(JsonObject *ret, guint32 *status)
+{
+    const char *name =
+        json_object_get_string_member_with_default(ret, "status", "");
+
+    for (guint32 i = 0; i < G_N_ELEMENTS(status_names); i++) {
+        if (strcmp(name, status_names[i]) == 0) {
+            *status = i;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static gboolean either_call(RvmrpcConn *conn, guint32 module,
+                            guint32 procedure, GBytes *arg, guint timeout_ms,
+                            const Until *until, guint32 *status,
+                            GBytes **answer, guint64 *elapsed_ns,
+                            GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autofree char *data = NULL, *command = NULL;
+    gsize size = 0;
+    const void *bytes = arg ? g_bytes_get_data(arg, &size) : NULL;
+    guchar *decoded;
+    JsonObject *ret;
+
+    data = g_base64_encode(bytes, size);
+    command = g_strdup_printf(
+        "\"execute\": \"guest-kernel-call\", \"arguments\": {\"module\": %u, "
+        "\"procedure\": %u, \"data\": \"%s\", \"timeout\": %u}", module,
+        procedure, data, timeout_ms);
+    ret = execute(conn, command, parser, until, error);
+    if (!ret) {
+        return FALSE;
+    }
+    if (!get_status(ret, status)) {
+        return malformed(error);
+    }
+    decoded = g_base64_decode(json_object_get_string_member_with_default(
+                                  ret, "data", ""), &size);
+    *answer = g_bytes_new_take(decoded, size);
+    *elapsed_ns = json_object_get_int_member_with_default(ret, "elapsed-ns",
+                                                          0);
+    return TRUE;
+}
+
+static RvmrpcChannel *either_query(RvmrpcConn *conn, const Until *until,
+                                   GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    gboolean running;
+    JsonObject *ret = execute(conn, "\"execute\": \"query-status\"", parser,
+                              until, error);
+
+    if (!ret) {
+        return NULL;
+    }
+    running = json_object_get_boolean_member_with_default(ret, "running",
+                                                          TRUE);
+    ret = execute(conn, "\"execute\": \"query-rvmrpc\"", parser, until, error);
+    return ret ? channel_from_json(ret, running) : NULL;
+}
+
+static char *qmp_next_event(RvmrpcConn *conn, const Until *until,
+                            GError **error)
+{
+    while (g_queue_is_empty(&conn->events)) {
+        g_autoptr(JsonParser) parser = json_parser_new();
+        g_autofree char *line = read_line(conn, until, error);
+        JsonObject *obj = line ? parse(parser, line) : NULL;
+
+        if (!line) {
+            return NULL;
+        }
+        if (obj && is_our_event(obj)) {
+            return g_steal_pointer(&line);
+        }
+    }
+    return g_queue_pop_head(&conn->events);
+}
+
+const Way way_qmp = {
+    .name = "qmp",
+    .possible = qmp_possible,
+    .open = qmp_open,
+    .close = qmp_close,
+    .call = either_call,
+    .query = either_query,
+    .next_event = qmp_next_event,
+};
+
+const Way way_libvirt = {
+    .name = "libvirt",
+    .possible = libvirt_possible,
+    .open = libvirt_open,
+    .close = libvirt_close,
+    .call = either_call,
+    .query = either_query,
+};

@@ -1,0 +1,315 @@
+/*
+ * librvmrpc: by the VM's own socket, see rvmrpc_socket.h
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "private.h"
+#include "rvmrpc_socket.h"
+
+typedef struct rvmrpc_sock_hdr Header;
+
+/* ---- Frames ---- */
+
+static gboolean malformed(GError **error, const char *what)
+{
+    g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                "the socket speaks another protocol, or another version: %s",
+                what);
+    return FALSE;
+}
+
+static gboolean send_frame(RvmrpcConn *conn, Header *hdr, GBytes *payload,
+                           const Until *until, GError **error)
+{
+    gsize size = 0;
+    const void *data = payload ? g_bytes_get_data(payload, &size) : NULL;
+    g_autoptr(GByteArray) frame = g_byte_array_new();
+
+    hdr->magic = RVMRPC_SOCK_MAGIC;
+    hdr->version = RVMRPC_SOCK_VERSION;
+    hdr->length = size;
+    g_byte_array_append(frame, (const guint8 *)hdr, sizeof(*hdr));
+    if (size) {
+        g_byte_array_append(frame, data, size);
+    }
+    if (write_all(conn->fd, frame->data, frame->len, until, error)) {
+        return TRUE;
+    }
+    conn->broken = TRUE;        /* half a frame may be on its way */
+    return FALSE;
+}
+
+/* Reads what there is, up to @want bytes in conn->in. */
+static gboolean fill(RvmrpcConn *conn, gsize want, const Until *until,
+                     GError **error)
+{
+    while (conn->in->len < want) {
+        guint have = conn->in->len;
+        ssize_t n;
+
+        if (!until_ready(until, conn->fd, POLLIN, error)) {
+            return FALSE;
+        }
+        g_byte_array_set_size(conn->in, want);
+        n = read(conn->fd, conn->in->data + have, want - have);
+        g_byte_array_set_size(conn->in, have + MAX(n, 0));
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            conn->broken = TRUE;
+            g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_CLOSED,
+                                "it ended the connection");
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* A frame that has begun stays in conn->in when the time is over. */
+static gboolean read_frame(RvmrpcConn *conn, Header *hdr, GBytes **payload,
+                           const Until *until, GError **error)
+{
+    if (!fill(conn, sizeof(*hdr), until, error)) {
+        return FALSE;
+    }
+    memcpy(hdr, conn->in->data, sizeof(*hdr));
+    if (hdr->magic != RVMRPC_SOCK_MAGIC ||
+        hdr->version != RVMRPC_SOCK_VERSION ||
+        hdr->length > RVMRPC_SOCK_PAYLOAD_MAX) {
+        conn->broken = TRUE;
+        return malformed(error, "not a frame");
+    }
+    if (!fill(conn, sizeof(*hdr) + hdr->length, until, error)) {
+        return FALSE;
+    }
+    *payload = g_bytes_new(conn->in->data + sizeof(*hdr), hdr->length);
+    g_byte_array_set_size(conn->in, 0);
+    return TRUE;
+}
+
+static char *to_text(GBytes *payload)
+{
+    gsize size;
+    const char *data = g_bytes_get_data(payload, &size);
+
+    return g_utf8_make_valid(size ? data : "", size);
+}
+
+/* Until the answer to @cookie; drops late ones, keeps events. */
+static gboolean read_answer(RvmrpcConn *conn, guint16 type, guint64 cookie,
+                            Header *hdr, GBytes **payload, const Until *until,
+                            GError **error)
+{
+    while (read_frame(conn, hdr, payload, until, error)) {
+        g_autofree char *text = NULL;
+
+        if (hdr->type == type && hdr->cookie == cookie) {
+            return TRUE;
+        }
+        if (hdr->type == RVMRPC_SOCK_EVENT) {
+            g_queue_push_tail(&conn->events, to_text(*payload));
+        } else if (hdr->type == RVMRPC_SOCK_ERROR) {
+            conn->broken = TRUE;
+            text = to_text(*payload);
+            g_clear_pointer(payload, g_bytes_unref);
+            g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                        "its socket says: %s", text);
+            return FALSE;
+        }
+        g_clear_pointer(payload, g_bytes_unref);
+    }
+    return FALSE;
+}
+
+static JsonObject *parse_object(GBytes *payload, JsonParser *parser)
+{
+    g_autofree char *text = to_text(payload);
+    JsonNode *root = NULL;
+
+    if (json_parser_load_from_data(parser, text, -1, NULL)) {
+        root = json_parser_get_root(parser);
+    }
+    return root && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) :
+           NULL;
+}
+
+/* INFO as JSON, in the parser's memory. */
+static JsonObject *ask_info(RvmrpcConn *conn, guint16 type, JsonParser *parser,
+                            const Until *until, GError **error)
+{
+    Header hdr = { .type = type, .cookie = ++conn->cookie };
+    g_autoptr(GBytes) payload = NULL;
+    JsonObject *info;
+
+    if (!send_frame(conn, &hdr, NULL, until, error) ||
+        !read_answer(conn, RVMRPC_SOCK_INFO, conn->cookie, &hdr, &payload,
+                     until, error)) {
+        return NULL;
+    }
+    info = parse_object(payload, parser);
+    if (!info) {
+        malformed(error, "no JSON");
+    }
+    return info;
+}
+
+/* ---- The way ---- */
+
+static gboolean sock_possible(const RvmrpcVm *vm)
+{
+    return vm->socket != NULL;
+}
+
+static gboolean sock_open(RvmrpcConn *conn, const Until *until, GError **error)
+{
+    conn->fd = unix_connect(conn->vm->socket, until, error);
+    return conn->fd >= 0;
+}
+
+static void sock_close(RvmrpcConn *conn)
+{
+    if (conn->fd >= 0) {
+        close(conn->fd);
+    }
+}
+
+static void send_cancel(RvmrpcConn *conn)
+{
+    Header hdr = { .type = RVMRPC_SOCK_CANCEL, .cookie = conn->cookie };
+    Until now = until_ms(0, NULL);
+
+    if (!conn->broken) {
+        send_frame(conn, &hdr, NULL, &now, NULL);
+    }
+}
+
+static gboolean sock_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
+                          GBytes *arg, guint timeout_ms, const Until *until,
+                          guint32 *status, GBytes **answer,
+                          guint64 *elapsed_ns, GError **error)
+{
+    Header hdr = {
+        .type = RVMRPC_SOCK_SUBMIT,
+        .cookie = ++conn->cookie,
+        .module = module,
+        .procedure = procedure,
+        .timeout_ms = timeout_ms,
+    };
+
+    if (arg && g_bytes_get_size(arg) > RVMRPC_SOCK_PAYLOAD_MAX) {
+        *status = RVMRPC_STATUS_TOO_BIG;
+        return TRUE;
+    }
+    if (!send_frame(conn, &hdr, arg, until, error)) {
+        return FALSE;
+    }
+    if (!read_answer(conn, RVMRPC_SOCK_ANSWER, conn->cookie, &hdr, answer,
+                     until, error)) {
+        send_cancel(conn);
+        return FALSE;
+    }
+    *status = hdr.status;
+    *elapsed_ns = hdr.elapsed_ns;
+    return TRUE;
+}
+
+static RvmrpcChannel *sock_query(RvmrpcConn *conn, const Until *until,
+                                 GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonObject *info = ask_info(conn, RVMRPC_SOCK_QUERY, parser, until, error);
+    JsonNode *vm = info ? json_object_get_member(info, "vm") : NULL;
+    JsonNode *channel = info ? json_object_get_member(info, "rvmrpc") : NULL;
+    gboolean running = TRUE;
+
+    if (!info) {
+        return NULL;
+    }
+    if (!channel || !JSON_NODE_HOLDS_OBJECT(channel)) {
+        malformed(error, "no state");
+        return NULL;
+    }
+    if (vm && JSON_NODE_HOLDS_OBJECT(vm)) {
+        running = json_object_get_boolean_member_with_default(
+            json_node_get_object(vm), "running", TRUE);
+    }
+    return channel_from_json(json_node_get_object(channel), running);
+}
+
+static char *sock_next_event(RvmrpcConn *conn, const Until *until,
+                             GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GBytes) payload = NULL;
+    Header hdr;
+
+    if (!conn->subscribed) {
+        if (!ask_info(conn, RVMRPC_SOCK_SUBSCRIBE, parser, until, error)) {
+            return NULL;
+        }
+        conn->subscribed = TRUE;
+    }
+    if (g_queue_is_empty(&conn->events)) {
+        if (!read_answer(conn, RVMRPC_SOCK_EVENT, 0, &hdr, &payload, until,
+                         error)) {
+            return NULL;
+        }
+        return to_text(payload);
+    }
+    return g_queue_pop_head(&conn->events);
+}
+
+const Way way_socket = {
+    .name = "socket",
+    .possible = sock_possible,
+    .open = sock_open,
+    .close = sock_close,
+    .call = sock_call,
+    .query = sock_query,
+    .next_event = sock_next_event,
+};
+
+/* ---- Whose socket is it? ---- */
+
+static char *dup_member(JsonObject *obj, const char *name)
+{
+    return g_strdup(json_object_get_string_member_with_default(obj, name,
+                                                               NULL));
+}
+
+gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
+                         GError **error)
+{
+    RvmrpcConn conn = { .vm = vm, .fd = -1 };
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autoptr(GByteArray) in = g_byte_array_new();
+    JsonObject *info = NULL;
+    JsonNode *node;
+
+    conn.in = in;
+    *is_qmp = FALSE;
+    if (!sock_open(&conn, until, error)) {
+        return FALSE;
+    }
+    info = ask_info(&conn, RVMRPC_SOCK_QUERY, parser, until, error);
+    sock_close(&conn);
+    g_queue_clear_full(&conn.events, g_free);
+    if (!info) {
+        /* QMP greets whoever connects. */
+        *is_qmp = in->len > 0 && in->data[0] == '{';
+        return FALSE;
+    }
+    node = json_object_get_member(info, "vm");
+    if (node && JSON_NODE_HOLDS_OBJECT(node)) {
+        JsonObject *obj = json_node_get_object(node);
+
+        g_free(vm->name);
+        vm->name = dup_member(obj, "name");
+        g_free(vm->uuid);
+        vm->uuid = dup_member(obj, "uuid");
+        vm->pid = json_object_get_int_member_with_default(obj, "pid", 0);
+    }
+    return TRUE;
+}

@@ -1,0 +1,238 @@
+/*
+ * rvmrpc: facts of the guests' kernels, for a shell
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <glib-unix.h>
+#include "rvmrpc-cmd.h"
+
+Options options;
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    int min_args, max_args;     /* -1: any number */
+    const char *args, *help;
+} commands[] = {
+    { "list", cmd_list, 0, 0, "", "the VMs of this host" },
+    { "info", cmd_info, 1, 1, "VM", "state of the channel, modules, counters" },
+    { "meminfo", cmd_meminfo, 1, 1, "VM [--raw]", "memory" },
+    { "loadavg", cmd_loadavg, 1, 1, "VM", "load averages" },
+    { "cpuinfo", cmd_cpuinfo, 1, 1, "VM", "CPUs" },
+    { "cpustat", cmd_cpustat, 1, 1, "VM", "where CPU time went" },
+    { "osinfo", cmd_osinfo, 1, 1, "VM", "kernel, host name, uptime" },
+    { "drop-caches", cmd_drop_caches, 2, 2,
+      "VM pagecache|slab|all [--sync]", "have the kernel drop its caches" },
+    { "call", cmd_call, 3, 4, "VM MODULE PROCEDURE [DATA]",
+      "call any procedure; DATA is text, hex:..., @FILE or - (stdin)" },
+    { "top", cmd_top, 0, -1, "[VM...]", "a live table" },
+    { "watch", cmd_watch, 0, -1, "[VM...]",
+      "a line per VM and interval, and events" },
+    { "ping", cmd_ping, 1, 1, "VM [-c N]", "time of null calls" },
+};
+
+/* ---- Errors ---- */
+
+static int exit_code(const GError *error)
+{
+    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+        return EXIT_INTERRUPTED;
+    }
+    if (error->domain != RVMRPC_ERROR) {
+        return EXIT_OTHER;
+    }
+    switch (error->code) {
+    case RVMRPC_ERROR_NO_VM:
+        return EXIT_NO_VM;
+    case RVMRPC_ERROR_NO_WAY:
+    case RVMRPC_ERROR_UNSUPPORTED:
+        return EXIT_UNREACHABLE;
+    case RVMRPC_ERROR_PERMISSION:
+        return EXIT_PERMISSION;
+    case RVMRPC_ERROR_TIMED_OUT:
+    case RVMRPC_ERROR_SILENT:
+        return EXIT_NO_ANSWER;
+    case RVMRPC_ERROR_BUSY:
+    case RVMRPC_ERROR_NOT_CONNECTED:
+    case RVMRPC_ERROR_STOPPED:
+    case RVMRPC_ERROR_RESET:
+    case RVMRPC_ERROR_CANCELLED:
+        return EXIT_NOT_NOW;
+    case RVMRPC_ERROR_SYSTEM_ERROR:
+    case RVMRPC_ERROR_MALFORMED:
+        return EXIT_MALFORMED;
+    default:
+        return EXIT_REFUSED;
+    }
+}
+
+int fail(GError *error)
+{
+    g_autofree char *text = rvmrpc_escape(error->message, FALSE);
+    int code = exit_code(error);
+
+    if (code != EXIT_INTERRUPTED) {
+        fprintf(stderr, "rvmrpc: %s\n", text);
+    }
+    g_error_free(error);
+    return code;
+}
+
+int usage_error(const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    fprintf(stderr, "rvmrpc: %s\nTry 'rvmrpc --help'.\n", text);
+    return EXIT_USAGE;
+}
+
+guint timeout_or(guint default_ms)
+{
+    return options.timeout_ms ? (guint)options.timeout_ms : default_ms;
+}
+
+/* ---- Signals: whatever is waited for ends ---- */
+
+static void *wait_for_signal(void *data)
+{
+    sigset_t *set = data;
+    int sig;
+
+    sigwait(set, &sig);
+    g_cancellable_cancel(options.cancellable);
+    /* The second one ends us whatever we do. */
+    sigwait(set, &sig);
+    _exit(EXIT_INTERRUPTED);
+}
+
+static void catch_signals(void)
+{
+    static sigset_t set;
+
+    options.cancellable = g_cancellable_new();
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    g_thread_unref(g_thread_new("signals", wait_for_signal, &set));
+}
+
+/* ---- Arguments ---- */
+
+static char *summary(void)
+{
+    GString *s = g_string_new("Commands:\n");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autofree char *line = g_strdup_printf("%s %s", commands[i].name,
+                                                commands[i].args);
+        g_string_append_printf(s, "  %-36s %s\n", line, commands[i].help);
+    }
+    g_string_append(s, "\nA VM is named by its libvirt or QEMU name, UUID, "
+                    "process id, or the path\nof its socket. Exit codes: "
+                    "see rvmrpc(1).");
+    return g_string_free(s, FALSE);
+}
+
+static gboolean print_version(const char *name, const char *value, void *data,
+                              GError **error)
+{
+    (void)name;
+    (void)value;
+    (void)data;
+    (void)error;
+    puts("rvmrpc " RVMRPC_VERSION);
+    exit(EXIT_OK);
+}
+
+static gboolean parse_options(int *argc, char ***argv, GError **error)
+{
+    const GOptionEntry entries[] = {
+        { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json,
+          "Print JSON", NULL },
+        { "timeout", 't', 0, G_OPTION_ARG_INT, &options.timeout_ms,
+          "Milliseconds to wait for a VM, at most 60000", "MS" },
+        { "raw", 0, 0, G_OPTION_ARG_NONE, &options.raw,
+          "meminfo: the guest's own text", NULL },
+        { "sync", 0, 0, G_OPTION_ARG_NONE, &options.sync,
+          "drop-caches: write dirty data first", NULL },
+        { "count", 'c', 0, G_OPTION_ARG_INT, &options.count,
+          "ping, watch, top: end after N rounds", "N" },
+        { "interval", 'i', 0, G_OPTION_ARG_DOUBLE, &options.interval,
+          "ping, watch, top: seconds between rounds", "S" },
+        { "version", 0, G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK,
+          print_version, "Print the version", NULL },
+        { 0 },
+    };
+    g_autoptr(GOptionContext) context = NULL;
+    g_autofree char *text = summary();
+
+    context = g_option_context_new("COMMAND [ARGUMENTS]");
+    g_option_context_set_summary(context, "Facts of the guests' kernels, by "
+                                 "calls from the host.");
+    g_option_context_set_description(context, text);
+    g_option_context_add_main_entries(context, entries, NULL);
+    return g_option_context_parse(context, argc, argv, error);
+}
+
+static int check_options(void)
+{
+    if (options.timeout_ms < 0 || options.timeout_ms > RVMRPC_TIMEOUT_MS_MAX) {
+        return usage_error("--timeout must be from 1 to %d",
+                           RVMRPC_TIMEOUT_MS_MAX);
+    }
+    if (options.count < 0) {
+        return usage_error("--count must not be negative");
+    }
+    if (options.interval != 0 &&
+        !(options.interval >= 0.01 && options.interval <= 3600)) {
+        return usage_error("--interval must be from 0.01 to 3600");
+    }
+    return EXIT_OK;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(argv[0], commands[i].name) != 0) {
+            continue;
+        }
+        if (argc - 1 < commands[i].min_args ||
+            (commands[i].max_args >= 0 && argc - 1 > commands[i].max_args)) {
+            return usage_error("usage: rvmrpc %s %s", commands[i].name,
+                               commands[i].args);
+        }
+        return commands[i].run(argc - 1, argv + 1);
+    }
+    return usage_error("no command '%s'", argv[0]);
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+
+    setlocale(LC_ALL, "");
+    if (!parse_options(&argc, &argv, &error)) {
+        return usage_error("%s", error->message);
+    }
+    if (argc > 1 && strcmp(argv[1], "--") == 0) {
+        argc--;
+        argv++;
+    }
+    if (argc < 2) {
+        return usage_error("which command?");
+    }
+    if (check_options()) {
+        return EXIT_USAGE;
+    }
+    catch_signals();
+    return dispatch(argc - 1, argv + 1);
+}

@@ -1,0 +1,42 @@
+/*
+ * The rvmrpc command: VMs that are asked again and again
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef MONITOR_H
+#define MONITOR_H
+
+#include "rvmrpc-cmd.h"
+
+/* One VM and the thread that asks it: a VM that hangs holds up no other. */
+typedef struct Watched {
+    RvmrpcVm *vm;
+    Facts *now, *before;        /* NULL: not asked yet; lock */
+    guint rounds;               /* lock */
+    gint64 asked;               /* since when an answer is awaited, or 0; lock */
+    GMutex lock;
+    GThread *thread;
+    GCancellable *cancellable;  /* ends the thread */
+    gboolean seen;              /* by the last discovery */
+    guint printed;              /* rounds; of watch */
+} Watched;
+
+typedef struct Monitor {
+    GPtrArray *all;             /* of Watched, by name */
+    char **names;               /* VMs to watch, NULL: all */
+} Monitor;
+
+/* NULL and *error: a name of @names is no VM. */
+Monitor *monitor_new(char **names, GError **error);
+void monitor_free(Monitor *monitor);
+
+/* Begins with VMs that are new, ends with those that are gone. */
+void monitor_refresh(Monitor *monitor);
+
+/* Sleeps; FALSE when it was interrupted. */
+gboolean monitor_sleep(GCancellable *cancellable, double seconds);
+
+/* Calls per second between both; FALSE: not known.  Locked. */
+gboolean watched_rate(const Watched *w, double *rate);
+
+#endif
