@@ -133,8 +133,10 @@ class L2(VM):
         self.l1 = l1
 
     def boot(self, timeout=240.0):
-        """Bochs is slow."""
-        return super().boot(timeout)
+        """The driver first: what the shell is sent before it listens may get stuck in QEMU."""
+        self.start()
+        self.wait_state("connected", timeout)
+        return self.wait_ready(timeout)
 
     def _channel(self, name):
         """L1's ttyS2 and ttyS3; there is no second monitor."""
