@@ -1,0 +1,301 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Reverse VMRPC: the host calls procedures of this guest's kernel.
+ *
+ * The PCI device brings discovery, the doorbell and an interrupt; see
+ * rvmrpc(4).
+ */
+#include "rvmrpc_drv.h"
+#include <dev/pci/pcireg.h>
+#include <dev/pci/pcivar.h>
+
+#define	RVMRPC_DRAIN_MS		10
+
+MALLOC_DEFINE(M_RVMRPC, "rvmrpc", "Reverse VMRPC");
+
+static struct rvmrpc_softc *rvmrpc_device;	/* while it is attached */
+
+/* For procedures that never sleep: they run in the server thread. */
+struct rvmrpc_softc *
+rvmrpc_server_self(void)
+{
+	return (rvmrpc_device);
+}
+
+/* ---- PCI ---- */
+
+static void
+rvmrpc_interrupt(void *arg)
+{
+	struct rvmrpc_softc *sc = arg;
+
+	rvmrpc_count(sc, RVMRPC_CNT_INTERRUPTS);
+	rvmrpc_server_kick(sc);
+}
+
+/* For devmatch(8), which loads the module by it. */
+static const struct {
+	uint16_t	vendor;
+	uint16_t	device;
+} rvmrpc_ids[] = {
+	{ RVMRPC_PCI_VENDOR, RVMRPC_PCI_DEVICE },
+};
+
+static int
+rvmrpc_probe(device_t dev)
+{
+	if (pci_get_vendor(dev) != rvmrpc_ids[0].vendor ||
+	    pci_get_device(dev) != rvmrpc_ids[0].device)
+		return (ENXIO);
+	device_set_desc(dev, "Reverse VMRPC");
+	return (BUS_PROBE_DEFAULT);
+}
+
+static int
+rvmrpc_attach_regs(struct rvmrpc_softc *sc)
+{
+	uint32_t layout, abi;
+
+	sc->regs_rid = PCIR_BAR(RVMRPC_BAR_REGS);
+	sc->regs = bus_alloc_resource_any(sc->dev, SYS_RES_MEMORY,
+	    &sc->regs_rid, RF_ACTIVE);
+	if (sc->regs == NULL || rman_get_size(sc->regs) < RVMRPC_REG_SIZE ||
+	    bus_read_4(sc->regs, RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
+		return (ENXIO);
+	layout = bus_read_4(sc->regs, RVMRPC_REG_VERSION);
+	abi = bus_read_4(sc->regs, RVMRPC_REG_ABI);
+	if (layout != RVMRPC_DEV_VERSION || (abi & 0xffff) > RVMRPC_ABI_MAX ||
+	    abi >> 16 < RVMRPC_ABI_MIN) {
+		device_printf(sc->dev,
+		    "registers %u, ABI %u to %u: not for this driver\n",
+		    layout, abi & 0xffff, abi >> 16);
+		return (ENXIO);
+	}
+	return (0);
+}
+
+static int
+rvmrpc_attach_irq(struct rvmrpc_softc *sc)
+{
+	int count = 1;
+
+	/* The table must be there before a vector is taken. */
+	sc->msix_rid = PCIR_BAR(RVMRPC_BAR_MSIX);
+	sc->msix = bus_alloc_resource_any(sc->dev, SYS_RES_MEMORY,
+	    &sc->msix_rid, RF_ACTIVE);
+	if (sc->msix == NULL || pci_alloc_msix(sc->dev, &count) != 0)
+		return (ENXIO);
+	sc->irq_rid = 1;
+	sc->irq = bus_alloc_resource_any(sc->dev, SYS_RES_IRQ, &sc->irq_rid,
+	    RF_ACTIVE);
+	if (sc->irq == NULL)
+		return (ENXIO);
+	return (bus_setup_intr(sc->dev, sc->irq, INTR_TYPE_MISC | INTR_MPSAFE,
+	    NULL, rvmrpc_interrupt, sc, &sc->irq_cookie));
+}
+
+static void
+rvmrpc_release_irq(struct rvmrpc_softc *sc)
+{
+	if (sc->irq_cookie != NULL)
+		bus_teardown_intr(sc->dev, sc->irq, sc->irq_cookie);
+	if (sc->irq != NULL)
+		bus_release_resource(sc->dev, SYS_RES_IRQ, sc->irq_rid,
+		    sc->irq);
+	pci_release_msi(sc->dev);
+	if (sc->msix != NULL)
+		bus_release_resource(sc->dev, SYS_RES_MEMORY, sc->msix_rid,
+		    sc->msix);
+	sc->irq_cookie = NULL;
+	sc->irq = NULL;
+	sc->msix = NULL;
+}
+
+/* No thread of ours runs. */
+static void
+rvmrpc_release(struct rvmrpc_softc *sc)
+{
+	rvmrpc_device = NULL;
+	rvmrpc_release_irq(sc);
+	if (sc->regs != NULL)
+		bus_release_resource(sc->dev, SYS_RES_MEMORY, sc->regs_rid,
+		    sc->regs);
+	rvmrpc_gate_destroy(&sc->gate);
+	mtx_destroy(&sc->mtx);
+}
+
+static int
+rvmrpc_attach(device_t dev)
+{
+	struct rvmrpc_softc *sc = device_get_softc(dev);
+	int error;
+
+	if (rvmrpc_device != NULL) {
+		device_printf(dev, "there is another such device\n");
+		return (EBUSY);
+	}
+	sc->dev = dev;
+	mtx_init(&sc->mtx, "rvmrpc", NULL, MTX_DEF);
+	LIST_INIT(&sc->sessions);
+	rvmrpc_tunables_fetch(sc);
+	error = rvmrpc_attach_regs(sc);
+	rvmrpc_gate_init(&sc->gate, sc->regs);
+	if (error == 0) {
+		pci_enable_busmaster(dev);
+		if (rvmrpc_attach_irq(sc) != 0) {
+			device_printf(dev,
+			    "no MSI-X: polling every 10 ms instead\n");
+			rvmrpc_release_irq(sc);
+		}
+		rvmrpc_device = sc;
+		error = rvmrpc_server_start(sc);
+	}
+	if (error != 0) {
+		rvmrpc_release(sc);
+		return (error);
+	}
+	rvmrpc_sysctls_add(sc);
+	return (0);
+}
+
+/* Waits for the workers, but not for one that is past its call's deadline. */
+static int
+rvmrpc_drain(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_session *session;
+	int error = 0;
+	bool running;
+
+	mtx_lock(&sc->mtx);
+	for (;;) {
+		running = false;
+		LIST_FOREACH(session, &sc->sessions, link)
+			running |= session->nrunning != 0;
+		if (!running)
+			break;
+		if (rvmrpc_sessions_overdue(sc)) {
+			error = EBUSY;
+			break;
+		}
+		msleep_sbt(&sc->sessions, &sc->mtx, 0, "rvmdrn",
+		    RVMRPC_DRAIN_MS * SBT_1MS, 0, 0);
+	}
+	mtx_unlock(&sc->mtx);
+	rvmrpc_session_reap(sc);
+	return (error);
+}
+
+static int
+rvmrpc_detach(device_t dev)
+{
+	struct rvmrpc_softc *sc = device_get_softc(dev);
+	bool overdue;
+
+	/* Before the host hears of it. */
+	mtx_lock(&sc->mtx);
+	overdue = rvmrpc_sessions_overdue(sc);
+	mtx_unlock(&sc->mtx);
+	if (overdue)
+		return (EBUSY);
+	rvmrpc_server_stop(sc);
+	if (rvmrpc_drain(sc) != 0) {
+		rvmrpc_server_start(sc);
+		return (EBUSY);
+	}
+	rvmrpc_release(sc);
+	return (0);
+}
+
+/* Before reboot and power-off. */
+static int
+rvmrpc_shutdown(device_t dev)
+{
+	rvmrpc_server_stop(device_get_softc(dev));
+	return (0);
+}
+
+static int
+rvmrpc_suspend(device_t dev)
+{
+	rvmrpc_server_stop(device_get_softc(dev));
+	return (0);
+}
+
+static int
+rvmrpc_resume(device_t dev)
+{
+	return (rvmrpc_server_start(device_get_softc(dev)));
+}
+
+static device_method_t rvmrpc_methods[] = {
+	DEVMETHOD(device_probe,		rvmrpc_probe),
+	DEVMETHOD(device_attach,	rvmrpc_attach),
+	DEVMETHOD(device_detach,	rvmrpc_detach),
+	DEVMETHOD(device_shutdown,	rvmrpc_shutdown),
+	DEVMETHOD(device_suspend,	rvmrpc_suspend),
+	DEVMETHOD(device_resume,	rvmrpc_resume),
+	DEVMETHOD_END
+};
+
+static driver_t rvmrpc_driver = {
+	"rvmrpc",
+	rvmrpc_methods,
+	sizeof(struct rvmrpc_softc)
+};
+
+/* ---- Module ---- */
+
+struct rvmrpc_part {
+	int	(*init)(void);
+	void	(*exit)(void);
+};
+
+static const struct rvmrpc_part rvmrpc_parts[] = {
+	{ rvmrpc_mod_core_init, rvmrpc_mod_core_exit },
+	{ rvmrpc_mod_sysinfo_init, rvmrpc_mod_sysinfo_exit },
+	{ rvmrpc_mod_reclaim_init, rvmrpc_mod_reclaim_exit },
+	{ rvmrpc_mod_sysctl_init, rvmrpc_mod_sysctl_exit },
+};
+
+static void
+rvmrpc_parts_exit(u_int n)
+{
+	while (n-- > 0)
+		rvmrpc_parts[n].exit();
+}
+
+/* Before the device is attached, and after it is detached. */
+static int
+rvmrpc_modevent(module_t mod __unused, int what, void *arg __unused)
+{
+	u_int i;
+	int error;
+
+	switch (what) {
+	case MOD_LOAD:
+		rvmrpc_server_init(&rvmrpc_registry);
+		for (i = 0; i < nitems(rvmrpc_parts); i++) {
+			error = rvmrpc_parts[i].init();
+			if (error != 0) {
+				rvmrpc_parts_exit(i);
+				return (error);
+			}
+		}
+		return (0);
+	case MOD_UNLOAD:
+		rvmrpc_parts_exit(nitems(rvmrpc_parts));
+		return (0);
+	case MOD_SHUTDOWN:
+	case MOD_QUIESCE:
+		return (0);
+	default:
+		return (EOPNOTSUPP);
+	}
+}
+
+RVMRPC_DRIVER_MODULE(rvmrpc, pci, rvmrpc_driver, rvmrpc_modevent);
+MODULE_VERSION(rvmrpc, 1);
+MODULE_DEPEND(rvmrpc, pci, 1, 1, 1);
+MODULE_PNP_INFO("U16:vendor;U16:device", pci, rvmrpc, rvmrpc_ids,
+    nitems(rvmrpc_ids));

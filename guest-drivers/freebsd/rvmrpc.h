@@ -1,0 +1,39 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Reverse VMRPC for other modules of a FreeBSD guest: serve procedures to the
+ * host.  Such a module needs MODULE_DEPEND(name, rvmrpc, 1, 1, 1).
+ */
+#ifndef RVMRPC_H
+#define	RVMRPC_H
+
+#include "rvmrpc_server.h"
+
+/*
+ * Serves a module with named procedures; it and all that it points to stay
+ * unchanged until it is unregistered.  Procedures without
+ * RVMRPC_PROC_MAY_SLEEP run in the server's thread and must not sleep.  The
+ * host may call them once dev.rvmrpc.0.allow says so.
+ *
+ * 0; EINVAL for a number below RVMRPC_MOD_USER or a description that the core
+ * refuses; EEXIST when number or name is taken; ENOSPC.
+ */
+int	rvmrpc_register_module(struct rvmrpc_module *module);
+
+/*
+ * The paper's form: one dispatch function for every procedure number.  The
+ * host sees the module as "mod-0x<number>", version 1; its procedures may
+ * sleep.  As above, and ENOMEM.
+ */
+int	register_server_module(uint32_t mod, rvmrpc_dispatch_fn dispatch);
+
+/*
+ * Ends what either form registered.  When it returns 0, no procedure of the
+ * module runs or will run.  A module whose MOD_QUIESCE handler returns its
+ * EBUSY cannot be unloaded under its calls.
+ *
+ * 0; ENOENT; EBUSY while calls run in the module.
+ */
+int	unregister_server_module(uint32_t mod);
+
+#endif /* RVMRPC_H */
