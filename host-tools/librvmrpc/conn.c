@@ -6,8 +6,8 @@
 #include <string.h>
 #include "private.h"
 
-/* Beyond a call's own time: the host answers at its deadline, not before. */
-#define GRACE_MS 250
+/* The host ends a call that much before we stop to wait for it. */
+#define MARGIN_MS 100
 
 static const Way *const ways[] = {
     &way_socket, &way_kernel, &way_qmp, &way_libvirt,
@@ -142,9 +142,11 @@ GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
                     GBytes *arg, guint timeout_ms, guint64 *elapsed_ns,
                     GCancellable *cancellable, GError **error)
 {
-    guint call_ms = CLAMP(timeout_ms, 1, RVMRPC_TIMEOUT_MS_MAX);
-    Until until = until_ms(call_ms + GRACE_MS, cancellable);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    guint total_ms = CLAMP(timeout_ms, 1, RVMRPC_TIMEOUT_MS_MAX);
+    guint call_ms = total_ms - MIN(MARGIN_MS, total_ms / 5);
+    Until until = until_ms(total_ms, cancellable);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
+        g_mutex_locker_new(&conn->lock);
     GBytes *answer = NULL;
     GError *err = NULL;
     guint64 elapsed = 0;
@@ -252,7 +254,8 @@ RvmrpcChannel *rvmrpc_query(RvmrpcConn *conn, guint timeout_ms,
                             GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
+        g_mutex_locker_new(&conn->lock);
     RvmrpcChannel *channel;
     GError *err = NULL;
 
@@ -270,7 +273,8 @@ char *rvmrpc_next_event(RvmrpcConn *conn, guint timeout_ms,
                         GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&conn->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
+        g_mutex_locker_new(&conn->lock);
     GError *err = NULL;
     char *event;
 

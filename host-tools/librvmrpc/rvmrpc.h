@@ -68,8 +68,8 @@ typedef struct RvmrpcVm RvmrpcVm;
  * (libvirt's domains among them), by the sockets in /run/rvmrpc and
  * $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
  * with colons between them: by the sockets there, and by nothing else.
- * Never touches a monitor; sockets that no process explains are asked for
- * half a second whose they are.
+ * Never touches a monitor; sockets that no process explains are asked whose
+ * they are, all at a time and for 0.3 s at most.
  *
  * Returns: (element-type RvmrpcVm): the VMs, by name
  */

@@ -14,7 +14,7 @@
 
 #define SOCKET_FOLDER   "/run/rvmrpc"
 /* For a socket to say which VM it is of. */
-#define IDENTIFY_MS     500
+#define IDENTIFY_MS     300
 /* For libvirt to say whether it knows a name; it may have to start first. */
 #define VIRSH_MS        3000
 

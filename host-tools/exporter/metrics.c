@@ -1,0 +1,344 @@
+/*
+ * rvmrpc-exporter: facts as Prometheus' text
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Prometheus wants the samples of a metric together, so every metric goes
+ * over all VMs.  Labels are domain and uuid, as libvirt's exporters have them.
+ */
+#include <string.h>
+#include "metrics.h"
+#include "rvmrpc_abi.h"
+
+#define PREFIX "rvmrpc_"
+
+static const char *const states[] = {
+    "connected", "no-driver", "silent", "paused", "absent", "denied", "down",
+};
+
+typedef struct Page {
+    GString *text;
+    const GPtrArray *all;
+    char **labels;              /* of each VM: domain="...",uuid="..." */
+} Page;
+
+/* A value of one VM; FALSE: it has none. */
+typedef gboolean Getter(const Facts *f, guint arg, double *value);
+
+/* ---- Labels ---- */
+
+static char *label_value(const char *text)
+{
+    g_autofree char *valid = g_utf8_make_valid(text ?: "", -1);
+    GString *out = g_string_new(NULL);
+
+    for (const char *p = valid; *p; p++) {
+        if (*p == '\\' || *p == '"') {
+            g_string_append_c(out, '\\');
+        }
+        if (*p == '\n') {
+            g_string_append(out, "\\n");
+        } else {
+            g_string_append_c(out, *p);
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* Two VMs with the same labels would make the whole page invalid. */
+static char **make_labels(const GPtrArray *all)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    char **labels = g_new0(char *, all->len + 1);
+
+    for (guint i = 0; i < all->len; i++) {
+        const RvmrpcVm *vm = ((const Facts *)all->pdata[i])->vm;
+        g_autofree char *name = label_value(rvmrpc_vm_get_name(vm));
+        g_autofree char *uuid = label_value(rvmrpc_vm_get_uuid(vm));
+
+        labels[i] = g_strdup_printf("domain=\"%s\",uuid=\"%s\"", name, uuid);
+        if (g_hash_table_contains(seen, labels[i])) {
+            g_free(labels[i]);
+            labels[i] = g_strdup_printf("domain=\"%s#%u\",uuid=\"%s\"", name,
+                                        i, uuid);
+        }
+        g_hash_table_add(seen, labels[i]);
+    }
+    return labels;
+}
+
+/* ---- Samples ---- */
+
+static void put_number(GString *text, double value)
+{
+    char buf[G_ASCII_DTOSTR_BUF_SIZE];
+
+    g_string_append(text, g_ascii_formatd(buf, sizeof(buf), "%.15g", value));
+    g_string_append_c(text, '\n');
+}
+
+static void head(Page *p, const char *name, const char *type, const char *help)
+{
+    g_string_append_printf(p->text, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX
+                           "%s %s\n", name, help, name, type);
+}
+
+static void sample(Page *p, guint vm, const char *name, const char *more,
+                   double value)
+{
+    g_string_append_printf(p->text, PREFIX "%s{%s%s} ", name, p->labels[vm],
+                           more);
+    put_number(p->text, value);
+}
+
+/* A metric whose samples have no labels but the VM's. */
+static void plain(Page *p, const char *name, const char *type,
+                  const char *help, Getter *get, guint arg)
+{
+    double value;
+
+    head(p, name, type, help);
+    for (guint i = 0; i < p->all->len; i++) {
+        if (get(p->all->pdata[i], arg, &value)) {
+            sample(p, i, name, "", value);
+        }
+    }
+}
+
+/* ---- Values ---- */
+
+static gboolean get_up(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->latency_ns != 0;
+    return TRUE;
+}
+
+static gboolean get_memory(const Facts *f, guint key, double *value)
+{
+    if (!f->mem || !rvmrpc_meminfo_has(f->mem, key)) {
+        return FALSE;
+    }
+    *value = f->mem->value[key];
+    return TRUE;
+}
+
+static gboolean get_load(const Facts *f, guint which, double *value)
+{
+    if (f->load) {
+        *value = f->load->load[which];
+    }
+    return f->load != NULL;
+}
+
+static gboolean get_threads(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->load) {
+        *value = f->load->threads;
+    }
+    return f->load != NULL;
+}
+
+static gboolean get_cpus(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->stat) {
+        *value = f->stat->cpus->len;
+    }
+    return f->stat != NULL;
+}
+
+static gboolean get_last_seen(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (!f->channel || !f->channel->epoch) {
+        return FALSE;
+    }
+    *value = f->channel->last_seen_ms / 1e3;
+    return TRUE;
+}
+
+static gboolean get_in_flight(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->channel) {
+        *value = f->channel->in_flight;
+    }
+    return f->channel != NULL;
+}
+
+static gboolean get_registrations(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->channel) {
+        *value = f->channel->registrations;
+    }
+    return f->channel != NULL;
+}
+
+static gboolean get_latency(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->latency_ns / 1e9;
+    return f->latency_ns != 0;
+}
+
+/* ---- Metrics ---- */
+
+static void put_states(Page *p)
+{
+    head(p, "state", "gauge", "State of the channel into the guest: 1 for the "
+         "one that it is in.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const char *state = facts_state(p->all->pdata[i]);
+
+        for (gsize s = 0; s < G_N_ELEMENTS(states); s++) {
+            g_autofree char *more = g_strdup_printf(",state=\"%s\"",
+                                                    states[s]);
+            sample(p, i, "state", more, strcmp(state, states[s]) == 0);
+        }
+    }
+}
+
+static void put_guests(Page *p)
+{
+    head(p, "guest_info", "gauge", "The guest's kernel.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const Facts *f = p->all->pdata[i];
+        g_autofree char *os = NULL, *release = NULL, *more = NULL;
+
+        if (!f->channel || !f->channel->release) {
+            continue;
+        }
+        os = label_value(f->channel->os);
+        release = label_value(f->channel->release);
+        more = g_strdup_printf(",os=\"%s\",release=\"%s\"", os, release);
+        sample(p, i, "guest_info", more, 1);
+    }
+}
+
+static void put_memory(Page *p)
+{
+    for (guint key = 0; key < RVMRPC_MEM_KEYS; key++) {
+        g_autofree char *name = NULL, *help = NULL;
+
+        if (!rvmrpc_mem_key_name(key)) {
+            continue;
+        }
+        name = g_strdup_printf("guest_memory_%s_bytes",
+                               rvmrpc_mem_key_name(key));
+        g_strdelimit(name, "-", '_');
+        help = g_strdup_printf("Memory as the guest's kernel counts it: %s.",
+                               rvmrpc_mem_key_name(key));
+        plain(p, name, "gauge", help, get_memory, key);
+    }
+}
+
+static void put_cpu(Page *p)
+{
+    head(p, "guest_cpu_seconds_total", "counter",
+         "CPU time since the guest's boot, of all CPUs.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const Facts *f = p->all->pdata[i];
+        const RvmrpcCpuTimes *t = f->stat ? &f->stat->total : NULL;
+
+        if (t) {
+            const char *name = "guest_cpu_seconds_total";
+
+            sample(p, i, name, ",mode=\"user\"", t->user / 1e9);
+            sample(p, i, name, ",mode=\"system\"", t->system / 1e9);
+            sample(p, i, name, ",mode=\"idle\"", t->idle / 1e9);
+            sample(p, i, name, ",mode=\"iowait\"", t->iowait / 1e9);
+            sample(p, i, name, ",mode=\"steal\"", t->steal / 1e9);
+        }
+    }
+}
+
+static void put_calls(Page *p)
+{
+    const char *name = "calls_total";
+
+    head(p, name, "counter", "Calls into the guest, of all its clients, by "
+         "how they ended.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
+
+        if (ch) {
+            sample(p, i, name, ",result=\"ok\"",
+                   ch->completed - MIN(ch->failed, ch->completed));
+            sample(p, i, name, ",result=\"failed\"", ch->failed);
+            sample(p, i, name, ",result=\"refused\"", ch->refused);
+            sample(p, i, name, ",result=\"timed-out\"", ch->timed_out);
+            sample(p, i, name, ",result=\"cancelled\"", ch->cancelled);
+            sample(p, i, name, ",result=\"reset\"", ch->reset);
+        }
+    }
+}
+
+/* The host counts in powers of two; the last bucket has no end. */
+static void put_latency(Page *p)
+{
+    head(p, "call_duration_seconds", "histogram", "Time of answered calls, "
+         "of all clients, in the host (no sum is kept).");
+    for (guint i = 0; i < p->all->len; i++) {
+        const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
+        guint64 sum = 0;
+
+        for (guint n = 0; ch && n < RVMRPC_LATENCY_BUCKETS; n++) {
+            char le[G_ASCII_DTOSTR_BUF_SIZE];
+            g_autofree char *more = NULL;
+
+            sum += ch->latency[n];
+            /* 16 us to 17 s: what lies below or above is in the next. */
+            if (n >= 4 && n <= 24) {
+                g_ascii_formatd(le, sizeof(le), "%.6f", (1u << n) / 1e6);
+                more = g_strdup_printf(",le=\"%s\"", le);
+                sample(p, i, "call_duration_seconds_bucket", more, sum);
+            }
+        }
+        if (ch) {
+            sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"", sum);
+            sample(p, i, "call_duration_seconds_count", "", sum);
+        }
+    }
+}
+
+static void put_exporter(Page *p, double seconds)
+{
+    head(p, "exporter_vms", "gauge", "VMs that were asked.");
+    g_string_append(p->text, PREFIX "exporter_vms ");
+    put_number(p->text, p->all->len);
+    head(p, "exporter_scrape_seconds", "gauge", "Time that asking them took.");
+    g_string_append(p->text, PREFIX "exporter_scrape_seconds ");
+    put_number(p->text, seconds);
+}
+
+char *metrics_text(const GPtrArray *all, double seconds)
+{
+    Page p = { g_string_new(NULL), all, make_labels(all) };
+
+    plain(&p, "up", "gauge", "The guest answers.", get_up, 0);
+    put_states(&p);
+    put_guests(&p);
+    put_memory(&p);
+    plain(&p, "guest_load1", "gauge", "Load of 1 minute.", get_load, 0);
+    plain(&p, "guest_load5", "gauge", "Load of 5 minutes.", get_load, 1);
+    plain(&p, "guest_load15", "gauge", "Load of 15 minutes.", get_load, 2);
+    plain(&p, "guest_threads", "gauge", "Threads there are.", get_threads, 0);
+    plain(&p, "guest_cpus", "gauge", "CPUs that the guest uses.", get_cpus, 0);
+    put_cpu(&p);
+    put_calls(&p);
+    put_latency(&p);
+    plain(&p, "calls_in_flight", "gauge", "Calls that are running.",
+          get_in_flight, 0);
+    plain(&p, "registrations_total", "counter",
+          "Times that a driver registered.", get_registrations, 0);
+    plain(&p, "last_seen_seconds", "gauge",
+          "Time since the driver's last call to the host.", get_last_seen, 0);
+    plain(&p, "ping_seconds", "gauge", "Time of one null call.", get_latency,
+          0);
+    put_exporter(&p, seconds);
+    g_strfreev(p.labels);
+    return g_string_free(p.text, FALSE);
+}
