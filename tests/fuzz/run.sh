@@ -11,12 +11,21 @@ work=$2/$3
 harness=$3
 seconds=${FUZZ_SECONDS:-15}
 
+sources=("$root"/core/rvmrpc_{proxy,server}.c)
+flags=()
+if [[ $harness == reply ]]; then
+    sources=("$root"/host-tools/librvmrpc/*.c)
+    read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
+    flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
+        -I "$root/linux-kvm/files/include/uapi")
+fi
+
 mkdir -p "$work"
 echo 1..2
 if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -I "$root/include" -I "$root/core" -I "$root/tests/unit" \
-    "$root/tests/fuzz/$harness.c" "$root"/core/rvmrpc_{proxy,server}.c \
+    "$root/tests/fuzz/$harness.c" "${sources[@]}" "${flags[@]}" \
     -o "$work/fuzz" >"$work/log" 2>&1; then
     sed 's/^/# /' "$work/log"
     echo "not ok 1 $harness builds"
