@@ -244,6 +244,7 @@ sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
 	char hostname[MAXHOSTNAMELEN];
 	struct sysinfo_answer a;
+	struct timespec up;
 	struct timeval boot;
 	int status;
 
@@ -252,6 +253,7 @@ sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 		return (status);
 	getcredhostname(curthread->td_ucred, hostname, sizeof(hostname));
 	getboottime(&boot);
+	nanouptime(&up);
 	sysinfo_u64(&a, RVMRPC_OSINFO_KIND, RVMRPC_INDEX_ALL,
 	    RVMRPC_OS_FREEBSD);
 	sysinfo_string(&a, RVMRPC_OSINFO_SYSNAME, RVMRPC_INDEX_ALL, ostype);
@@ -263,7 +265,7 @@ sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	sysinfo_string(&a, RVMRPC_OSINFO_MACHINE, RVMRPC_INDEX_ALL, machine);
 	sysinfo_string(&a, RVMRPC_OSINFO_HOSTNAME, RVMRPC_INDEX_ALL, hostname);
 	sysinfo_u64(&a, RVMRPC_OSINFO_UPTIME_NS, RVMRPC_INDEX_ALL,
-	    sbttons(sbinuptime()));
+	    (uint64_t)up.tv_sec * 1000000000 + up.tv_nsec);
 	sysinfo_u64(&a, RVMRPC_OSINFO_BOOT_TIME, RVMRPC_INDEX_ALL,
 	    boot.tv_sec);
 	sysinfo_u64(&a, RVMRPC_OSINFO_PAGE_SIZE, RVMRPC_INDEX_ALL, PAGE_SIZE);

@@ -140,7 +140,7 @@ rvmrpc_attach(device_t dev)
 	LIST_INIT(&sc->sessions);
 	rvmrpc_tunables_fetch(sc);
 	error = rvmrpc_attach_regs(sc);
-	rvmrpc_gate_init(&sc->gate, sc->regs);
+	rvmrpc_gate_init(&sc->gate, sc->regs, sc->tun.hypercall != 0);
 	if (error == 0) {
 		pci_enable_busmaster(dev);
 		if (rvmrpc_attach_irq(sc) != 0) {

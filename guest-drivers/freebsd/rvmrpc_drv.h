@@ -46,6 +46,7 @@ enum rvmrpc_gate_kind {
 
 struct rvmrpc_gate {
 	struct resource	*regs;
+	bool		hypercall;	/* may be used; fixed */
 	struct mtx	choose_mtx;	/* one thread tries gates */
 	/* Written with choose_mtx, read by anyone. */
 	volatile u_int	number;		/* for EAX */
@@ -53,7 +54,8 @@ struct rvmrpc_gate {
 	volatile u_int	kind;		/* enum rvmrpc_gate_kind */
 };
 
-void	rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs);
+void	rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs,
+	    bool hypercall);
 void	rvmrpc_gate_destroy(struct rvmrpc_gate *gate);
 enum rvmrpc_gate_kind rvmrpc_gate_choose(struct rvmrpc_gate *gate);
 uint32_t rvmrpc_gate_call(struct rvmrpc_gate *gate, uint64_t op, uint64_t a0,
@@ -132,11 +134,12 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_MAX
 };
 
-/* Any may change at any time, but for the last three. */
+/* The first three may change at any time. */
 struct rvmrpc_tunables {
 	int		vmlp_idle_us;
 	int		cpu;
 	int		watchdog_ms;
+	int		hypercall;
 	u_int		slots;
 	u_int		req_pages;
 	u_int		res_pages;

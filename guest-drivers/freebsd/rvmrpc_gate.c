@@ -86,7 +86,7 @@ rvmrpc_gate_choose(struct rvmrpc_gate *gate)
 		features = bus_read_4(gate->regs, RVMRPC_REG_FEATURES);
 		gate->number = bus_read_4(gate->regs, RVMRPC_REG_HYPERCALL);
 	}
-	if ((features & RVMRPC_FEAT_HYPERCALL) != 0 &&
+	if ((features & RVMRPC_FEAT_HYPERCALL) != 0 && gate->hypercall &&
 	    rvmrpc_gate_answers(gate, RVMRPC_GATE_KIND_HYPERCALL))
 		kind = RVMRPC_GATE_KIND_HYPERCALL;
 	else if ((features & RVMRPC_FEAT_DOORBELL) != 0 &&
@@ -128,10 +128,12 @@ rvmrpc_gate_waits(const struct rvmrpc_gate *gate)
 }
 
 void
-rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs)
+rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs,
+    bool hypercall)
 {
 	mtx_init(&gate->choose_mtx, "rvmrpc gate", NULL, MTX_DEF);
 	gate->regs = regs;
+	gate->hypercall = hypercall;
 }
 
 void

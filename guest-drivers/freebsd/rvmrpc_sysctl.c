@@ -29,6 +29,7 @@ rvmrpc_tunables_fetch(struct rvmrpc_softc *sc)
 		.vmlp_idle_us = RVMRPC_IDLE_US,
 		.cpu = -1,
 		.watchdog_ms = RVMRPC_WATCHDOG_MS,
+		.hypercall = 1,
 		.slots = RVMRPC_SLOTS_DEFAULT,
 		.req_pages = RVMRPC_REQ_PAGES_DEFAULT,
 		.res_pages = RVMRPC_RES_PAGES_DEFAULT,
@@ -36,6 +37,7 @@ rvmrpc_tunables_fetch(struct rvmrpc_softc *sc)
 	TUNABLE_INT_FETCH("hw.rvmrpc.vmlp_idle_us", &tun->vmlp_idle_us);
 	TUNABLE_INT_FETCH("hw.rvmrpc.cpu", &tun->cpu);
 	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &tun->watchdog_ms);
+	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &tun->hypercall);
 	TUNABLE_INT_FETCH("hw.rvmrpc.slots", &tun->slots);
 	TUNABLE_INT_FETCH("hw.rvmrpc.req_pages", &tun->req_pages);
 	TUNABLE_INT_FETCH("hw.rvmrpc.res_pages", &tun->res_pages);

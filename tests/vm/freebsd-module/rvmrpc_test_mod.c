@@ -1,0 +1,89 @@
+/*-
+ * SPDX-License-Identifier: BSD-2-Clause
+ *
+ * Module 0x101 "test": procedures that misbehave on demand, for the VM tests.
+ */
+#include <sys/param.h>
+#include <sys/systm.h>
+#include <sys/kernel.h>
+#include <sys/module.h>
+#include <sys/proc.h>
+#include <sys/time.h>
+#include "rvmrpc.h"
+
+#define	MOD_TEST	0x101
+
+enum {
+	TEST_SLEEP_INLINE,	/* u32 ms; holds up the server thread */
+	TEST_SLEEP,		/* u32 ms; in a worker */
+	TEST_FAIL,		/* u32 status, which is returned as it is */
+	TEST_SPIN,		/* u32 ms; a worker that wants its CPU */
+};
+
+static uint32_t
+test_u32(const struct rvmrpc_request *req)
+{
+	uint32_t value;
+
+	memcpy(&value, req->arg, sizeof(value));
+	return (value);
+}
+
+static int
+test_sleep(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	pause_sbt("rvmtst", test_u32(req) * SBT_1MS, 0, 0);
+	return (RVMRPC_STATUS_OK);
+}
+
+static int
+test_spin(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	sbintime_t end = sbinuptime() + test_u32(req) * SBT_1MS;
+
+	while (sbinuptime() < end)
+		maybe_yield();
+	return (RVMRPC_STATUS_OK);
+}
+
+static int
+test_fail(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	return (test_u32(req));
+}
+
+static const struct rvmrpc_procedure test_procs[] = {
+	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
+	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
+	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
+	{ TEST_SPIN, RVMRPC_PROC_MAY_SLEEP, 4, 4, "spin", test_spin },
+};
+
+static struct rvmrpc_module test_module = {
+	.number = MOD_TEST,
+	.version = 3,
+	.name = "test",
+	.procs = test_procs,
+	.nprocs = nitems(test_procs),
+};
+
+static int
+test_modevent(module_t mod __unused, int what, void *arg __unused)
+{
+	switch (what) {
+	case MOD_LOAD:
+		return (rvmrpc_register_module(&test_module));
+	case MOD_QUIESCE:
+		return (0);
+	case MOD_UNLOAD:
+		return (unregister_server_module(MOD_TEST));
+	default:
+		return (EOPNOTSUPP);
+	}
+}
+
+static moduledata_t test_data = { "rvmrpc_test_mod", test_modevent, NULL };
+
+DECLARE_MODULE(rvmrpc_test_mod, test_data, SI_SUB_DRIVERS, SI_ORDER_ANY);
+MODULE_VERSION(rvmrpc_test_mod, 1);
+MODULE_DEPEND(rvmrpc_test_mod, rvmrpc, 1, 1, 1);

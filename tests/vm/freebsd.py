@@ -1,0 +1,506 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A FreeBSD guest that the user names: the same commands, the same keys.
+
+RVMRPC_FREEBSD_IMAGE   disk or CD image that boots to a login or a shell on com1
+RVMRPC_FREEBSD_KERNEL  or a kernel that QEMU's -kernel can start
+RVMRPC_FREEBSD_KLD     folder with rvmrpc.ko and rvmrpc_test_mod.ko: of the host,
+                       or of the guest as "guest:/path"
+RVMRPC_FREEBSD_ARGS    further arguments of QEMU
+RVMRPC_FREEBSD_USER    who logs in, without a password (default: root)
+
+docs/freebsd.md says how to make the modules.
+"""
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+
+from harness import (VM, QMPError, Skip, call, call_args, case, main, ms, shared, wait_connected,
+                     wait_for)
+
+IMAGE = os.environ.get("RVMRPC_FREEBSD_IMAGE")
+KERNEL = os.environ.get("RVMRPC_FREEBSD_KERNEL")
+KLD = os.environ.get("RVMRPC_FREEBSD_KLD", "guest:/boot/kernel")
+USER = os.environ.get("RVMRPC_FREEBSD_USER", "root")
+REQUEST_MAX = 4096 - 64
+BOOT_TIMEOUT = 300
+COMPLAINT = re.compile(r"panic:|Fatal trap|lock order reversal|KDB: enter|Sleeping .* with|"
+                       r"could sleep with|leaked|WARNING: driver bug")
+TMP = tempfile.TemporaryDirectory(prefix="rvmrpc-freebsd-")
+
+
+def kld_image():
+    """A CD image with the modules of a folder of the host; None for the guest's own."""
+    if KLD.startswith("guest:"):
+        return None
+    path = pathlib.Path(TMP.name) / "kld.iso"
+    if not path.exists():
+        subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-R", "-V", "RVMRPC", "-o", path, KLD],
+                       check=True, stderr=subprocess.PIPE)
+    return path
+
+
+class FreeBSD(VM):
+    """Boots what the user names; the guest's shell is on the console."""
+
+    def __init__(self, **options):
+        options = {"memory": "512M", "smp": 2, **options}
+        super().__init__(kernel=None, **options)
+
+    def _channel(self, name):
+        log = ",logfile=console.log" if name == "guest" else ""
+        return super()._channel(name) + log
+
+    def _boot_args(self):
+        args = shlex.split(os.environ.get("RVMRPC_FREEBSD_ARGS", ""))
+        if KERNEL:
+            args += ["-kernel", KERNEL]
+        if IMAGE and IMAGE.endswith(".iso"):
+            args += ["-drive", f"file={IMAGE},media=cdrom,format=raw,readonly=on"]
+        elif IMAGE:
+            args += ["-drive", f"file={IMAGE},if=virtio,snapshot=on"]
+        if kld_image():
+            args += ["-drive", f"file={kld_image()},media=cdrom,format=raw,readonly=on"]
+        return args
+
+    def command(self):
+        """The console is the guest's first port, and its shell's."""
+        swap = {"chardev:console": "chardev:guest", "chardev:guest": "chardev:console",
+                "file,id=console,path=console.log,append=on": "null,id=console"}
+        return [swap.get(word, word) for word in super().command()]
+
+    def _answer(self, pattern, timeout, send=None):
+        """Waits for text on the console, sending a line now and then."""
+        end = time.monotonic() + timeout
+        data = b""
+        while not re.search(pattern, data):
+            assert time.monotonic() < end, f"no {pattern} on the console: {data[-500:]}"
+            if send:
+                self.guest.sock.sendall(send)
+            self.guest.sock.settimeout(3)
+            try:
+                data += self.guest.sock.recv(65536)
+            except TimeoutError:
+                continue
+        return data
+
+    def log_in(self):
+        """To a shell that neither echoes nor adds carriage returns."""
+        seen = self._answer(rb"login: ?$|[#%] ?$|shell ready", BOOT_TIMEOUT)
+        if re.search(rb"login: ?$", seen):
+            self.guest.sock.sendall(USER.encode() + b"\n")
+            self._answer(rb"[#%$] ?$", 60)
+        for line in ("exec /bin/sh", "stty -echo -onlcr", "PS1=", "PS2="):
+            self.guest.sock.sendall(line.encode() + b"\n")
+            time.sleep(0.3)
+        self.guest.data = b""
+        self.guest.sync(30)
+
+    def boot(self, timeout=BOOT_TIMEOUT):
+        """To the shell, with both modules loaded."""
+        self.start()
+        self.ready()
+        return self
+
+    def ready(self):
+        """From the kernel's first line to a connected driver."""
+        self.log_in()
+        folder = KLD.removeprefix("guest:")
+        if kld_image():
+            folder = "/mnt"
+            self.guest.check("mount -t cd9660 /dev/iso9660/RVMRPC /mnt")
+        self.guest.check(f"kldload {folder}/rvmrpc.ko")
+        self.wait_state("connected", 60)
+        self.folder = folder
+
+    def load_test_module(self):
+        """Module "test", allowed."""
+        if self.guest.run("sysctl -n dev.rvmrpc.0.allow")[1].strip() != "default,test.*":
+            self.guest.check(f"kldload {self.folder}/rvmrpc_test_mod.ko")
+            self.guest.check("sysctl dev.rvmrpc.0.allow='default,test.*'")
+
+    def complaints_now(self):
+        """Lines of the console in which FreeBSD's kernel complains."""
+        return [line for line in self.console().splitlines() if COMPLAINT.search(line)]
+
+    def sysctl(self, name):
+        """A variable's text."""
+        return self.guest.check(f"sysctl -n {name}").rstrip("\n")
+
+    def number(self, name):
+        """A variable's value."""
+        return int(self.sysctl(name))
+
+
+def guest(**options):
+    """The guest that most cases share."""
+    if not (IMAGE or KERNEL):
+        raise Skip("RVMRPC_FREEBSD_IMAGE or RVMRPC_FREEBSD_KERNEL names no FreeBSD")
+    return shared(FreeBSD, **options)
+
+
+def works(vm):
+    """The channel is as good as new."""
+    assert call(vm.qmp, "echo", "echo", b"still there", timeout=5000) == ("ok", b"still there")
+
+
+def between(low, value, high, slack):
+    """Whether a value lies between two readings that may be off by slack."""
+    low, high = sorted((low, high))
+    return low - slack <= value <= high + slack
+
+
+@case("guest-meminfo is vm.stats.vm, total to the byte", timeout=BOOT_TIMEOUT + 60)
+def meminfo():
+    """Between two readings by the guest itself; what moves, within 2 %."""
+    vm = guest()
+    names = {"free": "v_free_count", "active": "v_active_count", "inactive": "v_inactive_count",
+             "laundry": "v_laundry_count", "wired": "v_wire_count"}
+    page = vm.number("hw.pagesize")
+
+    def read():
+        return {key: vm.number(f"vm.stats.vm.{name}") * page for key, name in names.items()}
+
+    before = read()
+    got = vm.qmp.cmd("guest-meminfo")
+    after = read()
+    total = vm.number("vm.stats.vm.v_page_count") * page
+    assert got["os"] == "freebsd" and got["total"] == total, got
+    assert 0.8 * vm.number("hw.physmem") < total <= vm.number("hw.physmem")
+    for key in names:
+        assert between(before[key], got[key], after[key], 0.02 * total), (key, got, before, after)
+    assert got["swap-total"] == vm.number("vm.swap_total")
+    assert got["free"] / 2 < got["available"] < total
+
+
+@case("guest-meminfo: every member follows from raw, the text of the same moment")
+def meminfo_raw():
+    """As docs/freebsd.md maps them; absent unless asked for."""
+    vm = guest()
+    got = vm.qmp.cmd("guest-meminfo", raw=True)
+    raw = {name.rpartition(".")[2]: int(value) for name, value in
+           (line.split(": ") for line in got["raw"].splitlines())}
+    page = raw["v_page_size"]
+    arc = max(0, raw.get("size", 0) - raw.get("c_min", 0))
+    want = {"total": raw["v_page_count"] * page, "free": raw["v_free_count"] * page,
+            "active": raw["v_active_count"] * page, "inactive": raw["v_inactive_count"] * page,
+            "laundry": raw["v_laundry_count"] * page, "wired": raw["v_wire_count"] * page,
+            "committed-as": raw["swap_reserved"], "buffers": raw["bufspace"],
+            "available": (raw["v_free_count"] + raw["v_inactive_count"] -
+                          raw["v_free_reserved"]) * page + arc}
+    assert {key: got[key] for key in want} == want
+    assert got.get("cached") == raw.get("size")
+    assert "raw" not in vm.qmp.cmd("guest-meminfo")
+
+
+@case("guest-loadavg is vm.loadavg, under load", timeout=120)
+def loadavg():
+    """A worker of the guest's kernel spins meanwhile."""
+    vm = guest()
+    vm.load_test_module()
+    spin = vm.qmp.send("guest-kernel-call", call_args("test", "spin", ms(15000), 30000))
+    qmp = vm.qmp2
+    wait_for(lambda: qmp.cmd("guest-loadavg")["load1m"] > 0.15, 40, "load")
+
+    def same():
+        low = vm.sysctl("vm.loadavg")
+        got = qmp.cmd("guest-loadavg")
+        if vm.sysctl("vm.loadavg") != low:
+            return None
+        assert got["os"] == "freebsd" and "runnable" in got
+        pairs = zip(("load1m", "load5m", "load15m"), low.strip("{ }").split())
+        assert all(abs(got[key] - float(value)) <= 0.006 for key, value in pairs), (got, low)
+        return True
+
+    wait_for(same, 20, "equal readings")
+    assert vm.qmp.recv(spin, 60)["status"] in ("ok", "cancelled")
+
+
+@case("guest-cpuinfo is hw.ncpu and hw.model")
+def cpuinfo():
+    """For each CPU."""
+    vm = guest()
+    got = vm.qmp.cmd("guest-cpuinfo")
+    assert got["os"] == "freebsd" and got["online"] == vm.number("hw.ncpu") == len(got["cpus"])
+    assert [cpu["index"] for cpu in got["cpus"]] == list(range(got["online"]))
+    for cpu in got["cpus"]:
+        assert cpu["model-name"] == vm.sysctl("hw.model")
+        assert cpu["hz"] == vm.number("machdep.tsc_freq")
+        assert cpu["vendor"] and cpu["family"] >= 6
+
+
+@case("guest-cpustat is kern.cp_time, for each CPU and for all")
+def cpustat():
+    """Ticks as shares of the whole, and the whole as the guest's time."""
+    vm = guest()
+    before = [int(x) for x in vm.sysctl("kern.cp_time").split()]
+    got = vm.qmp.cmd("guest-cpustat")
+    after = [int(x) for x in vm.sysctl("kern.cp_time").split()]
+    uptime = vm.qmp.cmd("guest-osinfo")["uptime-ns"]
+    total = got["total"]
+    whole = sum(total.values())
+    assert set(total) == {"user", "system", "idle"}, total
+    for key, ticks in (("user", (0, 1)), ("system", (2, 3)), ("idle", (4,))):
+        shares = [sum(t[i] for i in ticks) / sum(t) for t in (before, after)]
+        assert between(shares[0], total[key] / whole, shares[1], 0.01), (key, got, before, after)
+        assert sum(cpu[key] for cpu in got["cpus"]) <= total[key] * 1.01 + 1e8
+    assert 0.5 < whole / (uptime * len(got["cpus"])) < 1.1, (whole, uptime)
+
+
+@case("guest-osinfo is kern.ostype, osrelease and hostname")
+def osinfo():
+    """And the uptime grows."""
+    vm = guest()
+    got = vm.qmp.cmd("guest-osinfo")
+    assert got["sysname"] == vm.sysctl("kern.ostype") == "FreeBSD"
+    assert got["release"] == vm.sysctl("kern.osrelease")
+    assert got["hostname"] == vm.sysctl("kern.hostname")
+    assert got["version"] == vm.sysctl("kern.version").split("\n")[0]
+    assert got["cpus"] == vm.number("hw.ncpu") and got["page-size"] == vm.number("hw.pagesize")
+    assert vm.qmp.cmd("guest-osinfo")["uptime-ns"] > got["uptime-ns"]
+
+
+@case("echo of every size, by name and by number")
+def echo():
+    """And one byte more than fits."""
+    vm = guest()
+    for size in (0, 1, 64, 1000, REQUEST_MAX):
+        data = os.urandom(size)
+        assert call(vm.qmp, "echo", "echo", data) == ("ok", data), size
+        assert call(vm.qmp, 1, 0, data) == ("ok", data), size
+    assert call(vm.qmp, "echo", "echo", b"x" * (REQUEST_MAX + 1)) == ("too-big", b"")
+    works(vm)
+
+
+@case("query-rvmrpc and info rvmrpc: OS, release and modules")
+def query():
+    """What the driver itself says."""
+    vm = guest()
+    info = vm.query()
+    assert (info["os"], info["release"]) == ("freebsd", vm.sysctl("kern.osrelease"))
+    assert {m["name"] for m in info["modules"]} >= {"core", "echo", "sysinfo", "reclaim", "sysctl"}
+    assert vm.sysctl("dev.rvmrpc.0.state") == "connected"
+    assert vm.sysctl("dev.rvmrpc.0.gate") == info["gate"] == "hypercall"
+    assert vm.number("dev.rvmrpc.0.epoch") == info["epoch"]
+    assert "freebsd" in vm.qmp.hmp("info rvmrpc")
+
+
+@case("sysctl.read is sysctl -n, of what is allowed")
+def sysctl_read():
+    """Strings and integers; the rest is refused."""
+    vm = guest()
+    for name in ("kern.ostype", "hw.ncpu", "hw.physmem", "vm.stats.vm.v_page_count", "hw.model"):
+        assert call(vm.qmp, "sysctl", "read", name.encode()) == \
+            ("ok", vm.sysctl(name).encode()), name
+    status, text = call(vm.qmp, "sysctl", "read", b"kern.cp_time")
+    assert status == "ok" and len(text.split()) == 5
+    assert call(vm.qmp, "sysctl", "read", b"kern.hostuuid")[0] == "not-allowed"
+    assert call(vm.qmp, "sysctl", "read", b"vm.stats.nonsense")[0] == "garbage-args"
+    assert call(vm.qmp, "sysctl", "read", b"vm.stats.vm")[0] == "garbage-args"
+    assert call(vm.qmp, "sysctl", "read", b"hw.ncpu\0")[0] == "garbage-args"
+    assert call(vm.qmp, "sysctl", "read", b"")[0] == "garbage-args"
+    works(vm)
+
+
+@case("guest-drop-caches runs the vm_lowmem event")
+def drop_caches():
+    """In every mode."""
+    vm = guest()
+    for mode in ("pagecache", "slab", "all"):
+        assert vm.qmp.cmd("guest-drop-caches", mode=mode, sync=True)["freed"] >= 0
+    assert call(vm.qmp, "reclaim", "drop_caches", b"\x07" + b"\0" * 7)[0] == "garbage-args"
+
+
+@case("a procedure that is not allowed: not-allowed")
+def not_allowed():
+    """core.exit by default, and what allow takes away; nonsense is refused."""
+    vm = guest()
+    assert call(vm.qmp, "core", "exit") == ("not-allowed", b"")
+    allow = vm.sysctl("dev.rvmrpc.0.allow")
+    assert vm.guest.run("sysctl dev.rvmrpc.0.allow='default,!'")[0]
+    vm.guest.check("sysctl dev.rvmrpc.0.allow='default,-sysinfo.meminfo'")
+    try:
+        vm.qmp.cmd("guest-meminfo")
+        raise AssertionError("guest-meminfo is allowed")
+    except QMPError as error:
+        assert error.desc.startswith("not-allowed"), error
+    finally:
+        vm.guest.check(f"sysctl dev.rvmrpc.0.allow='{allow}'")
+    vm.qmp.cmd("guest-meminfo")
+
+
+def waits(idle_us, wait):
+    """1,000 calls in one way of waiting, and what the driver counts meanwhile."""
+    vm = guest()
+    vm.guest.check(f"sysctl dev.rvmrpc.0.vmlp_idle_us={idle_us}")
+    assert vm.sysctl("dev.rvmrpc.0.wait") == wait
+    names = ("calls", "waits", "sleeps", "errors", "malformed", "resets")
+    before = {name: vm.number(f"dev.rvmrpc.0.counters.{name}") for name in names}
+    for i in range(1000):
+        data = i.to_bytes(4, "little")
+        assert call(vm.qmp, "echo", "echo", data) == ("ok", data)
+    got = {name: vm.number(f"dev.rvmrpc.0.counters.{name}") - before[name] for name in names}
+    vm.guest.check("sysctl dev.rvmrpc.0.vmlp_idle_us=50")
+    assert got["calls"] == 1000 and not got["errors"] + got["malformed"] + got["resets"], got
+    assert (got["waits"] == 0) == (idle_us == 0), got
+    assert idle_us < 0 or got["sleeps"] > 0, got
+
+
+case("1,000 calls, asleep until the interrupt", idle_us=0, wait="interrupt")(waits)
+case("1,000 calls, in VMLP for a while", idle_us=50, wait="vmlp-then-interrupt")(waits)
+case("1,000 calls, always in VMLP", idle_us=-1, wait="vmlp", timeout=120)(waits)
+
+
+@case("always in VMLP: no load average, and the guest's shell is not held up", timeout=120)
+def vmlp_load():
+    """The server thread is not counted, so the host measures what there is."""
+    vm = guest()
+    vm.guest.check("sysctl dev.rvmrpc.0.vmlp_idle_us=-1")
+    wait_for(lambda: vm.qmp.cmd("guest-loadavg")["load1m"] < 0.3, 90, "no load", interval=1)
+    start = time.monotonic()
+    for _ in range(20):
+        vm.sysctl("hw.ncpu")
+    assert time.monotonic() - start < 5
+    vm.guest.check("sysctl dev.rvmrpc.0.vmlp_idle_us=50")
+
+
+@case("a procedure past its deadline: timed-out, and others go on")
+def deadline():
+    """In a worker, and in the server thread."""
+    vm = guest()
+    vm.load_test_module()
+    start = time.monotonic()
+    assert call(vm.qmp, "test", "sleep", ms(2000), timeout=300) == ("timed-out", b"")
+    assert 0.29 < time.monotonic() - start < 1
+    works(vm)
+    assert time.monotonic() - start < 2
+    assert call(vm.qmp, "test", "sleep-inline", ms(1000), timeout=300) == ("timed-out", b"")
+    time.sleep(2)
+    works(vm)
+    assert call(vm.qmp, "test", "sleep", ms(100), timeout=3000) == ("ok", b"")
+    assert call(vm.qmp, "test", "fail", ms(4)) == ("garbage-args", b"")
+    assert call(vm.qmp, "test", "fail", ms(10)) == ("system-error", b"")
+
+
+@case("all slots held by procedures that sleep: the driver registers again", timeout=90)
+def stuck():
+    """With fresh pages; what was left behind ends later."""
+    vm = guest()
+    vm.load_test_module()
+    epoch = vm.query()["epoch"]
+    for _ in range(4):
+        assert call(vm.qmp, "test", "sleep", ms(12000), timeout=200)[0] == "timed-out"
+    wait_connected(vm, epoch)
+    works(vm)
+    assert vm.number("dev.rvmrpc.0.counters.watchdog") == 1
+    assert vm.number("dev.rvmrpc.0.abandoned") == 1
+    wait_for(lambda: vm.number("dev.rvmrpc.0.abandoned") == 0, 40, "end of the old session")
+    works(vm)
+
+
+@case("unload under calls: busy past a deadline, else it waits; then it loads again", timeout=90)
+def unload():
+    """Both modules."""
+    vm = guest()
+    vm.load_test_module()
+    assert call(vm.qmp, "test", "sleep", ms(3000), timeout=200)[0] == "timed-out"
+    assert vm.guest.run("kldunload rvmrpc_test_mod")[0], "unloaded under its own call"
+    time.sleep(3.5)
+    vm.guest.check("kldunload rvmrpc_test_mod")
+    vm.guest.check("kldunload rvmrpc")
+    vm.wait_state("disconnected", 10)
+    assert call(vm.qmp, "echo", "echo", b"x")[0] == "not-connected"
+    for _ in range(5):
+        vm.guest.check(f"kldload {vm.folder}/rvmrpc.ko")
+        vm.wait_state("connected", 20)
+        works(vm)
+        vm.guest.check("kldunload rvmrpc")
+    vm.guest.check(f"kldload {vm.folder}/rvmrpc.ko")
+    vm.wait_state("connected", 20)
+    works(vm)
+
+
+@case("core.exit, when allowed, ends the server; loading the driver anew brings it back")
+def core_exit():
+    """The answer still arrives."""
+    vm = guest()
+    vm.guest.check("sysctl dev.rvmrpc.0.allow='default,core.exit'")
+    assert call(vm.qmp, "core", "exit") == ("ok", b"")
+    vm.wait_state("disconnected", 10)
+    assert vm.sysctl("dev.rvmrpc.0.state") == "left"
+    vm.guest.check("kldunload rvmrpc")
+    vm.guest.check(f"kldload {vm.folder}/rvmrpc.ko")
+    vm.wait_state("connected", 20)
+    works(vm)
+
+
+@case("savevm and loadvm: the driver registers again by itself", timeout=120)
+def snapshot():
+    """In every way of waiting."""
+    if not (IMAGE or KERNEL):
+        raise Skip("RVMRPC_FREEBSD_IMAGE or RVMRPC_FREEBSD_KERNEL names no FreeBSD")
+    disk = pathlib.Path(TMP.name) / "state.qcow2"
+    subprocess.run([VM().qemu.with_name("qemu-img"), "create", "-q", "-f", "qcow2", disk, "1G"],
+                   check=True)
+    with FreeBSD(extra=("-drive", f"file={disk},if=none,id=state")) as vm:
+        for idle_us in (0, 50, -1):
+            vm.guest.check(f"sysctl dev.rvmrpc.0.vmlp_idle_us={idle_us}")
+            works(vm)
+            assert not vm.qmp.hmp("savevm one", timeout=60)
+            works(vm)
+            epoch = vm.query().get("epoch")
+            assert not vm.qmp.hmp("loadvm one", timeout=60)
+            wait_connected(vm, epoch, 20)
+            works(vm)
+
+
+@case("system_reset: the guest boots again and registers anew", timeout=BOOT_TIMEOUT + 30)
+def reset():
+    """Whatever it was doing."""
+    vm = guest()
+    epoch = vm.query()["epoch"]
+    vm.qmp.cmd("system_reset")
+    assert call(vm.qmp, "echo", "echo", b"x")[0] in ("not-connected", "reset")
+    vm.ready()
+    assert vm.query()["epoch"] != epoch
+    works(vm)
+
+
+@case("the doorbell alone serves all of it", timeout=BOOT_TIMEOUT + 60)
+def doorbell():
+    """As on a host with a stock KVM."""
+    vm = guest(device_opts="hypercall=off", smp=1)
+    assert vm.sysctl("dev.rvmrpc.0.gate") == "doorbell"
+    assert vm.sysctl("dev.rvmrpc.0.wait") == "interrupt"
+    for i in range(500):
+        data = i.to_bytes(4, "little")
+        assert call(vm.qmp, "echo", "echo", data) == ("ok", data)
+    vm.load_test_module()
+    idents = [vm.qmp.send("guest-kernel-call", {"module": "test", "procedure": "sleep",
+                                                "data": "9AEAAA==", "timeout": 5000})
+              for _ in range(3)]
+    for ident in idents:
+        assert vm.qmp.recv(ident)["status"] == "ok"
+    assert vm.qmp.cmd("guest-meminfo")["os"] == "freebsd"
+
+
+@case("one CPU, always in VMLP", timeout=BOOT_TIMEOUT + 60)
+def one_cpu():
+    """The guest's own work goes on."""
+    vm = guest(smp=1)
+    vm.guest.check("sysctl dev.rvmrpc.0.vmlp_idle_us=-1")
+    for i in range(300):
+        data = i.to_bytes(4, "little")
+        assert call(vm.qmp, "echo", "echo", data) == ("ok", data)
+    start = time.monotonic()
+    for _ in range(10):
+        vm.sysctl("kern.ostype")
+    assert time.monotonic() - start < 5
+
+
+if __name__ == "__main__":
+    main(guests=bool(IMAGE or KERNEL))
