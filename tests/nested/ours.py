@@ -90,20 +90,21 @@ class Hammer:
 
     def __init__(self, l1, name, depth=4, allowed=("ok",)):
         self.l1, self.name, self.depth = l1, name, depth
+        self.path = f"/tmp/hammer-{name}"
         self.allowed = set(allowed)
         self.result = None
         self.counts = {}
 
     def __enter__(self):
-        self.l1.guest.check("rm -f /tmp/hammer.*; "
-                            f"(/clients/hammer {self.name} {self.depth} /tmp/hammer.stop "
-                            ">/tmp/hammer.out 2>&1; echo $? >/tmp/hammer.rc) >/dev/null 2>&1 &")
+        path = self.path
+        self.l1.guest.check(f"rm -f {path}.*; (/clients/hammer {self.name} {self.depth} {path}.stop "
+                            f">{path}.out 2>&1; echo $? >{path}.rc) >/dev/null 2>&1 &")
         return self
 
     def __exit__(self, kind, *_):
-        self.l1.guest.check("touch /tmp/hammer.stop")
+        self.l1.guest.check(f"touch {self.path}.stop")
         try:
-            wait_for(lambda: self.l1.guest.run("test -s /tmp/hammer.rc")[0] == 0, 80,
+            wait_for(lambda: self.l1.guest.run(f"test -s {self.path}.rc")[0] == 0, 80,
                      "the end of all calls", interval=0.1)
         except Timeout:
             if kind is None:
@@ -113,8 +114,8 @@ class Hammer:
             self._judge()
 
     def _judge(self):
-        text = self.l1.guest.check("cat /tmp/hammer.out")
-        assert self.l1.guest.check("cat /tmp/hammer.rc").strip() == "0", text
+        text = self.l1.guest.check(f"cat {self.path}.out")
+        assert self.l1.guest.check(f"cat {self.path}.rc").strip() == "0", text
         self.result = result = json.loads(text)
         self.counts = {name: n for name, n in zip(self.STATUS, result["status"]) if n}
         assert result["wrong"] == result["unexpected"] == result["lost"] == 0, result

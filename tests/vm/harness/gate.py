@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Gate calls, right or wrong, by the guest's module rvmrpc_gate_test."""
+import struct
+
+from .rpc import insmod
+
+TAG = 0x52564d41
+CODES = {
+    0x80000001: "AGAIN", 0x80000002: "RESET", 0x80000003: "BAD_OP", 0x80000004: "BAD_HANDLE",
+    0x80000005: "NO_MODULE", 0x80000006: "BAD_VERSION", 0x80000007: "NO_PROCEDURE",
+    0x80000008: "BAD_ARGS", 0x80000009: "FAULT", 0x8000000a: "NO_MEMORY",
+    0x8000000b: "DENIED", 0x8000000c: "FAILED"}
+NULL, BIND, PERFORM, UNBIND = range(4)
+KERNEL = 1 << 16
+NULL_ANSWER = 0x4e554c4c
+INIT_HOST, MAIN, REPLY, EXIT = range(1, 5)
+NO_SLOT = 0xffffffff
+WAIT = 1 << 32
+
+
+class Gate:
+    """The guest's test module, which makes the calls."""
+
+    FOLDER = "/sys/kernel/debug/rvmrpc_gate"
+
+    def __init__(self, vm, kind):
+        self.vm, self.kind = vm, kind
+        if vm.guest.run(f"test -d {self.FOLDER}")[0]:
+            insmod(vm, "rvmrpc_gate_test")
+        text = vm.guest.check(f"cat {self.FOLDER}/addresses")
+        self.at = {name: int(value, 16) for name, value in
+                   (line.split() for line in text.splitlines())}
+
+    def raw(self, op, a0=0, a1=0, a2=0, how="", kind=None):
+        """The answer as the module prints it."""
+        words = " ".join(f"{word:x}" for word in (op, a0, a1, a2))
+        return self.vm.guest.check(f"echo '{kind or self.kind} {words} {how}' > "
+                                   f"{self.FOLDER}/call && cat {self.FOLDER}/call").strip()
+
+    def __call__(self, op, a0=0, a1=0, a2=0, how=""):
+        """A code's name, or the result."""
+        text = self.raw(op, a0, a1, a2, how)
+        answer = int(text, 16)
+        assert answer >> 32 == TAG, text
+        low = answer & 0xffffffff
+        return CODES[low] if low >> 31 else low
+
+    def put(self, data, at=0):
+        """Writes the buffer; the guest virtual address of it."""
+        text = "".join(f"\\{byte:03o}" for byte in data)
+        self.vm.guest.check(f"printf '{text}' | dd of={self.FOLDER}/buffer bs={at or 4096} "
+                            f"seek={1 if at else 0} conv=notrunc 2>/dev/null")
+        return self.at["buffer"] + at
+
+    def bind(self, name, version="1"):
+        """BIND's answer."""
+        return self(BIND, self.put(name.encode().ljust(32, b"\0") +
+                                   version.encode().ljust(32, b"\0")))
+
+    def perform(self, handle, function, arg=0, size=0, how=""):
+        """PERFORM's answer."""
+        return self(PERFORM, handle | function << 32, arg, size, how)
+
+
+def init_host(**changes):
+    """A struct rvmrpc_init of one slot, by its fields."""
+    fields = {"magic": 0x494d5652, "abi_min": 1, "abi_max": 1, "size": None, "os": 1,
+              "nslots": 1, "req_pages": 1, "res_pages": 1, "flags": 0, "answer0": 0,
+              "answer1": 0, "reserved": 0, "release": b"hostile", "reserved2": 0,
+              "gpa0": 0, "gpa1": 0, **changes}
+    if fields["size"] is None:
+        fields["size"] = 128 + 16
+    head = struct.pack("<IHHIIHHHHQQQ64sQQ", *(fields[name] for name in (
+        "magic", "abi_min", "abi_max", "size", "os", "nslots", "req_pages", "res_pages",
+        "flags", "answer0", "answer1", "reserved", "release", "reserved2")), 0)
+    return head + struct.pack("<QQ", fields["gpa0"], fields["gpa1"])
