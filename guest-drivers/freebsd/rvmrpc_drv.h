@@ -140,9 +140,9 @@ struct rvmrpc_tunables {
 	int		cpu;
 	int		watchdog_ms;
 	int		hypercall;
-	u_int		slots;
-	u_int		req_pages;
-	u_int		res_pages;
+	int		slots;
+	int		req_pages;
+	int		res_pages;
 };
 
 struct rvmrpc_softc {

@@ -21,10 +21,10 @@ struct rvmrpc_geometry {
 };
 
 static u_int
-rvmrpc_clamp(u_int value, u_int max, u_int limit)
+rvmrpc_clamp(int value, u_int max, u_int limit)
 {
 	max = MIN(MAX(max, 1), limit);
-	return (MIN(MAX(value, 1), max));
+	return (value < 1 ? 1 : MIN((u_int)value, max));
 }
 
 /* What the tunables ask for, within what the device takes. */

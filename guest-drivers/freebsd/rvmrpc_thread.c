@@ -371,7 +371,7 @@ rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 	if (want == sc->bound_cpu)
 		return;
 	thread_lock(curthread);
-	if (want < 0 || want > mp_maxid || CPU_ABSENT(want))
+	if (want < 0 || (u_int)want > mp_maxid || CPU_ABSENT(want))
 		sched_unbind(curthread);
 	else
 		sched_bind(curthread, want);
