@@ -1,0 +1,125 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""bench: measures calls into a guest's kernel, their peers and their limit.
+
+One boot, interleaved and warm. Writes a JSON file, and a report with a table and
+plots. A number that misses its target does not fail the run; the report says so.
+"""
+import argparse
+import json
+import pathlib
+import signal
+import sys
+import time
+
+# pylint: disable=wrong-import-position
+import growth
+import report
+import rows
+import stand as stands
+import waiting
+
+QUICK = {"rounds": 2, "divide": 10, "payload": 10, "flood_ms": 300, "ask": 2, "ask_s": 3,
+         "idle_s": 3, "job_s": 1, "repeats": 1}
+FULL = {"rounds": 8, "divide": 1, "payload": 60, "flood_ms": 3000, "ask": 5, "ask_s": 8,
+        "idle_s": 30, "job_s": 3, "repeats": 5}
+PARTS = ("rows", "payload", "clients", "vms", "states", "waiting")
+
+
+def parse():
+    """The options."""
+    p = argparse.ArgumentParser(prog="bench", description=__doc__,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--accel", choices=("tcg", "nested", "kvm"), default="tcg",
+                   help="tcg: guests on this machine; nested: in a host with emulated SVM and "
+                        "our KVM; kvm: guests of this machine's KVM (default: tcg)")
+    p.add_argument("--quick", action="store_true", help="few calls: does it work at all")
+    p.add_argument("--json", type=pathlib.Path, required=True, metavar="FILE")
+    p.add_argument("--report", type=pathlib.Path, required=True, metavar="DIR")
+    p.add_argument("--only", help=f"some of {', '.join(PARTS)}; comma separated")
+    return p.parse_args()
+
+
+def say(text):
+    """Progress."""
+    print(f"==> {text}", file=sys.stderr, flush=True)
+
+
+def all_rows(stand):
+    """What is measured here, in the order of the first round."""
+    found = rows.limit_rows(stand)
+    if stand.kernel:
+        found += rows.kernel_rows(stand)
+    if stand.accel != "nested":
+        found += rows.socket_rows(stand, stand.start_doorbell())
+    return found + rows.peer_rows(stand)
+
+
+def attempt(result, name, step):
+    """One part; when it breaks, the others still count, and the report names it."""
+    say(name)
+    start = time.monotonic()
+    try:
+        result[name] = step()
+    except (stands.GuestError, stands.NoAnswer, stands.Timeout, ConnectionError) as error:
+        result.setdefault("broken", {})[name] = f"{type(error).__name__}: {error}"
+        say(f"{name} broke: {error}")
+    say(f"{name}: {time.monotonic() - start:.0f} s")
+
+
+def run(stand, size, parts):
+    """{part: result}, and the rows."""
+    found, result = [], {}
+    say("starting a guest with every peer")
+    stand.start()
+    stands.settle(2)
+    if "rows" in parts:
+        say("calls, interleaved")
+        found = all_rows(stand)
+        rows.measure(stand, found, size["rounds"], size["divide"])
+        stand.set_wait(rows.ADAPTIVE_US)
+        stand.set_spin(rows.DEFAULT_SPIN_NS)
+    steps = {"payload": lambda: growth.payload(stand, size["payload"]),
+             "clients": lambda: growth.clients(stand, size["flood_ms"]),
+             "vms": lambda: growth.machines(stand, size["flood_ms"]),
+             "states": lambda: growth.states(stand, size["ask"], size["ask_s"])}
+    for name, step in steps.items():
+        if name in parts:
+            attempt(result, name, step)
+    stand.vm.stop()
+    if "waiting" in parts:
+        attempt(result, "waiting", lambda: waiting.measure(
+            stand, size["idle_s"], size["job_s"], size["repeats"]))
+    return found, result
+
+
+def loadavg():
+    """This machine's load, of the last minute."""
+    return float(pathlib.Path("/proc/loadavg").read_text(encoding="ascii").split()[0])
+
+
+def main():
+    """Measures and writes."""
+    o = parse()
+    parts = o.only.split(",") if o.only else PARTS
+    stand = stands.make_stand(o.accel)
+    about = {"accel": o.accel, "quick": o.quick, "date": time.strftime("%Y-%m-%d"),
+             "load_before": loadavg()}
+    start = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        found, result = run(stand, QUICK if o.quick else FULL, parts)
+    finally:
+        stand.stop()
+    about["seconds"] = round(time.monotonic() - start)
+    limit, ratios = rows.judge(found)
+    o.json.write_text(json.dumps({
+        "rows": [row.summary() for row in found if row.samples],
+        "limit": limit, "ratios": ratios}, indent=1) + "\n", encoding="utf-8")
+    report.write(o.report, about, found, limit, ratios, result)
+    print(f"{o.json}\n{o.report}/report.md")
+    return 1 if "broken" in result else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

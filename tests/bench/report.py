@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report: tables in Markdown, plots, and the raw numbers."""
+import json
+import os
+import platform
+import re
+
+import plot
+
+KEPT_SAMPLES = 2000
+CURVES = re.compile(r"E:|F:|kernel client: (null, (VMLP|adaptive)|meminfo, adaptive)|/dev/rvmrpc: meminfo|"
+                    r"socket: meminfo, (hypercall, adaptive|doorbell)|QMP: (empty|guest-m)|QGA: open|"
+                    r"SSH: (new|kept)|vsock server: meminfo, kept")
+HOW = {"tcg": "guests under TCG on the machine itself",
+       "nested": "guests (L2) of our KVM in a host (L1) with emulated SVM",
+       "kvm": "guests of the machine's own KVM"}
+
+
+def machine(about):
+    """What it ran on, and what that means."""
+    with open("/proc/cpuinfo", encoding="utf-8") as f:
+        model = re.search(r"model name\s*: (.*)", f.read())
+    lines = [f"{about['date']}, accelerator `{about['accel']}`: {HOW[about['accel']]}. Machine class: "
+             f"{os.cpu_count()} CPUs ({model.group(1) if model else platform.machine()}), "
+             f"load average {about['load_before']:.2f} before; it took {about['seconds']} s."]
+    if about["accel"] != "kvm":
+        lines.append("**Emulated CPU**: no time here is a hardware time; compare only times of one table.")
+    if about["quick"]:
+        lines.append("**Quick run**: too few calls for conclusions.")
+    return "\n".join(lines)
+
+
+def number(value, digits=2):
+    """For a cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
+
+
+def table(heads, lines):
+    """A table; the first column is text."""
+    out = ["| " + " | ".join(heads) + " |",
+           "|---|" + "---:|" * (len(heads) - 1)]
+    out += ["| " + " | ".join(cell if isinstance(cell, str) else number(cell) for cell in line) + " |"
+            for line in lines]
+    return "\n".join(out) + "\n"
+
+
+def calls_table(rows):
+    """All rows, with what they cost."""
+    lines = []
+    for row in rows:
+        if row.error and not row.samples:
+            lines.append([row.name, f"no answer: {row.error[:60]}"] + [None] * 9)
+            continue
+        s = row.summary()
+        lines.append([s["name"], s["n"], s["min_us"], s["p50_us"], s["p99_us"], s["mean_us"],
+                      row.per_call("hypercalls"), s["irqs"], s["exits"], s["wakes"],
+                      row.per_call("other_sleeps")])
+    return table(["call", "n", "min us", "p50 us", "p99 us", "mean us", "hypercalls", "interrupts",
+                  "exits", "vCPU wakes", "other wakes"], lines)
+
+
+def judged(name, value, limit, above=False):
+    """A line of the targets."""
+    if value is None:
+        return None
+    met = value >= limit if above else value <= limit
+    return [name, value, f"{'>=' if above else '<='} {limit}", "met" if met else "**missed**"]
+
+
+def target_lines(about, ratios, parts):
+    """What there is to show, and whether it does."""
+    nested = about["accel"] != "tcg"
+    lines = [judged("R, null call, window 0", ratios["null_R"], 1.6),
+             judged("R, null call, default window", ratios["null_R_window"], 1.1)]
+    if nested:
+        lines += [judged("meminfo against SSH, new connection", ratios["meminfo_vs_ssh_new"], 500, True),
+                  judged("meminfo against QGA open, read, close", ratios["meminfo_vs_qga_read"], 10, True),
+                  judged("meminfo against the vsock server", ratios["meminfo_vs_vsock"], 1, True)]
+    lines += [judged("QMP guest-meminfo against (empty command + the same call)",
+                     ratios["qmp_vs_empty"], 1.5),
+              judged("QMP guest-meminfo against QGA open, read, close", ratios["qmp_vs_qga_read"], 5, True)]
+    if parts.get("clients"):
+        speeds = [row["per_s"] for row in parts["clients"]]
+        peak = speeds.index(max(speeds))
+        lines.append(judged("throughput after its maximum, lowest point / maximum",
+                            round(min(speeds[peak:]) / max(speeds), 3), 0.8, True))
+    if parts.get("payload"):
+        last = parts["payload"][-1]
+        lines.append(judged("1 MiB payload: bandwidth / memcpy's in the guest",
+                            round(last["memcpy_us"] / last["p50_us"], 3), 0.25, True))
+    for row in parts.get("waiting", ()):
+        if row["mode"] == "adaptive":
+            where = f"default mode, {row['vcpus']} vCPU, {'idle' if row['guest'] == 'idle' else 'CPU-bound job'}"
+            lines.append(judged(f"{where}: server thread, % of time", row["server_percent"], 1))
+            lines.append(judged(f"{where}: gate calls + interrupts per second",
+                                round(row["gate_calls"] + row["irqs"], 2), 5))
+            if row["guest"] == "idle":
+                # What two decimals of /proc/loadavg resolve in that time.
+                lines.append(judged(f"{where}: load average", row["load"], 0.03))
+    return [line for line in lines if line]
+
+
+def growth_text(parts):
+    """Tables of payload, clients, VMs and states."""
+    out = []
+    if parts.get("payload"):
+        out += ["## Payload", "Echo: the bytes go there, are copied by the guest, and come back.", "",
+                table(["bytes", "p50 us", "memcpy in the guest, us"],
+                      [[str(r["bytes"]), r["p50_us"], r["memcpy_us"]] for r in parts["payload"]])]
+    if parts.get("clients"):
+        out += ["## Clients", "", table(["clients", "null calls per second"],
+                                        [[str(r["clients"]), r["per_s"]] for r in parts["clients"]])]
+    if parts.get("vms"):
+        out += ["## VMs", "8 clients spread over the VMs; null call to the first while the others idle.", "",
+                table(["VMs", "null calls per second", "null call p50 us, others idle"],
+                      [[str(r["vms"]), r["per_s"], r["idle_us"]] for r in parts["vms"]])]
+    if parts.get("states"):
+        keys = [key for key in parts["states"][0] if key != "state"]
+        out += ["## Who answers", "Median in us; – is no answer in time, or a stale value.", "",
+                table(["the guest is", *keys],
+                      [[r["state"], *(r[key] for key in keys)] for r in parts["states"]])]
+    return out
+
+
+def waiting_text(parts):
+    """The table of section 4."""
+    if not parts.get("waiting"):
+        return []
+    heads = ["wait mode", "vCPUs", "guest", "server thread %", "gate calls/s", "interrupts/s",
+             "load added", "host CPU s/s", "job's speed", "noise"]
+    return ["## The cost of waiting", "",
+            table(heads, [[r["mode"], r["vcpus"], r["guest"], r["server_percent"], r["gate_calls"],
+                           r["irqs"], r["load"], r["host_cpu"], r.get("speed"), r.get("noise")]
+                          for r in parts["waiting"]])]
+
+
+def distribution(samples):
+    """(us, fraction) for a plot."""
+    ordered = sorted(samples)
+    step = max(1, len(ordered) // 200)
+    return [(ordered[i] / 1000, (i + 1) / len(ordered)) for i in range(0, len(ordered), step)]
+
+
+def plots(folder, rows, parts):
+    """Names of those that there is something for."""
+    made = []
+    curves = {row.name: distribution(row.samples) for row in rows
+              if row.samples and CURVES.match(row.name)}
+    if plot.plot(folder / "latency.svg", "Latency, cumulative", ("us", "fraction of calls"), curves,
+                 (True, False)):
+        made.append("latency.svg")
+    sizes = parts.get("payload", ())
+    if plot.plot(folder / "payload.svg", "Latency against payload", ("bytes", "us"),
+                 {"echo": [(r["bytes"], r["p50_us"]) for r in sizes],
+                  "memcpy in the guest": [(r["bytes"], r["memcpy_us"]) for r in sizes]}, (True, True)):
+        made.append("payload.svg")
+    if plot.plot(folder / "clients.svg", "Throughput", ("clients", "null calls per second"),
+                 {"one VM": [(r["clients"], r["per_s"]) for r in parts.get("clients", ())]}):
+        made.append("clients.svg")
+    return made
+
+
+def write(folder, about, rows, limit, ratios, parts):
+    """report.md, plots, details.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = target_lines(about, ratios, parts)
+    out = ["# Reverse VMRPC: benchmark", "", machine(about), ""]
+    if targets:
+        out += ["## Targets", "", table(["ratio of medians", "measured", "target", ""], targets)]
+    if rows:
+        out += ["## Calls", f"E = {number(limit['E_us'])} us, F = {number(limit['F_us'])} us; R = T / (E + F).",
+                "Counts are per call; exits include the guest's own ticks.", "", calls_table(rows)]
+    out += [f"**{name} broke**: {why}\n" for name, why in parts.get("broken", {}).items()]
+    out += growth_text(parts) + waiting_text(parts)
+    out += [f"![{name}]({name})" for name in plots(folder, rows, parts)]
+    (folder / "report.md").write_text("\n".join(out) + "\n", encoding="utf-8")
+    (folder / "details.json").write_text(json.dumps({
+        "about": about, "limit": limit, "ratios": ratios, **parts,
+        "samples_ns": {row.name: row.samples[:KEPT_SAMPLES] for row in rows},
+        "errors": {row.name: row.error for row in rows if row.error}}) + "\n", encoding="utf-8")

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rows: what is called, how the guest waits meanwhile, and how often."""
+import statistics
+import sys
+
+from stand import NoAnswer
+
+DEFAULT_SPIN_NS = 50000
+ADAPTIVE_US = 50
+COUNTED = ("exits", "irqs", "hypercalls", "vcpu_sleeps", "other_sleeps")
+
+
+class Row:
+    """One line of the table.
+
+    take(n) makes n calls and returns the ns of each; idle_us and spin_ns are set
+    before, None leaves them at their defaults.
+    """
+
+    def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=DEFAULT_SPIN_NS, warm=0,
+                 vm=None):
+        self.name = name
+        self.take = take
+        self.calls = calls          # per round
+        self.idle_us = idle_us
+        self.spin_ns = spin_ns
+        self.warm = warm            # calls more than are timed, per round
+        self.vm = vm                # whose counters; None: the stand's
+        self.samples = []
+        self.counted = dict.fromkeys(COUNTED)
+        self.made = 0
+        self.error = None
+
+    def round(self, stand, calls):
+        """One round; the counters are read around it."""
+        if self.error:
+            return
+        before = stand.counters(self.vm)
+        try:
+            self.samples += self.take(calls)
+        except NoAnswer as error:
+            self.error = str(error)
+            return
+        after = stand.counters(self.vm)
+        self.made += calls + self.warm
+        for key in COUNTED:
+            if before.get(key) is not None:
+                self.counted[key] = (self.counted[key] or 0) + after[key] - before[key]
+
+    def per_call(self, key):
+        """A counter per call, None when it does not exist here."""
+        value = self.counted[key]
+        return None if value is None or not self.made else round(value / self.made, 3)
+
+    def summary(self):
+        """As the JSON has it."""
+        us = [ns / 1000 for ns in self.samples]
+        return {"name": self.name, "n": len(us),
+                **{f"{key}_us": round(value, 3) for key, value in spread(us).items()},
+                "exits": self.per_call("exits"), "irqs": self.per_call("irqs"),
+                "wakes": self.per_call("vcpu_sleeps")}
+
+
+def spread(values):
+    """min, p50, p99 and mean."""
+    ordered = sorted(values)
+    if not ordered:
+        return dict.fromkeys(("min", "p50", "p99", "mean"), 0.0)
+    return {"min": ordered[0], "p50": statistics.median(ordered),
+            "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+            "mean": statistics.fmean(ordered)}
+
+
+def client_row(stand, name, row, target, calls, warm=3, **how):
+    """A row that the client program makes."""
+    def take(n):
+        return stand.client(row, stand.target.get(target, target), n, warm, timeout=100)
+    return Row(name, take, calls, warm=warm, **how)
+
+
+def kernel_row(stand, name, what, calls, **how):
+    """A row of the host's LKM, on the first CPU."""
+    return client_row(stand, name, "kernel", what, calls, warm=5, **how)
+
+
+def limit_rows(stand):
+    """E and F, named so."""
+    if stand.kernel:
+        rally = kernel_row(stand, "F: wake ping-pong (completion, two kernel threads)",
+                           "pingpong {0} {1}".format(*stand.cpus), 100, idle_us=0)
+    else:
+        rally = client_row(stand, "F: wake ping-pong (eventfd, two threads)", "pingpong",
+                           "{0} {1}".format(*stand.cpus), 100, idle_us=0)
+    return [Row("E: null hypercall on the server's vCPU",
+                lambda n: stand.guest_samples("null {n}", n), 100, idle_us=0), rally]
+
+
+def kernel_rows(stand):
+    """The host kernel's client."""
+    cpu = stand.cpus[0]
+    modes = (("VMLP, window 0", -1, 0), ("VMLP, default window", -1, DEFAULT_SPIN_NS),
+             ("interrupt", 0, DEFAULT_SPIN_NS), ("adaptive", ADAPTIVE_US, DEFAULT_SPIN_NS))
+    rows = [kernel_row(stand, f"kernel client: {what}, {mode}", f"{what} {cpu}", 100,
+                       idle_us=idle, spin_ns=spin)
+            for mode, idle, spin in modes for what in ("null", "meminfo")]
+    rows += [kernel_row(stand, "kernel client: /proc/meminfo opened, read and closed, adaptive",
+                        f"procfs {cpu}", 50),
+             client_row(stand, "/dev/rvmrpc: null", "dev-null", "vm", 50),
+             client_row(stand, "/dev/rvmrpc: meminfo", "dev-meminfo", "vm", 50)]
+    if "file" in stand.target:
+        rows.append(client_row(stand, "/proc/rvmrpc/.../meminfo opened, read and closed",
+                               "file-read", "file", 50))
+    return rows
+
+
+def socket_rows(stand, doorbell):
+    """The socket of the device."""
+    modes = (("VMLP", -1), ("interrupt", 0), ("adaptive", ADAPTIVE_US))
+    rows = [client_row(stand, f"socket: {what}, hypercall, {mode}", f"socket-{what}", "sock", 100,
+                       idle_us=idle) for mode, idle in modes for what in ("null", "meminfo")]
+    rows.append(client_row(stand, "socket: /proc/meminfo opened, read and closed",
+                           "socket-procfs", "sock", 50))
+    rows += [client_row(stand, f"socket: {what}, doorbell", f"socket-{what}",
+                        stand.folder / "door.sock", 100, vm=doorbell)
+             for what in ("null", "meminfo")]
+    return rows
+
+
+def peer_rows(stand):
+    """QMP and the peers."""
+    rows = [client_row(stand, "QMP: empty command (query-name)", "qmp-empty", "qmp", 50),
+            client_row(stand, "QMP: guest-kernel-call null", "qmp-null", "qmp", 50),
+            client_row(stand, "QMP: guest-meminfo", "qmp-meminfo", "qmp", 50),
+            client_row(stand, "QGA: guest-ping", "qga-ping", "qga", 30),
+            client_row(stand, "QGA: open, read, close /proc/meminfo", "qga-read", "qga", 30, 1),
+            client_row(stand, "QGA: guest-exec cat /proc/meminfo", "qga-exec", "qga", 26, 1),
+            client_row(stand, "virtio-balloon: read statistics", "balloon-read", "qmp", 30),
+            client_row(stand, "virtio-balloon: age of the value", "balloon-age", "qmp", 26, 0),
+            client_row(stand, "SSH: new connection, cat /proc/meminfo", "command", "ssh", 3, 0),
+            client_row(stand, "SSH: kept connection, cat /proc/meminfo", "shell", "shell", 10, 1)]
+    if stand.vsock:
+        rows += [client_row(stand, "vsock server: meminfo, kept connection", "vsock-kept",
+                            "vsock", 50),
+                 client_row(stand, "vsock server: meminfo, new connection", "vsock-new",
+                            "vsock", 30)]
+    return rows
+
+
+def measure(stand, rows, rounds, divide):
+    """Interleaved: each round in the other direction than the one before."""
+    now = (None, None)
+    for number in range(rounds):
+        for row in rows if number % 2 == 0 else reversed(rows):
+            if now != (row.idle_us, row.spin_ns):
+                stand.set_wait(row.idle_us)
+                stand.set_spin(row.spin_ns)
+                now = (row.idle_us, row.spin_ns)
+            row.round(stand, max(1, row.calls // divide))
+        print(f"    round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+
+
+def p50(rows, prefix):
+    """Median in us of the first row whose name begins so, or None."""
+    for row in rows:
+        if row.name.startswith(prefix) and row.samples:
+            return statistics.median(row.samples) / 1000
+    return None
+
+
+def quotient(above, below):
+    """above / below, None when either is missing."""
+    return None if above is None or not below else round(above / below, 3)
+
+
+def judge(rows):
+    """(limit, ratios) from the medians of one run."""
+    e, f = p50(rows, "E:"), p50(rows, "F:")
+    limit = None if e is None or f is None else e + f
+    ssh, qga = p50(rows, "SSH: new"), p50(rows, "QGA: open")
+    meminfo = p50(rows, "kernel client: meminfo, adaptive")
+    user = p50(rows, "/dev/rvmrpc: meminfo")
+    if meminfo is None:
+        meminfo = user = p50(rows, "socket: meminfo, hypercall, adaptive")
+    qmp, empty = p50(rows, "QMP: guest-meminfo"), p50(rows, "QMP: empty")
+    floor = None if empty is None or user is None else empty + user
+    return ({"E_us": e, "F_us": f},
+            {"null_R": quotient(p50(rows, "kernel client: null, VMLP, window 0"), limit),
+             "null_R_window": quotient(p50(rows, "kernel client: null, VMLP, default"), limit),
+             "meminfo_vs_ssh_new": quotient(ssh, meminfo),
+             "meminfo_vs_qga_read": quotient(qga, meminfo),
+             "meminfo_vs_vsock": quotient(p50(rows, "vsock server: meminfo, kept"), meminfo),
+             "qmp_vs_empty": quotient(qmp, floor),
+             "qmp_vs_qga_read": quotient(qga, qmp)})

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the benchmark runs: a host with its client programs, and a guest with
+every peer in it. The host is this machine, or L1 of the nested tests.
+"""
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "vm"), str(TESTS / "nested")]
+
+# pylint: disable=wrong-import-position
+import levels  # noqa: E402
+from harness import BUILD, VM, GuestError, Timeout, wait_for  # noqa: E402
+
+BENCH = BUILD / "bench"
+PEERS = pathlib.Path(os.environ.get("RVMRPC_CACHE") or pathlib.Path(
+    os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "rvmrpc") / "bench-peers"
+CID = 42
+SSH_PORT = 22022
+# Room for calls of 1 MiB.
+BIG_SLOTS = "rvmrpc.req_pages=256 rvmrpc.res_pages=256"
+PARAMETERS = "/sys/module/rvmrpc/parameters"
+UUID = "52564d52-0000-4000-8000-0000000000b0"
+
+levels.SLOTS = 4
+levels.MOUNTS["images"] = (BENCH, True)
+
+
+class NoAnswer(Exception):
+    """A peer did not answer, or not in time."""
+
+
+def guest_devices(folder, net=True, vsock=False):
+    """QEMU's options for the peers; their sockets are in a folder of the host."""
+    args = ["-device", "virtio-serial-pci,id=serial",
+            "-chardev", f"socket,id=qga,path={folder}/qga.sock,server=on,wait=off",
+            "-device", "virtserialport,bus=serial.0,chardev=qga,name=org.qemu.guest_agent.0",
+            "-device", "virtio-balloon-pci,id=balloon0",
+            "-chardev", f"socket,id=bqmp,path={folder}/qmp.sock,server=on,wait=off",
+            "-mon", "chardev=bqmp,mode=control"]
+    if net:
+        args += ["-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{SSH_PORT}-:22",
+                 "-device", "virtio-net-pci,netdev=net,romfile="]
+    if vsock:
+        args += ["-device", f"vhost-vsock-pci,guest-cid={CID}"]
+    return args
+
+
+class BenchVM(VM):
+    """A guest on this machine."""
+
+    def _images(self):
+        return super()._images()[0], BENCH / "guest-initramfs.cpio"
+
+
+class BenchL1(levels.L1):
+    """A host with the client programs at /bench, and vhost-vsock."""
+
+    def _images(self):
+        return super()._images()[0], BENCH / "host-initramfs.cpio"
+
+
+class BenchL2(levels.L2):
+    """A guest in it."""
+
+    def _images(self):
+        return "/nested/vmlinuz", "/images/guest-initramfs.cpio"
+
+
+class Stand:
+    """What the measuring needs of either host."""
+
+    accel = kernel = vsock = None
+    bench = peers = folder = None
+
+    def __init__(self):
+        self.vm = None
+        self.target = {}
+
+    def sh(self, command, timeout=60):
+        """Output of a command of the host, which must succeed."""
+        raise NotImplementedError
+
+    def read_samples(self, text, timeout):
+        """What a command of the host prints, as numbers."""
+        raise NotImplementedError
+
+    def client(self, row, target, n, warm=0, timeout=60):
+        """ns of n calls."""
+        command = f"timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
+        return self.read_samples(command, timeout + 5)
+
+    def guest_samples(self, what, n, cpu=0):
+        """ns of n times something that the guest's module does."""
+        run = f"echo {what.format(n=n)} >run && cat samples"
+        text = self.vm.guest.check(
+            f"cd /sys/kernel/debug/rvmrpc_bench && taskset {1 << cpu:x} sh -c {shlex.quote(run)}", 60)
+        return [int(word) for word in text.split()]
+
+    def set_wait(self, idle_us):
+        """The driver's way to wait."""
+        self.vm.guest.check(f"echo {idle_us} >{PARAMETERS}/vmlp_idle_us")
+
+    def set_spin(self, spin_ns):
+        """The window before a wait in KVM sleeps."""
+
+    def counters(self, vm=None):
+        """A guest's counters so far."""
+        return json.loads(self.sh(f"{self.bench}/bench_counters {(vm or self.vm).process.pid} bench"))
+
+    def cpu_ticks(self, vm):
+        """CPU time of a guest's QEMU, in ticks of 10 ms."""
+        fields = self.sh(f"cat /proc/{vm.process.pid}/stat").rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    def ssh(self, command):
+        """A command line that runs a command in the guest."""
+        return (f"HOME=/tmp {self.peers}/lib/ld-linux-x86-64.so.2 --library-path {self.peers}/lib "
+                f"{self.peers}/{self.ssh_name} -y -y -i {self.key} -p {SSH_PORT} "
+                f"root@127.0.0.1 {shlex.quote(command)} 2>/dev/null")
+
+    def start_peers(self):
+        """In the guest: network, agents, servers."""
+        guest = self.vm.guest
+        guest.check("insmod /bench/rvmrpc_bench_guest.ko; ip link set lo up; ip link set eth0 up; "
+                    "ip addr add 10.0.2.15/24 dev eth0; mkdir -p /etc/dropbear /var/run /var/log")
+        guest.check("/bench/dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; "
+                    "setsid /bench/dropbear -r /etc/dropbear/key -s -p 22 >/tmp/dropbear.log 2>&1")
+        guest.check("for p in /sys/class/virtio-ports/*; do "
+                    "if grep -q org.qemu.guest_agent $p/name; then port=/dev/${p##*/}; fi; done; "
+                    "setsid /bench/qemu-ga -m virtio-serial -p $port -t /tmp >/tmp/qga.log 2>&1 &")
+        if self.vsock:
+            guest.check("modprobe vmw_vsock_virtio_transport; setsid /bench/bench_vsockd "
+                        ">/tmp/vsockd.log 2>&1 &")
+        self.vm.qmp.cmd("qom-set", {"path": "/machine/peripheral/balloon0",
+                                    "property": "guest-stats-polling-interval", "value": 1})
+        for row, target in (("qga-ping", "qga"), ("command", "ssh")):
+            self._wait_peer(row, target)
+        if self.vsock:
+            self._wait_peer("vsock-kept", "vsock")
+
+    def _wait_peer(self, row, target):
+        def answers():
+            try:
+                return self.client(row, self.target[target], 1, timeout=20)
+            except NoAnswer:
+                return None
+        wait_for(answers, 60, f"peer {target}", interval=0.5)
+
+    def stop(self):
+        """Ends all."""
+        for vm in list(VM.live):
+            vm.stop()
+
+
+class LocalStand(Stand):
+    """This machine; accel is tcg or kvm."""
+
+    ssh_name = "dbclient"
+
+    def __init__(self, accel):
+        super().__init__()
+        self.accel = accel
+        self.bench = BENCH
+        self.peers = PEERS
+        self.key = BENCH / "key"
+        self.kernel = accel == "kvm" and os.path.exists("/dev/rvmrpc")
+        self.vsock = os.path.exists("/dev/vhost-vsock")
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rvmrpc-bench-"))
+        self.cpus = sorted(os.sched_getaffinity(0))[:2]
+
+    def sh(self, command, timeout=60):
+        return subprocess.run(["sh", "-c", command], check=True, timeout=timeout, text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+
+    def read_samples(self, text, timeout):
+        result = subprocess.run(["sh", "-c", text], check=False, timeout=timeout, text=True,
+                                stdin=subprocess.DEVNULL, capture_output=True)
+        if result.returncode:
+            raise NoAnswer(result.stderr.strip() or f"exit status {result.returncode}")
+        return [int(word) for word in result.stdout.split()]
+
+    def make_vm(self, **options):
+        """Another guest; booted by the caller."""
+        extra = options.pop("extra", [])
+        return BenchVM(accel=self.accel, cpu="max" if self.accel == "tcg" else "host",
+                       extra=[*extra], **options)
+
+    def start(self):
+        """The guest with every peer."""
+        if self.kernel:
+            self.sh(f"insmod {BENCH}/src/tests/bench/modules/rvmrpc_bench.ko")
+        f = self.folder
+        self.vm = self.make_vm(
+            smp=1, memory="256M", append=BIG_SLOTS, device_opts=f"socket={f}/rpc.sock",
+            extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
+                   *guest_devices(f, vsock=self.vsock)]).boot()
+        self.target = {"qmp": f / "qmp.sock", "qga": f / "qga.sock", "sock": f / "rpc.sock",
+                       "vsock": CID, "vm": "bench", "ssh": self.ssh("cat /proc/meminfo"),
+                       "shell": self.ssh("sh")}
+        self.start_peers()
+
+    def start_doorbell(self):
+        """A second guest, that has only the doorbell."""
+        vm = self.make_vm(smp=1, memory="256M",
+                          extra=["-name", "door,debug-threads=on"],
+                          device_opts=f"hypercall=off,socket={self.folder}/door.sock").boot()
+        if vm.query()["gate"] != "doorbell":
+            raise RuntimeError("the second guest does not use the doorbell")
+        return vm
+
+    def counters(self, vm=None):
+        """Without our KVM the proxy's counters are QEMU's."""
+        found = super().counters(vm)
+        if not self.kernel:
+            stats = (vm or self.vm).qmp.cmd("query-rvmrpc")["stats"]
+            found = {**found, "exits": None, "hypercalls": stats["hypercalls"],
+                     "irqs": stats["interrupts"]}
+        return found
+
+    def stop(self):
+        super().stop()
+        if self.kernel:
+            self.sh("rmmod rvmrpc_bench")
+        subprocess.run(["rm", "-rf", self.folder], check=False)
+
+
+class NestedStand(Stand):
+    """L1, with our KVM, and a guest in it; the vCPU has L1's second CPU."""
+
+    accel = "nested"
+    kernel = vsock = True
+    ssh_name = "lib/dbclient"
+
+    def __init__(self):
+        super().__init__()
+        self.bench = self.peers = "/bench"
+        self.key = "/bench/key"
+        self.folder = "/tmp"
+        self.cpus = [0, 1]
+        self.l1 = None
+
+    def sh(self, command, timeout=60):
+        return self.l1.guest.check(command, timeout)
+
+    def read_samples(self, text, timeout):
+        status, output = self.l1.guest.run(f"({text}) >/share/samples", timeout)
+        if status:
+            raise NoAnswer(output.strip() or f"exit status {status}")
+        return [int(word) for word in (self.l1.share / "samples").read_text().split()]
+
+    def start(self):
+        """L1, then the guest with every peer."""
+        self.l1 = BenchL1(kvm="ours", memory="2560M")
+        self.l1.boot()
+        self.sh("cd /bench && for m in $(cat vhost_vsock.list); do insmod $m; done; "
+                "ip link set lo up; insmod rvmrpc_bench.ko; insmod /clients/rvmrpc_proc.ko", 60)
+        self.vm = self.make_vm(
+            smp=1, memory="256M", append=BIG_SLOTS,
+            extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
+                   *guest_devices("/tmp", vsock=True)]).boot()
+        self.target = {"qmp": "/tmp/qmp.sock", "qga": "/tmp/qga.sock", "vsock": CID, "vm": "bench",
+                       "file": f"/proc/rvmrpc/{UUID}/meminfo",
+                       "ssh": self.ssh("cat /proc/meminfo"), "shell": self.ssh("sh")}
+        self.start_peers()
+        self.pin()
+
+    def make_vm(self, **options):
+        """Another L2; booted by the caller."""
+        slot = self.l1.guests.index(None)
+        return BenchL2(self.l1, slot, **options)
+
+    def pin(self):
+        """vCPU threads to L1's second CPU, QEMU's others to its first."""
+        pid = self.vm.process.pid
+        self.sh(f"for t in /proc/{pid}/task/*; do case $(cat $t/comm) in "
+                "CPU*) mask=2 ;; *) mask=1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
+
+    def set_spin(self, spin_ns):
+        self.sh(f"echo {spin_ns} >/sys/module/kvm/parameters/vmlp_spin_ns")
+
+
+def make_stand(accel):
+    """The stand for an accelerator."""
+    return NestedStand() if accel == "nested" else LocalStand(accel)
+
+
+def settle(seconds):
+    """Time for what was just started to become quiet."""
+    time.sleep(seconds)
+
+
+__all__ = ["BENCH", "BUILD", "GuestError", "NoAnswer", "PARAMETERS", "Stand", "Timeout",
+           "make_stand", "settle"]
