@@ -57,9 +57,8 @@ rvmrpc_attach_regs(struct rvmrpc_softc *sc)
 {
 	uint32_t layout, abi;
 
-	sc->regs_rid = PCIR_BAR(RVMRPC_BAR_REGS);
-	sc->regs = bus_alloc_resource_any(sc->dev, SYS_RES_MEMORY,
-	    &sc->regs_rid, RF_ACTIVE);
+	sc->regs = rvmrpc_alloc_resource(sc->dev, SYS_RES_MEMORY,
+	    PCIR_BAR(RVMRPC_BAR_REGS));
 	if (sc->regs == NULL || rman_get_size(sc->regs) < RVMRPC_REG_SIZE ||
 	    bus_read_4(sc->regs, RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
 		return (ENXIO);
@@ -81,14 +80,11 @@ rvmrpc_attach_irq(struct rvmrpc_softc *sc)
 	int count = 1;
 
 	/* The table must be there before a vector is taken. */
-	sc->msix_rid = PCIR_BAR(RVMRPC_BAR_MSIX);
-	sc->msix = bus_alloc_resource_any(sc->dev, SYS_RES_MEMORY,
-	    &sc->msix_rid, RF_ACTIVE);
+	sc->msix = rvmrpc_alloc_resource(sc->dev, SYS_RES_MEMORY,
+	    PCIR_BAR(RVMRPC_BAR_MSIX));
 	if (sc->msix == NULL || pci_alloc_msix(sc->dev, &count) != 0)
 		return (ENXIO);
-	sc->irq_rid = 1;
-	sc->irq = bus_alloc_resource_any(sc->dev, SYS_RES_IRQ, &sc->irq_rid,
-	    RF_ACTIVE);
+	sc->irq = rvmrpc_alloc_resource(sc->dev, SYS_RES_IRQ, 1);
 	if (sc->irq == NULL)
 		return (ENXIO);
 	return (bus_setup_intr(sc->dev, sc->irq, INTR_TYPE_MISC | INTR_MPSAFE,
@@ -96,17 +92,20 @@ rvmrpc_attach_irq(struct rvmrpc_softc *sc)
 }
 
 static void
+rvmrpc_release_resource(device_t dev, int type, struct resource *r)
+{
+	if (r != NULL)
+		bus_release_resource(dev, type, rman_get_rid(r), r);
+}
+
+static void
 rvmrpc_release_irq(struct rvmrpc_softc *sc)
 {
 	if (sc->irq_cookie != NULL)
 		bus_teardown_intr(sc->dev, sc->irq, sc->irq_cookie);
-	if (sc->irq != NULL)
-		bus_release_resource(sc->dev, SYS_RES_IRQ, sc->irq_rid,
-		    sc->irq);
+	rvmrpc_release_resource(sc->dev, SYS_RES_IRQ, sc->irq);
 	pci_release_msi(sc->dev);
-	if (sc->msix != NULL)
-		bus_release_resource(sc->dev, SYS_RES_MEMORY, sc->msix_rid,
-		    sc->msix);
+	rvmrpc_release_resource(sc->dev, SYS_RES_MEMORY, sc->msix);
 	sc->irq_cookie = NULL;
 	sc->irq = NULL;
 	sc->msix = NULL;
@@ -118,9 +117,7 @@ rvmrpc_release(struct rvmrpc_softc *sc)
 {
 	rvmrpc_device = NULL;
 	rvmrpc_release_irq(sc);
-	if (sc->regs != NULL)
-		bus_release_resource(sc->dev, SYS_RES_MEMORY, sc->regs_rid,
-		    sc->regs);
+	rvmrpc_release_resource(sc->dev, SYS_RES_MEMORY, sc->regs);
 	rvmrpc_gate_destroy(&sc->gate);
 	mtx_destroy(&sc->mtx);
 }

@@ -1,7 +1,7 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * All that differs between FreeBSD 12 and 15.
+ * All that differs from FreeBSD 12 on.
  */
 #ifndef RVMRPC_COMPAT_H
 #define	RVMRPC_COMPAT_H
@@ -11,8 +11,11 @@
 #include <sys/bus.h>
 #include <sys/module.h>
 #include <sys/proc.h>
+#include <sys/rman.h>
 #include <sys/sched.h>
 #include <sys/sysctl.h>
+#include <machine/bus.h>
+#include <machine/resource.h>
 #include <vm/uma.h>
 
 #if __FreeBSD_version < 1200000
@@ -36,6 +39,17 @@ rvmrpc_sched_add(struct thread *td)
 	sched_add(td, SRQ_BORING);
 #if __FreeBSD_version < 1300000
 	thread_unlock(td);
+#endif
+}
+
+/* 16 takes the rid by value. */
+static inline struct resource *
+rvmrpc_alloc_resource(device_t dev, int type, int rid)
+{
+#if __FreeBSD_version >= 1600003
+	return (bus_alloc_resource_any(dev, type, rid, RF_ACTIVE));
+#else
+	return (bus_alloc_resource_any(dev, type, &rid, RF_ACTIVE));
 #endif
 }
 

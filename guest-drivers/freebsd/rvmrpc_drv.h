@@ -148,11 +148,8 @@ struct rvmrpc_tunables {
 struct rvmrpc_softc {
 	device_t	dev;
 	struct rvmrpc_gate gate;
-	int		regs_rid;
 	struct resource	*regs;
-	int		msix_rid;
 	struct resource	*msix;
-	int		irq_rid;
 	struct resource	*irq;		/* NULL: polls by time */
 	void		*irq_cookie;
 	struct rvmrpc_tunables tun;
