@@ -96,12 +96,14 @@ static void list_text(const GPtrArray *all)
 
 int cmd_list(int argc, char **argv)
 {
+    gint64 start = g_get_monotonic_time(), spent, total = timeout_or(TIMEOUT_MS);
     g_autoptr(GPtrArray) vms = rvmrpc_list_vms();
     g_autoptr(GPtrArray) all = NULL;
 
     (void)argc;
     (void)argv;
-    all = facts_gather_all(vms, FACTS_CHANNEL, timeout_or(TIMEOUT_MS),
+    spent = (g_get_monotonic_time() - start) / 1000;
+    all = facts_gather_all(vms, FACTS_CHANNEL, MAX(total - spent, total / 4),
                            options.cancellable);
     if (options.json) {
         list_json(all);
@@ -547,11 +549,12 @@ static GBytes *hex_data(const char *hex)
     for (gsize i = 0; i < length; i += 2) {
         int high = g_ascii_xdigit_value(hex[i]);
         int low = g_ascii_xdigit_value(hex[i + 1]);
-        guint8 byte = high << 4 | low;
+        guint8 byte;
 
         if (high < 0 || low < 0) {
             return NULL;
         }
+        byte = high << 4 | low;
         g_byte_array_append(out, &byte, 1);
     }
     return g_bytes_new(out->data, out->len);

@@ -1,0 +1,437 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rvmrpc command: on real guests, and on bad input with fakes."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+
+# pylint: disable=wrong-import-position
+from fake import (MEMORY, FakeVM, Frame, answer_with, hang, info_answer,  # noqa: E402
+                  only_submits, send_raw)
+from harness import VM, Skip, case, comment, main, shared  # noqa: E402
+from harness.sock import ANSWER, ERROR  # noqa: E402
+from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
+
+UUID = "9f2c1a9e-7c1b-4e56-8a53-0a1b2c3d4e5f"
+FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-clients-")
+
+
+def guest(name):
+    """web: all there; idle: to be paused; bare: no driver. Shared by the cases."""
+    extra = ["-name", f"guest={name},debug-threads=on"]
+    if name == "web":
+        extra += ["-uuid", UUID]
+    return shared(device_opts=f"socket={FOLDER.name}/{name}.sock", extra=extra, memory="192M",
+                  append=PATIENT + (" rvmrpc.load=0" if name == "bare" else ""))
+
+
+def real(*args, **more):
+    """The command, with the real guests' sockets only."""
+    return rvmrpc(*args, folder=FOLDER.name, **more)
+
+
+class Fakes:
+    """A folder of fakes for one case."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="rvmrpc-fakes-")
+        self.vms = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for vm in self.vms:
+            vm.close()
+        shutil.rmtree(self.folder)
+
+    def add(self, name, **options):
+        """One more."""
+        self.vms.append(FakeVM(self.folder, name, **options))
+        return self.vms[-1]
+
+    def run(self, *args, **more):
+        """The command, with these only."""
+        return rvmrpc(*args, folder=self.folder, **more)
+
+
+# Real guests
+
+
+@case("list: a running, a paused and a driverless guest", timeout=120)
+def listing():
+    """As text and as JSON."""
+    guest("web")
+    guest("idle").qmp.cmd("stop")
+    guest("bare")
+    vms = {vm["name"]: vm for vm in real("list", "--json").json()}
+    assert {name: vm["state"] for name, vm in vms.items()} == {
+        "web": "connected", "idle": "paused", "bare": "no-driver"}
+    assert vms["web"]["uuid"] == UUID and vms["web"]["pid"] == guest("web").process.pid
+    assert vms["web"]["way"] == "socket" and vms["web"]["release"].startswith("6.12")
+    text = real("list").out
+    assert re.search(rf"^web +{UUID} +\d+ +connected +socket +linux 6\.12", text, re.M), text
+    assert "\033" not in text
+    guest("idle").qmp.cmd("cont")
+
+
+@case("a VM by name, uuid, pid and socket: meminfo is what QMP says")
+def meminfo():
+    """Total to the byte."""
+    vm = guest("web")
+    total = vm.qmp.cmd("guest-meminfo")["total"]
+    for what in ("web", UUID, UUID.upper(), vm.process.pid, f"{FOLDER.name}/web.sock"):
+        mem = real("meminfo", what, "--json").json()
+        assert mem["total"] == total and 0 < mem["available"] < total, (what, mem)
+    assert re.search(rf"^total +\S+M +{total}$", real("meminfo", "web").out, re.M)
+    raw = real("meminfo", "web", "--raw").out
+    assert raw.startswith("MemTotal:") and f"{total // 1024} kB" in raw
+
+
+@case("found by its process alone, with no folder of sockets")
+def by_process():
+    """As libvirt's domains are, and with a name that has a comma."""
+    with tempfile.TemporaryDirectory() as folder:
+        with VM(kernel=None, rundir=folder, device_opts="socket=far.sock",
+                extra=["-name", "guest=a,,b,debug-threads=on", "-S"]).start() as vm:
+            info = ok("info", "a,b", "--json").json()
+            assert info["pid"] == vm.process.pid and info["state"] == "paused", info
+            assert info["socket"] == f"{os.path.realpath(folder)}/far.sock", info
+
+
+@case("by QMP when there is no socket")
+def by_qmp():
+    """The monitor is given back when the command ends."""
+    with VM(extra=["-name", "plain", "-qmp", "unix:third.sock,server=on,wait=off"]) as vm:
+        for what in ("plain", vm.dir / "third.sock"):
+            info = ok("info", what, "--json").json()
+            assert info["way"] == "qmp" and info["state"] == "connected", info
+        mem = ok("meminfo", "plain", "--json").json()
+        assert mem["total"] == vm.qmp.cmd("guest-meminfo")["total"]
+        assert ok("call", "plain", "echo", "echo", "by qmp").out == "by qmp"
+        assert rvmrpc("call", "plain", "core", "exit").status == 8
+
+
+@case("loadavg, cpuinfo, cpustat, osinfo")
+def facts():
+    """Against QMP."""
+    vm = guest("web")
+    load = real("loadavg", "web", "--json").json()
+    assert set(load) == {"load1m", "load5m", "load15m", "runnable", "threads"}
+    assert re.fullmatch(r"\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+/\d+\n", real("loadavg", "web").out)
+    cpus = real("cpuinfo", "web", "--json").json()
+    qmp = vm.qmp.cmd("guest-cpuinfo")
+    assert cpus["online"] == qmp["online"] == 1
+    assert cpus["cpus"][0]["model-name"] == qmp["cpus"][0]["model-name"]
+    before = vm.qmp.cmd("guest-cpustat")["total"]
+    got = real("cpustat", "web", "--json").json()["total"]
+    after = vm.qmp.cmd("guest-cpustat")["total"]
+    assert before["idle"] <= got["idle"] <= after["idle"], (before, got, after)
+    assert real("osinfo", "web", "--json").json()["release"] == \
+        vm.qmp.cmd("guest-osinfo")["release"]
+    assert "online" in real("cpuinfo", "web").out and "all" in real("cpustat", "web").out
+
+
+@case("drop-caches has the guest drop its slab")
+def drop_caches():
+    """And says how much memory that freed."""
+    guest("web")
+    before = real("meminfo", "web", "--json").json()
+    freed = real("drop-caches", "web", "all", "--sync", "--json")
+    assert freed.status == 0 and freed.json()["freed"] >= 0, freed
+    after = real("meminfo", "web", "--json").json()
+    assert after["slab-reclaimable"] <= before["slab-reclaimable"], (before, after)
+    assert "bytes" in real("drop-caches", "web", "slab").out
+
+
+@case("call: by name and number; text, hex, file, stdin; JSON")
+def call():
+    """Of bytes that are no text, too."""
+    guest("web")
+    assert real("call", "web", "echo", "echo", "hello").out == "hello"
+    assert real("call", "web", 1, 0, "hex:416243").out == "AbC"
+    assert real("call", "web", "0x1", "echo", "-", stdin=b"from stdin").out == "from stdin"
+    with tempfile.NamedTemporaryFile() as f:
+        f.write(b"from a file")
+        f.flush()
+        assert real("call", "web", "echo", "echo", f"@{f.name}").out == "from a file"
+    reply = real("call", "web", "echo", "echo", "hex:00ff", "--json").json()
+    assert reply["status"] == "ok" and reply["data"] == "AP8=" and reply["elapsed-ns"] > 0
+    assert real("call", "web", "procfs", "read", "/proc/version").out.startswith("Linux version 6.12")
+
+
+@case("ping counts and sums up as ping does")
+def ping():
+    """Least <= mean <= greatest, all answered."""
+    guest("web")
+    result = real("ping", "web", "-c", 20, "-i", 0.01)
+    assert result.status == 0 and result.out.count("answer ") == 20, result
+    match = re.search(r"20 calls, 20 answered, 0% loss\n"
+                      r"min/mean/max/stddev = (\d+)/(\d+)/(\d+)/(\d+) us", result.out)
+    low, mean, high, _ = map(int, match.groups())
+    assert 0 < low <= mean <= high < 1_000_000
+    comment(f"{low}/{mean}/{high} us (ASan)")
+    assert real("ping", "web", "-c", 3, "-i", 0.01, "--json").json()["received"] == 3
+
+
+@case("a paused guest and one without driver: exit status 7, what to do")
+def not_now():
+    """At once."""
+    guest("idle").qmp.cmd("stop")
+    result = real("meminfo", "idle")
+    assert (result.status, result.out) == (7, "") and "idle: the VM is paused" in result.err, result
+    assert result.seconds < 2
+    guest("idle").qmp.cmd("cont")
+    guest("bare")
+    result = real("meminfo", "bare")
+    assert result.status == 7 and "bare: no driver" in result.err, result
+    assert "load rvmrpc in the guest" in result.err
+
+
+@case("what the guest refuses: exit status 8 and the reason")
+def refused():
+    """Names and numbers that are not there, and what is not allowed."""
+    guest("web")
+    for args, text in ((("nope", "x"), "no such module"), (("echo", "nope"), "no such procedure"),
+                       (("0x999", "0"), "no such module"), (("core", "exit"), "allow-list"),
+                       (("procfs", "read", "/proc/../etc/passwd"), "argument")):
+        result = real("call", "web", *args)
+        assert result.status == 8 and "web: " in result.err and text in result.err, (args, result)
+
+
+@case("watch: lines, and the events of a reset", timeout=90)
+def watch():
+    """As JSON, one document a line; ends at SIGINT."""
+    vm = guest("web")
+    with subprocess.Popen([RVMRPC, "watch", "web", "--json", "-i", "0.2"],
+                          env=environment(FOLDER.name), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        lines = [json.loads(process.stdout.readline()) for _ in range(3)]
+        assert all(line["state"] == "connected" and line["memory"]["total"] for line in lines)
+        time.sleep(0.5)
+        vm.qmp.cmd("system_reset")
+        events = []
+        while len(events) < 2:
+            line = json.loads(process.stdout.readline())
+            if "event" in line:
+                events.append(json.loads(line["event"])["event"])
+        assert events == ["RVMRPC_DISCONNECTED", "RVMRPC_CONNECTED"], events
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
+        assert process.returncode == 0 and not err, (process.returncode, err)
+    vm.wait_ready()
+
+
+# Bad input
+
+
+@case("wrong use: exit status 2")
+def usage():
+    """Each with a line that helps."""
+    for args in ((), ("frob",), ("meminfo",), ("meminfo", "a", "b"), ("--frob", "list"),
+                 ("list", "-t", "-1"), ("list", "-t", "60001"), ("list", "-t", "x"),
+                 ("ping", "x", "-c", "-1"), ("watch", "-i", "0.001"), ("top",), ("top", "--json"),
+                 ("drop-caches", "x", "everything"), ("call", "x", "1", "0", "hex:abc"),
+                 ("call", "x", "1", "0", "hex:zz"), ("call", "x", "1", "0", "@/no/such/file")):
+        result = rvmrpc(*args, folder="/nonexistent")
+        assert result.status == 2 and result.err.startswith("rvmrpc: "), (args, result)
+        assert "--help" in result.err, (args, result)
+    text = ok("--help").out
+    for name in ("list", "info", "meminfo", "loadavg", "cpuinfo", "cpustat", "drop-caches",
+                 "call", "top", "watch", "ping", "--json", "--timeout"):
+        assert name in text, name
+    assert ok("--version").out.startswith("rvmrpc 0.")
+
+
+@case("unknown and ambiguous VMs: exit status 3")
+def unknown():
+    """By each kind of name."""
+    with Fakes() as fakes:
+        for what in ("nobody", "4194304", "00000000-1111-2222-3333-444444444444"):
+            result = fakes.run("meminfo", what)
+            assert result.status == 3 and f"no VM {what}" in result.err, result
+            assert "rvmrpc list" in result.err
+        result = fakes.run("meminfo", "/nowhere/x.sock")
+        assert result.status == 3 and "no socket /nowhere/x.sock" in result.err, result
+        one, two = fakes.add("one"), fakes.add("two")
+        one.name = two.name = "twin"
+        result = fakes.run("meminfo", "twin")
+        assert result.status == 3 and "several VMs are called twin" in result.err, result
+        assert fakes.run("list").status == 0
+
+
+@case("a socket that nobody serves: exit status 4")
+def unreachable():
+    """And it is listed as down."""
+    with Fakes() as fakes:
+        dead = fakes.folder + "/gone.sock"
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(dead)
+        for what in (dead, "gone"):
+            result = fakes.run("meminfo", what)
+            assert result.status == 4 and "gone: cannot connect" in result.err, result
+            assert "does the VM still run" in result.err
+        assert fakes.run("list", "--json").json()[0]["state"] == "down"
+
+
+@case("permission denied: exit status 5")
+def denied():
+    """As a user who may not open the socket."""
+    if os.geteuid():
+        raise Skip("needs root to become somebody else")
+    with Fakes() as fakes, tempfile.TemporaryDirectory() as folder:
+        vm = fakes.add("secret")
+        os.chmod(vm.path, 0o600)
+        os.chmod(fakes.folder, 0o755)
+        # The build folder may be closed to others.
+        copy = shutil.copy(RVMRPC, folder)
+        os.chmod(folder, 0o755)
+        done = subprocess.run([copy, "meminfo", "secret"], env=environment(fakes.folder),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              user=65534, group=65534, extra_groups=[], check=False, timeout=30)
+        assert done.returncode == 5, done
+        assert "secret: permission denied" in done.stderr and "group" in done.stderr, done
+
+
+@case("a VM that hangs costs its timeout, and the others nothing")
+def hanging():
+    """Whether its guest hangs or its QEMU; exit status 6."""
+    with Fakes() as fakes:
+        fakes.add("guest-hangs", behave=only_submits(hang))
+        fakes.add("qemu-hangs", behave=hang)
+        fakes.add("fine")
+        for what, timeout in (("guest-hangs", 300), ("guest-hangs", 1500),
+                              (fakes.folder + "/qemu-hangs.sock", 800)):
+            result = fakes.run("meminfo", what, "-t", timeout)
+            assert result.status == 6, result
+            # Finding it takes 0.3 s when it does not say its name.
+            assert timeout / 1000 - 0.1 < result.seconds < timeout / 1000 + 1.2, result
+        assert fakes.run("meminfo", "fine", "--json").json()["total"] == MEMORY[1]
+        states = {vm["name"]: vm["state"] for vm in fakes.run("list", "--json").json()}
+        assert states == {"guest-hangs": "connected", "qemu-hangs": "silent",
+                          "fine": "connected"}, states
+        result = fakes.run("ping", "guest-hangs", "-c", 2, "-t", 200, "-i", 0.01)
+        assert result.status == 6 and "100% loss" in result.out, result
+
+
+@case("SIGINT ends a call that waits, with 130")
+def interrupted():
+    """Within a moment."""
+    with Fakes() as fakes:
+        fakes.add("hangs", behave=only_submits(hang))
+        with subprocess.Popen([RVMRPC, "meminfo", "hangs", "-t", "30000"], text=True,
+                              env=environment(fakes.folder), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            time.sleep(1)
+            start = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=10)
+            assert process.returncode == 130 and time.monotonic() - start < 2
+
+
+BAD_ANSWERS = {
+    "nothing": b"",
+    "short": b"\0" * 15,
+    "count": info_answer([(1, 0, 0xffffffff, 5)])[:20],
+    "many": b"\xff" * 16,
+    "raw": (b"\1\0\0\0" b"\4\0\0\0" b"\5\0\0\0" b"\0\0\0\0") + b"\0" * 20,
+}
+
+
+@case("malformed answers of a guest: exit status 9, naming it")
+def malformed():
+    """Of each kind; unknown keys, types and statuses as well."""
+    with Fakes() as fakes:
+        for name, payload in BAD_ANSWERS.items():
+            fakes.add(name, behave=answer_with(payload))
+            for command in ("meminfo", "loadavg", "cpuinfo", "cpustat", "osinfo"):
+                result = fakes.run(command, name)
+                assert result.status == 9 and f"{name}: " in result.err, (command, result)
+                assert "malformed" in result.err, (command, result)
+        fakes.add("future", behave=answer_with(info_answer(
+            [(1, 0, 0xffffffff, 77), (999, 0, 0, 1), (2, 7, 0, 1), (3, 1, 0, 0xffffffff)])))
+        assert fakes.run("meminfo", "future", "--json").json() == {"total": 77}
+        fakes.add("status", behave=answer_with(b"", status=99))
+        result = fakes.run("meminfo", "status")
+        assert result.status == 9 and "unknown status 99" in result.err, result
+        assert fakes.run("drop-caches", "nothing", "all").status == 9
+
+
+@case("what is no frame: exit status 9 or 4, never a crash")
+def no_frames():
+    """Bytes, half frames, too long ones, errors, a closed connection."""
+    raw = {
+        "bytes": (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 4, 9),
+        "long": (Frame(ANSWER, length=0x7fffffff).pack(), 9),
+        "version": (Frame(ANSWER, version=9).pack(), 9),
+        "error": (Frame(ERROR, b"go \033[31maway").pack(), 4),
+        "half": (Frame(ANSWER, b"x" * 50).pack()[:60], 6),
+    }
+    with Fakes() as fakes:
+        for name, (data, status) in raw.items():
+            path = fakes.add(name, behave=send_raw(data)).path
+            result = fakes.run("meminfo", path, "-t", 400)
+            assert result.status == status and f"{name}: " in result.err, (name, result)
+            assert "\033" not in result.err
+
+        def hang_up(_frame, connection):
+            connection.shutdown(socket.SHUT_RDWR)
+            return True
+
+        result = fakes.run("meminfo", fakes.add("rude", behave=hang_up).path)
+        assert result.status == 4 and "rude: " in result.err, result
+        assert fakes.run("list").status == 0
+
+
+@case("a guest's text is escaped wherever a person reads it")
+def escapes():
+    """Colours, line breaks, bidirectional overrides, no UTF-8."""
+    evil = b"\033[2J\n\r\xff\xe2\x80\xaename"
+    with Fakes() as fakes:
+        fakes.add("evil", release="\033]0;owned\007", behave=answer_with(info_answer(
+            [(2, 1, 0xffffffff, len(evil) << 32), (6, 1, 0xffffffff, len(evil) << 32),
+             (3, 1, 0, len(evil) << 32)], evil)))
+        for command in ("list", "osinfo", "cpuinfo", "info"):
+            result = fakes.run(command, *(() if command == "list" else ("evil",)))
+            assert not re.search("[\0-\t\v-\x1f\x7f\u202a-\u202e]", result.out), (command, result)
+        assert "\\x1b" in fakes.run("osinfo", "evil").out
+        # A program gets it as it is.
+        assert fakes.run("osinfo", "evil", "--json").json()["hostname"].startswith("\033[2J\n\r")
+
+
+@case("32 VMs in one pass, one of them hung (fakes)")
+def many():
+    """All listed within the timeout and a bit."""
+    with Fakes() as fakes:
+        for i in range(31):
+            fakes.add(f"vm{i:02}")
+        fakes.add("hung", behave=hang)
+        result = fakes.run("list", "--json")
+        states = [vm["state"] for vm in result.json()]
+        assert states.count("connected") == 31 and states.count("silent") == 1
+        assert result.seconds < 3, result
+        result = fakes.run("watch", "--json", "-c", 1)
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        assert sum(line["state"] == "connected" for line in lines) >= 31, result
+        comment(f"list with one hung: {result.seconds:.2f} s")
+
+
+@case("without a socket's folder and without VMs: an empty list")
+def empty():
+    """No error."""
+    assert rvmrpc("list", folder="/nonexistent").out.count("\n") == 1
+    assert rvmrpc("list", "--json", folder="/nonexistent").json() == []
+
+
+if __name__ == "__main__":
+    main()
