@@ -21,8 +21,8 @@ import waiting
 
 QUICK = {"rounds": 2, "divide": 10, "payload": 10, "flood_ms": 300, "ask": 2, "ask_s": 3,
          "idle_s": 3, "job_s": 1, "repeats": 1}
-FULL = {"rounds": 8, "divide": 1, "payload": 60, "flood_ms": 3000, "ask": 5, "ask_s": 8,
-        "idle_s": 30, "job_s": 3, "repeats": 5}
+FULL = {"rounds": 8, "divide": 1, "payload": 60, "flood_ms": 2000, "ask": 5, "ask_s": 6,
+        "idle_s": 20, "job_s": 2, "repeats": 4}
 PARTS = ("rows", "payload", "clients", "vms", "states", "waiting")
 
 
@@ -52,7 +52,7 @@ def all_rows(stand):
         found += rows.kernel_rows(stand)
     if stand.accel != "nested":
         found += rows.socket_rows(stand, stand.start_doorbell())
-    return found + rows.peer_rows(stand)
+    return found + rows.peer_rows(stand) + [rows.control_row(stand)]
 
 
 def attempt(result, name, step):

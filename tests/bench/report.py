@@ -6,6 +6,7 @@ import platform
 import re
 
 import plot
+import rows as calls
 
 KEPT_SAMPLES = 2000
 CURVES = re.compile(r"E:|F:|kernel client: (null, (VMLP|adaptive)|meminfo, adaptive)|/dev/rvmrpc: meminfo|"
@@ -172,7 +173,10 @@ def write(folder, about, rows, limit, ratios, parts):
     if targets:
         out += ["## Targets", "", table(["ratio of medians", "measured", "target", ""], targets)]
     if rows:
-        out += ["## Calls", f"E = {number(limit['E_us'])} us, F = {number(limit['F_us'])} us; R = T / (E + F).",
+        out += ["## Calls", f"E = {number(limit['E_us'])} us, F = {number(limit['F_us'])} us; R = T / (E + F). "
+                f"A/A control: {number(calls.control_ratio(rows))}.",
+                f"R of the minima: {number(calls.least_R(rows, 'kernel client: null, VMLP, window 0'))} at window 0, "
+                f"{number(calls.least_R(rows, 'kernel client: null, VMLP, default'))} at the default window.",
                 "Counts are per call; exits include the guest's own ticks.", "", calls_table(rows)]
     out += [f"**{name} broke**: {why}\n" for name, why in parts.get("broken", {}).items()]
     out += growth_text(parts) + waiting_text(parts)

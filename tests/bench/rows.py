@@ -18,7 +18,7 @@ class Row:
     """
 
     def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=DEFAULT_SPIN_NS, warm=0,
-                 vm=None):
+                 vm=None, counted=COUNTED):
         self.name = name
         self.take = take
         self.calls = calls          # per round
@@ -27,6 +27,7 @@ class Row:
         self.warm = warm            # calls more than are timed, per round
         self.vm = vm                # whose counters; None: the stand's
         self.samples = []
+        self.count = counted        # what is this row's own, and not the making of it
         self.counted = dict.fromkeys(COUNTED)
         self.made = 0
         self.error = None
@@ -43,7 +44,7 @@ class Row:
             return
         after = stand.counters(self.vm)
         self.made += calls + self.warm
-        for key in COUNTED:
+        for key in self.count:
             if before.get(key) is not None:
                 self.counted[key] = (self.counted[key] or 0) + after[key] - before[key]
 
@@ -92,7 +93,8 @@ def limit_rows(stand):
         rally = client_row(stand, "F: wake ping-pong (eventfd, two threads)", "pingpong",
                            "{0} {1}".format(*stand.cpus), 100, idle_us=0)
     return [Row("E: null hypercall on the server's vCPU",
-                lambda n: stand.guest_samples("null {n}", n), 100, idle_us=0), rally]
+                lambda n: stand.guest_samples("null {n}", n), 100, idle_us=0,
+                counted=("hypercalls",)), rally]
 
 
 def kernel_rows(stand):
@@ -144,6 +146,35 @@ def peer_rows(stand):
                  client_row(stand, "vsock server: meminfo, new connection", "vsock-new",
                             "vsock", 30)]
     return rows
+
+
+CONTROL = "A/A control: "
+
+
+def control_row(stand):
+    """A row measured a second time: its ratio to the first is noise."""
+    if stand.kernel:
+        return kernel_row(stand, CONTROL + "kernel client: null, VMLP, window 0",
+                          f"null {stand.cpus[0]}", 100, idle_us=-1, spin_ns=0)
+    return client_row(stand, CONTROL + "socket: null, hypercall, adaptive", "socket-null", "sock", 100)
+
+
+def control_ratio(rows):
+    """Of the medians; 1 without noise."""
+    for row in rows:
+        if row.name.startswith(CONTROL):
+            return quotient(p50([row], CONTROL), p50(rows, row.name.removeprefix(CONTROL)))
+    return None
+
+
+def least_R(rows, prefix):
+    """R of the fastest calls, E and F, which the machine's other work disturbed least."""
+    least = {row.name: min(row.samples) for row in rows if row.samples}
+
+    def of(start):
+        return next((value for name, value in least.items() if name.startswith(start)), None)
+    parts = of(prefix), of("E:"), of("F:")
+    return None if None in parts else round(parts[0] / (parts[1] + parts[2]), 3)
 
 
 def measure(stand, rows, rounds, divide):
