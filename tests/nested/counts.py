@@ -1,0 +1,131 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Exact counts: what a call into the guest costs on our KVM.
+
+The server waits in VMLP, on a vCPU of its own that has no tick. What counts is
+KVM's own: gate calls and waits exactly, exits by the slope from N to 2N calls.
+"""
+import statistics
+
+from ours import FAR, TICKLESS, host, lkm, named, shared_l2, status
+
+from harness import case, comment, counters, driver_file, main, stats, wait_for
+
+NAME = "counted"
+CALLS = 300
+
+
+def guest():
+    """The L2 of all cases: two vCPUs, the server's alone on its own."""
+    vm = shared_l2(host(), **named(NAME, 1, smp=2, append=TICKLESS))
+    assert driver_file(vm, "wait") == "vmlp"
+    return vm
+
+
+def kvm_stats(vm):
+    """KVM's own counters of each vCPU: [{name: value}]."""
+    paths = [cpu["qom-path"] for cpu in vm.qmp.cmd("query-cpus-fast")]
+    answer = vm.qmp.cmd("query-stats", target="vcpu", vcpus=paths, providers=[
+        {"provider": "kvm", "names": ["exits", "hypercalls", "irq_injections"]}])
+    found = {item["qom-path"]: {stat["name"]: stat["value"] for stat in item["stats"]}
+             for item in answer}
+    assert all(len(found[path]) == 3 for path in paths), answer
+    return [found[path] for path in paths]
+
+
+def growth(before, after):
+    """Of each number."""
+    return {key: after[key] - value for key, value in before.items() if isinstance(value, int)}
+
+
+def snapshot(vm):
+    """All counters while the server waits in the host. An idle wait may end and begin anew meanwhile
+    (moved counts those), but nothing else happens.
+    """
+    def check():
+        first = status(vm.l1, NAME)
+        cpus, inside = kvm_stats(vm), counters(vm)
+        last = status(vm.l1, NAME)
+        moved = growth(first, last)
+        if not last["vmlp"] or last["in_flight"] or moved["hypercalls"] != moved["interrupted"]:
+            return None
+        last.update({f"cpu{number}.{key}": value for number, cpu in enumerate(cpus)
+                     for key, value in cpu.items()})
+        last.update({"sleeps": inside["sleeps"], "moved": moved["hypercalls"]})
+        return last
+    return wait_for(check, 60, "a server that waits", interval=0.2)
+
+
+def measure(vm, calls):
+    """The counters' growth over some null calls, one after another."""
+    before = snapshot(vm)
+    before["moved"] *= -1
+    log = lkm(vm.l1, "rvmrpc_test_client", f"uuid={FAR}1 threads=1 calls=0 nulls={calls}", 120)
+    assert f"null calls {calls} " in log, log
+    return growth(before, snapshot(vm))
+
+
+@case("gate calls = calls + waits that an interrupt ended; no exit to user space, no MSI-X", timeout=240)
+def gate_calls():
+    """Exactly, of 300 calls, on each side. A poll that does not wait, as another thread wanted the
+    CPU, is counted by the driver: it sleeps after.
+    """
+    vm = guest()
+    before = stats(vm)["interrupts"]
+    grown = measure(vm, CALLS)
+    comment(str({key: value for key, value in grown.items() if value}))
+    assert grown["completed"] == grown["calls"] == CALLS
+    assert grown["hypercalls"] == CALLS + grown["interrupted"] + grown["sleeps"], grown
+    assert grown["user_exits"] == 0
+    assert grown["kicks"] <= grown["sleeps"] and stats(vm)["interrupts"] == before + grown["kicks"]
+    assert grown["refused_calls"] == grown["failed"] == grown["timed_out"] == 0
+    assert grown["interrupted"] + grown["sleeps"] < CALLS / 5, grown
+
+
+@case("KVM's own count of hypercalls is ours", timeout=240)
+def hypercalls():
+    """All on the server's vCPU."""
+    grown = measure(guest(), CALLS)
+    assert abs(grown["cpu1.hypercalls"] - grown["hypercalls"]) <= grown["moved"], grown
+    assert grown["cpu0.hypercalls"] == 0, grown
+
+
+@case("the slope of exits from N to 2N calls is at most 1.2", timeout=300)
+def slope():
+    """The median of five; a tick or another of the guest's own interrupts adds to any one."""
+    vm = guest()
+    slopes = []
+    for _ in range(5):
+        once, twice = measure(vm, CALLS), measure(vm, 2 * CALLS)
+        slopes.append((twice["cpu1.exits"] - once["cpu1.exits"]) / CALLS)
+    comment(f"exits per call: {[round(s, 3) for s in slopes]}")
+    assert 0.9 <= statistics.median(slopes) <= 1.2, slopes
+
+
+@case("a driver that sleeps: one MSI-X and at most three gate calls per call, no exit to user space",
+      timeout=180)
+def asleep():
+    """vmlp_idle_us=0, for comparison: the poll that finds the call, and the one that arms."""
+    vm = guest()
+    vm.guest.check("echo 0 >/sys/module/rvmrpc/parameters/vmlp_idle_us; sleep 0.5")
+    l1 = vm.l1
+    before = status(l1, NAME)
+    for _ in range(50):
+        lkm_calls(l1)
+    after = status(l1, NAME)
+    grown = growth(before, after)
+    comment(str({key: value for key, value in grown.items() if value}))
+    vm.guest.check("echo -1 >/sys/module/rvmrpc/parameters/vmlp_idle_us")
+    assert grown["completed"] == 50 and grown["kicks"] == 50, grown
+    assert grown["user_exits"] == 0
+    assert 100 <= grown["hypercalls"] <= 150, grown
+
+
+def lkm_calls(l1):
+    """One null call of the host's kernel."""
+    l1.guest.check(f"insmod /clients/rvmrpc_test_client.ko uuid={FAR}1 threads=1 calls=0 nulls=1 && "
+                   "rmmod rvmrpc_test_client")
+
+
+if __name__ == "__main__":
+    main()
