@@ -10,7 +10,8 @@ TICKS = 100     # per second, of /proc/PID/stat
 DRIVER = "/sys/bus/pci/drivers/rvmrpc/0000:*"
 SNAPSHOT = ("cat /proc/uptime /proc/loadavg; "
             "for p in /proc/[0-9]*; do read -r c <$p/comm; "
-            "if [ \"$c\" = rvmrpc ]; then echo sched $(cat $p/schedstat); fi; done 2>/dev/null; "
+            "if [ \"$c\" = rvmrpc ]; then s=$(cat $p/schedstat); [ -z \"$s\" ] || echo sched $s; fi; "
+            "done 2>/dev/null; "
             f"cd {DRIVER}/counters 2>/dev/null && echo polls $(cat polls) && "
             "echo irqs $(cat interrupts); true")
 
