@@ -114,18 +114,25 @@ void rvmrpc_list_refresh(void)
     rvmrpc_call_submit(call);
 }
 
+/* Proxy lock held. */
+static RvmrpcModuleList *list_current(void)
+{
+    return list_epoch == rvmrpc_proxy.core.epoch ? list : NULL;
+}
+
 RvmrpcModuleList *rvmrpc_list_get(void)
 {
+    RvmrpcModuleList *current;
+
     QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
-    return list && list_epoch == rvmrpc_proxy.core.epoch ?
-           QAPI_CLONE(RvmrpcModuleList, list) : NULL;
+    current = list_current();
+    return current ? QAPI_CLONE(RvmrpcModuleList, current) : NULL;
 }
 
 bool rvmrpc_find_module(const char *name, uint32_t *number)
 {
-    g_autoptr(RvmrpcModuleList) modules = rvmrpc_list_get();
-
-    for (RvmrpcModuleList *m = modules; m; m = m->next) {
+    QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
+    for (RvmrpcModuleList *m = list_current(); m; m = m->next) {
         if (!strcmp(m->value->name, name)) {
             *number = m->value->number;
             return true;
@@ -136,9 +143,8 @@ bool rvmrpc_find_module(const char *name, uint32_t *number)
 
 bool rvmrpc_find_procedure(uint32_t module, const char *name, uint32_t *number)
 {
-    g_autoptr(RvmrpcModuleList) modules = rvmrpc_list_get();
-
-    for (RvmrpcModuleList *m = modules; m; m = m->next) {
+    QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
+    for (RvmrpcModuleList *m = list_current(); m; m = m->next) {
         RvmrpcProcedureList *p = m->value->procedures;
 
         for (; m->value->number == module && p; p = p->next) {
