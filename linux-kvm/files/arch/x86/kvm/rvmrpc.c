@@ -97,6 +97,13 @@ static int read_reply(struct kvm_vcpu *vcpu, const struct rvmrpc_pages *pages, s
 	if (ret)
 		return ret;
 	rvmrpc_proxy_reply_check(x, &hdr);
+	/* A client need not know how little the guest answers, and memory for more would be cleared for nothing. */
+	if (call->alloc_res && x->length) {
+		kvfree(call->res);
+		call->res = kvmalloc(x->length, GFP_KERNEL_ACCOUNT);
+		if (!call->res)
+			return -ENOMEM;
+	}
 	return copy_pages(vcpu, gpa, pages->res_pages, sizeof(hdr), call->res, x->length, false);
 }
 

@@ -147,7 +147,7 @@ static bool submit_ok(const struct client_file *file, const struct rvmrpc_submit
 	       !(file->vm && s->vm);
 }
 
-static int call_buffers(struct rvmrpc_kcall *kcall, struct iov_iter *from)
+static int call_arg(struct rvmrpc_kcall *kcall, struct iov_iter *from)
 {
 	void *arg;
 
@@ -159,18 +159,7 @@ static int call_buffers(struct rvmrpc_kcall *kcall, struct iov_iter *from)
 		if (!copy_from_iter_full(arg, kcall->core.arglen, from))
 			return -EFAULT;
 	}
-	if (kcall->core.res_max) {
-		kcall->res = kvmalloc(kcall->core.res_max, GFP_KERNEL_ACCOUNT);
-		if (!kcall->res)
-			return -ENOMEM;
-	}
 	return 0;
-}
-
-/* A client may not know how little the guest can answer, and memory for more would be cleared for nothing. */
-static u32 res_max(const struct rvmrpc_vm *vm, const struct rvmrpc_submit *s)
-{
-	return vm ? min(s->res_max, vm->proxy.limits.res_pages * RVMRPC_PAGE_SIZE) : 0;
 }
 
 static struct client_call *call_create(struct client_file *file, const struct rvmrpc_submit *s, struct iov_iter *from)
@@ -190,8 +179,9 @@ static struct client_call *call_create(struct client_file *file, const struct rv
 	call->kcall.core.procedure = s->procedure;
 	call->kcall.core.arglen = s->arglen;
 	call->vm = file->vm ? rvmrpc_vm_get(file->vm) : rvmrpc_vm_by_id(s->vm);
-	call->kcall.core.res_max = res_max(call->vm, s);
-	ret = call_buffers(&call->kcall, from);
+	call->kcall.core.res_max = s->res_max;
+	call->kcall.alloc_res = true;
+	ret = call_arg(&call->kcall, from);
 	if (ret) {
 		call_put(call);
 		return ERR_PTR(ret);

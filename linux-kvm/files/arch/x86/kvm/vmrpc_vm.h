@@ -69,7 +69,8 @@ struct vmrpc_data {
 /* One call of a host client.  done() may be called from any thread, must not sleep. */
 struct rvmrpc_kcall {
 	struct rvmrpc_call core;
-	void *res;			/* core.res_max bytes, or NULL and res_max 0 */
+	void *res;			/* core.res_max bytes, or NULL and res_max 0; see alloc_res */
+	bool alloc_res;			/* res is made by kvmalloc() when the answer's size is known */
 	void (*done)(struct rvmrpc_kcall *call);
 };
 
