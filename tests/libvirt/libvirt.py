@@ -144,8 +144,14 @@ class Libvirt:
         path.write_text(self.domain_xml(), encoding="utf-8")
         self.virsh("define", path)
         self.virsh("start", "web1", timeout=120)
-        wait_for(lambda: self.monitor("query-rvmrpc")["state"] == "connected", 200,
-                 "the guest's driver", interval=0.5)
+        wait_for(self.connected, 200, "the guest's driver", interval=0.5)
+
+    def connected(self):
+        """The guest's driver is registered; QEMU's own words when it has ended."""
+        state = self.virsh("domstate", "--reason", "web1").strip()
+        log = pathlib.Path(self.dir.name, "var-log-libvirt", "qemu", "web1.log")
+        assert state.startswith("running"), f"{state}\n{log.read_text(errors='replace')[-3000:]}"
+        return self.monitor("query-rvmrpc")["state"] == "connected"
 
     def close(self):
         """Ends the domain and the daemon."""
