@@ -36,6 +36,7 @@ def parse():
     p.add_argument("--quick", action="store_true", help="few calls: does it work at all")
     p.add_argument("--json", type=pathlib.Path, required=True, metavar="FILE")
     p.add_argument("--report", type=pathlib.Path, required=True, metavar="DIR")
+    p.add_argument("--rounds", type=int, help=f"of the calls (default: {FULL['rounds']})")
     p.add_argument("--only", help=f"some of {', '.join(PARTS)}; comma separated")
     return p.parse_args()
 
@@ -101,6 +102,9 @@ def loadavg():
 def main():
     """Measures and writes."""
     o = parse()
+    size = dict(QUICK if o.quick else FULL)
+    if o.rounds:
+        size["rounds"] = o.rounds
     parts = o.only.split(",") if o.only else PARTS
     stand = stands.make_stand(o.accel)
     about = {"accel": o.accel, "quick": o.quick, "date": time.strftime("%Y-%m-%d"),
@@ -108,9 +112,10 @@ def main():
     start = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        found, result = run(stand, QUICK if o.quick else FULL, parts)
+        found, result = run(stand, size, parts)
     finally:
         stand.stop()
+    about["complaints"] = stands.VM.complaints
     about["seconds"] = round(time.monotonic() - start)
     limit, ratios = rows.judge(found)
     o.json.write_text(json.dumps({

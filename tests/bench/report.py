@@ -28,6 +28,8 @@ def machine(about):
         lines.append("**Emulated CPU**: no time here is a hardware time; compare only times of one table.")
     if about["quick"]:
         lines.append("**Quick run**: too few calls for conclusions.")
+    if about["complaints"]:
+        lines.append("**The guests' kernels complained**: " + "; ".join(about["complaints"][:3]))
     return "\n".join(lines)
 
 
@@ -177,6 +179,9 @@ def write(folder, about, rows, limit, ratios, parts):
                 f"A/A control: {number(calls.control_ratio(rows))}.",
                 f"R of the minima: {number(calls.least_R(rows, 'kernel client: null, VMLP, window 0'))} at window 0, "
                 f"{number(calls.least_R(rows, 'kernel client: null, VMLP, default'))} at the default window.",
+                "Meminfo of the kernel's client in the default wait mode: " + ", ".join(
+                    f"{number(value)} times faster than {peer}"
+                    for peer, value in calls.default_mode(rows).items()) + ".",
                 "Counts are per call; exits include the guest's own ticks.", "", calls_table(rows)]
     out += [f"**{name} broke**: {why}\n" for name, why in parts.get("broken", {}).items()]
     out += growth_text(parts) + waiting_text(parts)

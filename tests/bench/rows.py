@@ -148,6 +148,14 @@ def peer_rows(stand):
     return rows
 
 
+def default_mode(rows):
+    """{peer: how many times faster meminfo is in the default wait mode}."""
+    meminfo = p50(rows, "kernel client: meminfo, adaptive")
+    peers = {"SSH, new connection": "SSH: new", "QGA open, read, close": "QGA: open",
+             "the vsock server": "vsock server: meminfo, kept"}
+    return {name: quotient(p50(rows, prefix), meminfo) for name, prefix in peers.items()}
+
+
 CONTROL = "A/A control: "
 
 
@@ -208,7 +216,7 @@ def judge(rows):
     e, f = p50(rows, "E:"), p50(rows, "F:")
     limit = None if e is None or f is None else e + f
     ssh, qga = p50(rows, "SSH: new"), p50(rows, "QGA: open")
-    meminfo = p50(rows, "kernel client: meminfo, adaptive")
+    meminfo = p50(rows, "kernel client: meminfo, VMLP, default")
     user = p50(rows, "/dev/rvmrpc: meminfo")
     if meminfo is None:
         meminfo = user = p50(rows, "socket: meminfo, hypercall, adaptive")
