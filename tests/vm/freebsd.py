@@ -137,6 +137,10 @@ class FreeBSD(VM):
         """A variable's value."""
         return int(self.sysctl(name))
 
+    def location(self):
+        """The device's name while no driver has it."""
+        return re.search(r"dbsf=(\S+)", self.sysctl("dev.rvmrpc.0.%location")).group(1)
+
 
 def guest(**options):
     """The guest that most cases share."""
@@ -431,8 +435,7 @@ def detach():
     """Later it works, and the device can be attached again."""
     vm = guest()
     vm.load_test_module()
-    # The driver's name goes with it.
-    location = re.search(r"dbsf=(\S+)", vm.sysctl("dev.rvmrpc.0.%location")).group(1)
+    location = vm.location()
     epoch = vm.query()["epoch"]
     assert call(vm.qmp, "test", "sleep", ms(2500), timeout=200)[0] == "timed-out"
     assert vm.guest.run("devctl detach rvmrpc0")[0], "detached under a call"
@@ -462,7 +465,7 @@ def suspend():
         works(vm)
 
 
-@case("core.exit, when allowed, ends the server; loading the driver anew brings it back")
+@case("core.exit, when allowed, ends the server; attaching the device anew brings it back")
 def core_exit():
     """The answer still arrives."""
     vm = guest()
@@ -470,8 +473,9 @@ def core_exit():
     assert call(vm.qmp, "core", "exit") == ("ok", b"")
     vm.wait_state("disconnected", 10)
     wait_for(lambda: vm.sysctl("dev.rvmrpc.0.state") == "left", 10, "the server's leave")
-    vm.guest.check("kldunload rvmrpc")
-    vm.guest.check(f"kldload {vm.folder}/rvmrpc.ko")
+    location = vm.location()
+    vm.guest.check("devctl detach rvmrpc0")
+    vm.guest.check(f"devctl attach {location}")
     vm.wait_state("connected", 20)
     works(vm)
 
