@@ -167,6 +167,18 @@ def plots(folder, rows, parts):
     return made
 
 
+def kernel_lines(rows):
+    """Of runs that have a client in the kernel."""
+    window, none = (calls.least_R(rows, f"kernel client: null, VMLP, {mode}")
+                    for mode in ("default", "window 0"))
+    if none is None:
+        return []
+    return [f"R of the minima: {number(none)} at window 0, {number(window)} at the default window.",
+            "Meminfo of the kernel's client in the default wait mode: " + ", ".join(
+                f"{number(value)} times faster than {peer}"
+                for peer, value in calls.default_mode(rows).items()) + "."]
+
+
 def write(folder, about, rows, limit, ratios, parts):
     """report.md, plots, details.json."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,11 +189,7 @@ def write(folder, about, rows, limit, ratios, parts):
     if rows:
         out += ["## Calls", f"E = {number(limit['E_us'])} us, F = {number(limit['F_us'])} us; R = T / (E + F). "
                 f"A/A control: {number(calls.control_ratio(rows))}.",
-                f"R of the minima: {number(calls.least_R(rows, 'kernel client: null, VMLP, window 0'))} at window 0, "
-                f"{number(calls.least_R(rows, 'kernel client: null, VMLP, default'))} at the default window.",
-                "Meminfo of the kernel's client in the default wait mode: " + ", ".join(
-                    f"{number(value)} times faster than {peer}"
-                    for peer, value in calls.default_mode(rows).items()) + ".",
+                *kernel_lines(rows),
                 "Counts are per call; exits include the guest's own ticks.", "", calls_table(rows)]
     out += [f"**{name} broke**: {why}\n" for name, why in parts.get("broken", {}).items()]
     out += growth_text(parts) + waiting_text(parts)
