@@ -104,7 +104,7 @@ struct vmrpc_module {
 
 /* May sleep.  -EEXIST: the name is taken.  -EINVAL: bad names. */
 int vmrpc_register_module(struct vmrpc_module *module);
-/* May sleep: waits for the calls that run in it. */
+/* May sleep.  For the owner's exit function: a call holds the owner, so none runs by then. */
 void vmrpc_unregister_module(struct vmrpc_module *module);
 
 /*
