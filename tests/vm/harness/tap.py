@@ -86,9 +86,11 @@ def shared(cls=VM, **options):
 
 def _end_leftovers(failed, everything=False):
     """After a failure the shared guests go too: the next case needs a sane one."""
-    for vm in list(VM.live):
-        if failed:
+    if failed:
+        # All of them first: an L1 that ends takes its guests' files along.
+        for vm in VM.live:
             vm.report()
+    for vm in list(VM.live):
         if failed or everything or vm not in SHARED.values():
             vm.stop()
     if failed or everything:
