@@ -34,7 +34,7 @@ def gate():
     """The hostile guest, and a neighbour that calls go to."""
     l1 = host()
     shared_l2(l1, slot=1, **named("neighbour", 2, memory="128M"))
-    return KernelGate(shared_l2(l1, **named(NAME, 1, smp=2, memory="192M")), "vmmcall")
+    return KernelGate(shared_l2(l1, **named(NAME, 1, smp=2, memory="192M", share="/")), "vmmcall")
 
 
 @contextlib.contextmanager
@@ -173,6 +173,22 @@ def user_space():
         # -EPERM of KVM's hypercalls.
         assert int(text, 16) in (0xffffffffffffffff, 0xffffffff), text
         assert status(g.vm.l1, NAME)["hypercalls"] - before["hypercalls"] < 20
+
+
+@case("a guest of the guest has no gate: its call is its own hypervisor's", timeout=240)
+def nested_guest():
+    """Debian's KVM in L2 runs a VM, and answers as any KVM does: there is no such hypercall."""
+    g = gate()
+    guest = g.vm.guest
+    with unharmed(g) as before:
+        guest.check("mount -t 9p -o trans=virtio,ro share /mnt; cd /mnt/lib/modules/$(uname -r)/kernel && "
+                    "for m in virt/lib/irqbypass drivers/crypto/ccp/ccp arch/x86/kvm/kvm "
+                    "arch/x86/kvm/kvm-amd; do insmod $m.ko || exit 1; done", timeout=60)
+        text = guest.check("/mnt/clients/l3_gate", timeout=60).strip()
+        # -KVM_ENOSYS, in 64 bits.
+        assert text == f"0x{(1 << 64) - 1000:x}", text
+        assert status(g.vm.l1, NAME)["hypercalls"] - before["hypercalls"] < 20
+        guest.check("rmmod kvm_amd kvm ccp irqbypass; umount /mnt", timeout=60)
 
 
 def own_slot(g):

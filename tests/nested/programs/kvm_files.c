@@ -4,40 +4,22 @@
  *
  * Prints TAP; runs as root in a host that has our kvm.ko.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 #include <linux/capability.h>
-#include <linux/kvm.h>
 #include <linux/rvmrpc.h>
-#include "rvmrpc_abi.h"
+#include "tiny_vm.h"
 
-/* ---- The guest: 2 MiB, mapped one to one; its code makes one gate call and halts ---- */
-
-#define MEM_SIZE	(2u << 20)
-#define CODE		0x1000
-#define TABLES		0x2000
+/* Guest-physical. */
 #define INIT		0x10000
 #define REQUEST(slot)	(0x20000 + 0x4000 * (slot))
 #define RESPONSE(slot)	(REQUEST(slot) + 0x1000)
 #define SLOTS		2
 #define RES_PAGES	2
-
-static int vm_fd, vcpu_fd;
-static unsigned char *mem;
-static struct kvm_run *run;
 
 static int cases, failures;
 
@@ -45,85 +27,6 @@ static void check(bool ok, const char *what)
 {
 	printf("%s %d - %s\n", ok ? "ok" : "not ok", ++cases, what);
 	failures += !ok;
-}
-
-static void must(bool ok, const char *what)
-{
-	if (!ok) {
-		printf("Bail out! %s: %s\n", what, strerror(errno));
-		exit(1);
-	}
-}
-
-static void fill_memory(void)
-{
-	/* vmcall or vmmcall, whichever this processor has; hlt */
-	static const unsigned char intel[] = { 0x0f, 0x01, 0xc1, 0xf4 }, amd[] = { 0x0f, 0x01, 0xd9, 0xf4 };
-	uint64_t *pml4 = (uint64_t *)(mem + TABLES), *pdpt = pml4 + 512, *pd = pdpt + 512;
-
-	memcpy(mem + CODE, __builtin_cpu_is("intel") ? intel : amd, sizeof(amd));
-	pml4[0] = (TABLES + 0x1000) | 3;
-	pdpt[0] = (TABLES + 0x2000) | 3;
-	pd[0] = 0x83;
-}
-
-static void set_cpuid(int kvm)
-{
-	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + 256 * sizeof(cpuid->entries[0]));
-
-	cpuid->nent = 256;
-	must(!ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid) && !ioctl(vcpu_fd, KVM_SET_CPUID2, cpuid), "cpuid");
-	free(cpuid);
-}
-
-static void set_long_mode(void)
-{
-	struct kvm_segment code = { .selector = 8, .limit = ~0u, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1 };
-	struct kvm_segment data = { .selector = 16, .limit = ~0u, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1 };
-	struct kvm_sregs sregs;
-
-	must(!ioctl(vcpu_fd, KVM_GET_SREGS, &sregs), "get sregs");
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.ss = sregs.fs = sregs.gs = data;
-	sregs.cr3 = TABLES;
-	sregs.cr4 = 1 << 5;			/* PAE */
-	sregs.cr0 = 1u << 31 | 1 << 4 | 1;	/* PG, ET, PE */
-	sregs.efer = 1 << 10 | 1 << 8;		/* LMA, LME */
-	must(!ioctl(vcpu_fd, KVM_SET_SREGS, &sregs), "set sregs");
-}
-
-static void create_vm(void)
-{
-	struct kvm_userspace_memory_region region = { .memory_size = MEM_SIZE };
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-
-	must(kvm >= 0, "/dev/kvm");
-	vm_fd = ioctl(kvm, KVM_CREATE_VM, 0);
-	must(vm_fd >= 0, "create a VM");
-	mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	region.userspace_addr = (uintptr_t)mem;
-	must(!ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region), "memory");
-	vcpu_fd = ioctl(vm_fd, KVM_CREATE_VCPU, 0);
-	must(vcpu_fd >= 0, "create a vCPU");
-	run = mmap(NULL, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
-	must(run != MAP_FAILED, "kvm_run");
-	set_cpuid(kvm);
-	fill_memory();
-	set_long_mode();
-	close(kvm);
-}
-
-/* One gate call of the guest: what comes back in RAX. */
-static uint64_t gate(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
-{
-	struct kvm_regs regs = {
-		.rip = CODE, .rflags = 2, .rax = RVMRPC_HYPERCALL_NR, .rbx = op, .rcx = a0, .rdx = a1, .rsi = a2,
-	};
-
-	must(!ioctl(vcpu_fd, KVM_SET_REGS, &regs), "set registers");
-	must(!ioctl(vcpu_fd, KVM_RUN, 0) && run->exit_reason == KVM_EXIT_HLT, "run the guest to its hlt");
-	must(!ioctl(vcpu_fd, KVM_GET_REGS, &regs), "get registers");
-	return regs.rax;
 }
 
 static uint32_t perform(uint32_t func, uint64_t arg, uint64_t bytes)
@@ -496,6 +399,87 @@ static void test_reset(int channel, int dev, uint64_t vm)
 	      "whichever that is");
 }
 
+/* What a guest's other vCPU can do: the header is right before and after, and something else in between. */
+static void *scribble(void *stop)
+{
+	static const unsigned int fields[] = { 1, 2, 4, 6, 8, 9, 10, 12 };
+	unsigned int seed = 1;
+
+	while (!__atomic_load_n((bool *)stop, __ATOMIC_RELAXED)) {
+		unsigned int field = fields[rand_r(&seed) % (sizeof(fields) / sizeof(fields[0]))];
+		volatile uint32_t *word = (uint32_t *)(mem + RESPONSE(rand_r(&seed) % SLOTS)) + field;
+		uint32_t right = *word;
+
+		*word = rand_r(&seed) % 2 ? rand_r(&seed) : rand_r(&seed) % 9000;
+		*word = right;
+	}
+	return NULL;
+}
+
+/* One call, answered under the scribbler's hands: its status, ~0 when it did not end once and well. */
+static uint32_t scribbled_call(int dev, uint64_t vm, uint64_t cookie)
+{
+	struct rvmrpc_submit s = usual;
+	unsigned char text[256] = { 0 };
+	struct rvmrpc_record rec;
+	uint32_t slot;
+	int got, tries;
+
+	s.vm = vm;
+	s.cookie = cookie;
+	s.res_max = sizeof(text);
+	if (submit(dev, s, NULL, 0) < 0)
+		return ~0u;
+	slot = poll_request();
+	for (tries = 0, got = -EAGAIN; slot < SLOTS && tries < 20 && got == -EAGAIN; tries++) {
+		reply(slot, text, sizeof(text));
+		got = take(dev, &rec, sizeof(payload));
+	}
+	if (got == -EAGAIN) {
+		/* Each answer was another call's. */
+		cancel(dev, cookie);
+		got = take(dev, &rec, sizeof(payload));
+	}
+	if (slot >= SLOTS)
+		register_guest();
+	if (got < (int)sizeof(rec) || rec.cookie != cookie || rec.reslen > sizeof(text) ||
+	    got != (int)(sizeof(rec) + rec.reslen) || !nothing(dev))
+		return ~0u;
+	return rec.status;
+}
+
+static void test_scribble(int channel, int dev, uint64_t vm)
+{
+	unsigned int ended[RVMRPC_STATUS_MAX + 1] = { 0 }, wrong = 0, i;
+	uint64_t bad = status_of(channel).bad_replies;
+	struct rvmrpc_record rec;
+	pthread_t thread;
+	bool stop = false;
+
+	register_guest();
+	must(!pthread_create(&thread, NULL, scribble, &stop), "a thread");
+	for (i = 0; i < 3000; i++) {
+		uint32_t status = scribbled_call(dev, vm, i);
+
+		if (status > RVMRPC_STATUS_MAX)
+			wrong++;
+		else
+			ended[status]++;
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	printf("# headers that change: ok %u, system-error %u, too-big %u, cancelled %u, bad replies %llu\n",
+	       ended[RVMRPC_STATUS_OK], ended[RVMRPC_STATUS_SYSTEM_ERROR], ended[RVMRPC_STATUS_TOO_BIG],
+	       ended[RVMRPC_STATUS_CANCELLED], (unsigned long long)(status_of(channel).bad_replies - bad));
+	check(!wrong, "a header that changes while the host reads it ends each call once, within its room");
+	check(ended[RVMRPC_STATUS_OK] && (ended[RVMRPC_STATUS_SYSTEM_ERROR] || status_of(channel).bad_replies > bad),
+	      "some of them were read while they were right, and some while wrong");
+	register_guest();
+	while (take(channel, &rec, 0) > 0)
+		;
+	check(status_of(channel).in_flight == 0, "and none is left");
+}
+
 static void test_detach(int channel, int dev, uint64_t vm)
 {
 	check(submit_cookie(dev, vm, 6) > 0 && poll_request() < SLOTS, "a call is in the guest");
@@ -549,6 +533,7 @@ int main(void)
 	test_cancel(channel, dev, vm);
 	test_close(channel, vm);
 	test_reset(channel, dev, vm);
+	test_scribble(channel, dev, vm);
 	test_detach(channel, dev, vm);
 	printf("1..%d\n", cases);
 	return failures != 0;
