@@ -108,7 +108,7 @@ class Stand:
         self.vm.guest.check(f"echo {idle_us} >{PARAMETERS}/vmlp_idle_us")
 
     def set_spin(self, spin_ns):
-        """The window before a wait in KVM sleeps."""
+        """The window before a wait in KVM, or a client in the kernel, sleeps."""
 
     def counters(self, vm=None):
         """A guest's counters so far."""
@@ -283,7 +283,7 @@ class NestedStand(Stand):
                 "CPU*) mask=2 ;; *) mask=1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
 
     def set_spin(self, spin_ns):
-        self.sh(f"echo {spin_ns} >/sys/module/kvm/parameters/vmlp_spin_ns")
+        self.sh(f"cd /sys/module/kvm/parameters; echo {spin_ns} >vmlp_spin_ns; echo {spin_ns} >call_spin_ns")
 
 
 def make_stand(accel):

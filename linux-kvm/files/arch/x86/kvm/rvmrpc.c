@@ -13,6 +13,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/nospec.h>
 #include <linux/notifier.h>
 #include <linux/random.h>
@@ -20,6 +21,11 @@
 
 #include "vmrpc.h"
 #include "vmrpc_vm.h"
+
+/* A guest that waits in VMLP answers a short call sooner than this thread could sleep and be woken. */
+static unsigned int call_spin_ns = 50000;
+module_param(call_spin_ns, uint, 0644);
+MODULE_PARM_DESC(call_spin_ns, "how long rvmrpc_call() spins for its answer before it sleeps, 0 = not at all");
 
 static DEFINE_MUTEX(vms_lock);
 static DEFINE_HASHTABLE(vms_by_kvm, 6);	/* vms_lock to write, RCU to read */
@@ -231,6 +237,14 @@ static void sync_done(struct rvmrpc_kcall *call)
 	complete(&container_of(call, struct sync_call, call)->ended);
 }
 
+static void sync_spin(struct sync_call *sync)
+{
+	ktime_t stop = ktime_add_ns(ktime_get(), READ_ONCE(call_spin_ns));
+
+	while (!completion_done(&sync->ended) && vmrpc_may_spin(stop))
+		cpu_relax();
+}
+
 ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg, u32 arglen, void *res,
 		       u32 res_buflen, unsigned int timeout_ms)
 {
@@ -258,6 +272,7 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 	status = rvmrpc_submit(vm, &sync.call);
 	if (status != RVMRPC_STATUS_OK)
 		return rvmrpc_status_to_errno(status);
+	sync_spin(&sync);
 	if (wait_for_completion_killable(&sync.ended)) {
 		/* It comes back at once, or at the end of a copy. */
 		rvmrpc_cancel(vm, &sync.call);
@@ -788,7 +803,7 @@ void rvmrpc_vm_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *s)
 	s->nslots = vm->proxy.nslots;
 	s->in_flight = vm->proxy.ncalls;
 	s->silent = vm->proxy.unanswered;
-	s->vmlp = vm->vmlp;
+	s->vmlp = READ_ONCE(vm->vmlp);
 	s->stopped = vm->proxy.stopped;
 	memcpy(s->release, vm->proxy.release, sizeof(s->release));
 	s->calls = stats->calls;

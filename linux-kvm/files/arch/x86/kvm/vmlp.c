@@ -8,8 +8,6 @@
 #include <linux/hrtimer.h>
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
-#include <linux/sched.h>
-#include <linux/sched/stat.h>
 
 #include "lapic.h"
 #include "smm.h"
@@ -89,7 +87,7 @@ static bool vmlp_spin(struct kvm_vcpu *vcpu)
 		if (vmlp_must_end(vcpu))
 			return true;
 		cpu_relax();
-	} while (single_task_running() && !need_resched() && ktime_before(ktime_get(), stop));
+	} while (vmrpc_may_spin(stop));
 	return false;
 }
 

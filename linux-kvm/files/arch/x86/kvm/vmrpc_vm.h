@@ -9,6 +9,8 @@
 #include <linux/kref.h>
 #include <linux/kvm_host.h>
 #include <linux/rvmrpc.h>
+#include <linux/sched.h>
+#include <linux/sched/stat.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <uapi/linux/rvmrpc.h>
@@ -40,7 +42,7 @@ struct rvmrpc_vm {
 	struct rvmrpc_proxy proxy;	/* lock */
 	struct rvmrpc_pages *pages;	/* lock */
 	struct list_head waiters;	/* vCPUs in VMLP; lock */
-	bool vmlp;			/* the last poll asked to wait; lock */
+	bool vmlp;			/* the last poll asked to wait; WRITE_ONCE, no lock */
 	u64 armed;			/* ns, when expire_work runs; lock */
 	struct delayed_work expire_work;
 	void (*event)(struct rvmrpc_vm *vm, u32 type);	/* to the VMM's channel; lock to change */
@@ -65,6 +67,12 @@ struct vmrpc_data {
 	bool mapped;
 	bool map_dirty;
 };
+
+/* A short wait may spin on until @stop: nobody else wants this CPU. */
+static inline bool vmrpc_may_spin(ktime_t stop)
+{
+	return single_task_running() && !need_resched() && ktime_before(ktime_get(), stop);
+}
 
 /* One call of a host client.  done() may be called from any thread, must not sleep. */
 struct rvmrpc_kcall {
