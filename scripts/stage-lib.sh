@@ -41,7 +41,16 @@ pristine_version() {
 list_pristine() {
     local parts=(.)
     if [[ $tree == kvm ]]; then parts=("${kvm_parts[@]}"); fi
-    (cd "$1" && find "${parts[@]}" -name .git -prune -o -type f -printf '%p %s %T@\n' | sort)
+    list_parts "$1" "${parts[@]}"
+}
+
+# list_parts TREE PART...: its files, with their sizes and times.
+list_parts() {
+    (
+        cd "$1"
+        shift
+        find "$@" -name .git -prune -o -type f -printf '%p %s %T@\n' | sort
+    )
 }
 
 # Debian's QEMU source, unpacked once into the cache. apt's signature says
@@ -93,17 +102,24 @@ kvm_missing() {
     [[ -z ${LINUX_SRC:-} && ! -d $cache/src/linux-$(deb_version linux-source-6.12) ]]
 }
 
+# unpack_linux TO PART...: parts of Debian's Linux source.
+unpack_linux() {
+    local to=$1 tarball=/usr/src/linux-source-6.12.tar.xz
+    shift
+    [[ -f $tarball ]] || die "no linux-source-6.12: run scripts/setup"
+    tar -C "$to" --strip-components=1 -xf "$tarball" "${@/#/linux-source-6.12/}" >&2
+}
+
 # KVM's part of Debian's Linux source, unpacked once into the cache.
 kvm_fetch() {
-    local version dest tarball=/usr/src/linux-source-6.12.tar.xz
+    local version dest
     version=$(deb_version linux-source-6.12)
-    [[ -n $version && -f $tarball ]] || die "no linux-source-6.12: run scripts/setup"
+    [[ -n $version ]] || die "no linux-source-6.12: run scripts/setup"
     dest=$cache/src/linux-$version
     if [[ ! -d $dest ]]; then
         rm -rf "$dest.new"
         mkdir -p "$dest.new"
-        tar -C "$dest.new" --strip-components=1 -xf "$tarball" \
-            "${kvm_parts[@]/#/linux-source-6.12/}" linux-source-6.12/Makefile >&2
+        unpack_linux "$dest.new" "${kvm_parts[@]}" Makefile
         mv "$dest.new" "$dest"
     fi
     printf '%s\n' "$dest"
