@@ -200,6 +200,7 @@ rvmrpc_detach(device_t dev)
 		rvmrpc_server_start(sc);
 		return (EBUSY);
 	}
+	rvmrpc_sysctls_remove(sc);
 	rvmrpc_release(sc);
 	return (0);
 }

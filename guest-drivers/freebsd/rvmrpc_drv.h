@@ -152,6 +152,7 @@ struct rvmrpc_softc {
 	struct resource	*msix;
 	struct resource	*irq;		/* NULL: polls by time */
 	void		*irq_cookie;
+	struct sysctl_ctx_list sysctls;
 	struct rvmrpc_tunables tun;
 	u_long		counters[RVMRPC_CNT_MAX];	/* atomic */
 
@@ -223,5 +224,6 @@ void	rvmrpc_sysctl_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
 
 void	rvmrpc_tunables_fetch(struct rvmrpc_softc *sc);
 void	rvmrpc_sysctls_add(struct rvmrpc_softc *sc);
+void	rvmrpc_sysctls_remove(struct rvmrpc_softc *sc);
 
 #endif /* RVMRPC_DRV_H */

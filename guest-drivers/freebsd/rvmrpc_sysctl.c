@@ -97,7 +97,7 @@ static void
 rvmrpc_add_int(struct rvmrpc_softc *sc, const char *name, size_t offset,
     const char *what)
 {
-	SYSCTL_ADD_PROC(device_get_sysctl_ctx(sc->dev),
+	SYSCTL_ADD_PROC(&sc->sysctls,
 	    SYSCTL_CHILDREN(device_get_sysctl_tree(sc->dev)), OID_AUTO, name,
 	    CTLTYPE_INT | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, offset,
 	    rvmrpc_sysctl_int, "I", what);
@@ -106,7 +106,7 @@ rvmrpc_add_int(struct rvmrpc_softc *sc, const char *name, size_t offset,
 static void
 rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 {
-	struct sysctl_ctx_list *ctx = device_get_sysctl_ctx(sc->dev);
+	struct sysctl_ctx_list *ctx = &sc->sysctls;
 	struct sysctl_oid_list *top =
 	    SYSCTL_CHILDREN(device_get_sysctl_tree(sc->dev));
 
@@ -172,7 +172,7 @@ rvmrpc_add_state(struct rvmrpc_softc *sc)
 		{ "gate", "how the host is called", RVMRPC_SHOW_GATE },
 		{ "wait", "how calls are waited for", RVMRPC_SHOW_WAIT },
 	};
-	struct sysctl_ctx_list *ctx = device_get_sysctl_ctx(sc->dev);
+	struct sysctl_ctx_list *ctx = &sc->sysctls;
 	struct sysctl_oid_list *top =
 	    SYSCTL_CHILDREN(device_get_sysctl_tree(sc->dev));
 	u_int i;
@@ -213,7 +213,7 @@ rvmrpc_add_counters(struct rvmrpc_softc *sc)
 		[RVMRPC_CNT_WATCHDOG] = { "watchdog", "times all slots hung" },
 		[RVMRPC_CNT_ERRORS] = { "errors", "other answers of the host" },
 	};
-	struct sysctl_ctx_list *ctx = device_get_sysctl_ctx(sc->dev);
+	struct sysctl_ctx_list *ctx = &sc->sysctls;
 	struct sysctl_oid *node;
 	u_int i;
 
@@ -226,10 +226,22 @@ rvmrpc_add_counters(struct rvmrpc_softc *sc)
 		    names[i].what);
 }
 
+/*
+ * In a list of their own: newbus frees the softc before it takes the device's
+ * variables away.
+ */
 void
 rvmrpc_sysctls_add(struct rvmrpc_softc *sc)
 {
+	sysctl_ctx_init(&sc->sysctls);
 	rvmrpc_add_parameters(sc);
 	rvmrpc_add_state(sc);
 	rvmrpc_add_counters(sc);
+}
+
+/* Waits for whoever is in one of them. */
+void
+rvmrpc_sysctls_remove(struct rvmrpc_softc *sc)
+{
+	sysctl_ctx_free(&sc->sysctls);
 }
