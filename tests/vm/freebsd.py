@@ -452,6 +452,19 @@ def detach():
     works(vm)
 
 
+@case("devctl detach while the driver's variables are read and written: none is used after", timeout=120)
+def detach_under_sysctl():
+    """They go before what they show does; else the guest hangs or panics."""
+    vm = guest()
+    location = vm.location()
+    vm.guest.check("while :; do sysctl dev.rvmrpc.0; sysctl dev.rvmrpc.0.vmlp_idle_us=50; done "
+                   ">/dev/null 2>&1 & trap \"kill $!\" EXIT; for i in 1 2 3 4 5 6 7 8 9 10; do "
+                   f"devctl detach rvmrpc0 && devctl attach {location} || exit 1; done", 90)
+    vm.wait_state("connected", 20)
+    assert vm.sysctl("dev.rvmrpc.0.state") == "connected"
+    works(vm)
+
+
 @case("devctl suspend and resume: away meanwhile, and back")
 def suspend():
     """As before and after a sleep of the whole guest."""
