@@ -510,6 +510,19 @@ uint32_t rvmrpc_server_list(const struct rvmrpc_server *s, uint32_t first, void 
 
 /* ---- Info writer ---- */
 
+int rvmrpc_info_wanted(const struct rvmrpc_request *req, uint32_t *flags)
+{
+	struct rvmrpc_info_req wanted = { .flags = 0 };
+
+	if (req->arglen && req->arglen != sizeof(wanted))
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	memcpy(&wanted, req->arg, req->arglen);
+	if (wanted.reserved || (wanted.flags & ~RVMRPC_INFO_TEXT))
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	*flags = wanted.flags;
+	return RVMRPC_STATUS_OK;
+}
+
 void rvmrpc_info_begin(struct rvmrpc_info_writer *w, struct rvmrpc_response *res, char *text, uint32_t text_max)
 {
 	memset(w, 0, sizeof(*w));
@@ -559,6 +572,14 @@ void rvmrpc_info_string(struct rvmrpc_info_writer *w, uint16_t key, uint32_t ind
 	info_item(w, key, RVMRPC_ITEM_STRING, index, (uint64_t)length << 32 | w->text_length);
 	memcpy(w->text + w->text_length, s, length);
 	w->text_length += length;
+}
+
+bool rvmrpc_info_fits(const struct rvmrpc_info_writer *w, const struct rvmrpc_response *res, uint32_t items,
+		      uint32_t text)
+{
+	return sizeof(struct rvmrpc_info) + w->text_length + text +
+	       (size_t)(w->nitems + items) * sizeof(struct rvmrpc_item) <= res->resmax &&
+	       text <= w->text_max - w->text_length;
 }
 
 int rvmrpc_info_end(struct rvmrpc_info_writer *w, struct rvmrpc_response *res)

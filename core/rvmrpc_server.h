@@ -119,10 +119,15 @@ struct rvmrpc_info_writer {
 	uint32_t text_length, text_max, raw_length;
 	bool overflow;
 };
+/* What a request for information asks for: RVMRPC_INFO_* in *flags.  OK or GARBAGE_ARGS. */
+int rvmrpc_info_wanted(const struct rvmrpc_request *req, uint32_t *flags);
 void rvmrpc_info_begin(struct rvmrpc_info_writer *w, struct rvmrpc_response *res, char *text, uint32_t text_max);
 void rvmrpc_info_raw(struct rvmrpc_info_writer *w, uint32_t length);	/* the first length bytes of text are the raw text */
 void rvmrpc_info_u64(struct rvmrpc_info_writer *w, uint16_t key, uint32_t index, uint64_t value);
 void rvmrpc_info_string(struct rvmrpc_info_writer *w, uint16_t key, uint32_t index, const char *s, uint32_t length);
+/* Whether so many more items and bytes of strings fit, for an answer that ends early rather than in TOO_BIG. */
+bool rvmrpc_info_fits(const struct rvmrpc_info_writer *w, const struct rvmrpc_response *res, uint32_t items,
+		      uint32_t text);
 int rvmrpc_info_end(struct rvmrpc_info_writer *w, struct rvmrpc_response *res);	/* OK or TOO_BIG */
 
 #endif /* RVMRPC_SERVER_H */

@@ -577,6 +577,49 @@ static void test_info_text_overflow(void)
 	g_assert_cmpuint(res.reslen, ==, sizeof(struct rvmrpc_info));
 }
 
+static void test_info_wanted(void)
+{
+	struct rvmrpc_info_req wanted = { .flags = RVMRPC_INFO_TEXT };
+	struct rvmrpc_request req = { .arg = &wanted, .arglen = 0 };
+	uint32_t flags = 99;
+
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(flags, ==, 0);
+	req.arglen = sizeof(wanted);
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(flags, ==, RVMRPC_INFO_TEXT);
+	req.arglen = sizeof(wanted) - 1;
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	req.arglen = sizeof(wanted);
+	wanted.reserved = 1;
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	wanted = (struct rvmrpc_info_req) { .flags = ~0u };
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+}
+
+/* What fits can be written, and one byte or item more cannot. */
+static void test_info_fits(void)
+{
+	uint32_t need = sizeof(struct rvmrpc_info) + 2 * sizeof(struct rvmrpc_item) + 8, room;
+	struct rvmrpc_response res = { .res = g_malloc(need) };
+	struct rvmrpc_info_writer w;
+	char text[8];
+
+	for (room = need - 1; room <= need; room++) {
+		res.resmax = room;
+		rvmrpc_info_begin(&w, &res, text, sizeof(text));
+		rvmrpc_info_u64(&w, 2, 0, 5);
+		g_assert_true(rvmrpc_info_fits(&w, &res, 1, 8) == (room == need));
+	}
+	g_assert_false(rvmrpc_info_fits(&w, &res, 2, 8));
+	g_assert_false(rvmrpc_info_fits(&w, &res, 0, 9));
+	rvmrpc_info_string(&w, 1, 0, "12345678", 8);
+	g_assert_true(rvmrpc_info_fits(&w, &res, 0, 0));
+	g_assert_false(rvmrpc_info_fits(&w, &res, 0, 1));
+	g_assert_cmpint(rvmrpc_info_end(&w, &res), ==, RVMRPC_STATUS_OK);
+	g_free(res.res);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -597,6 +640,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/list/all", test_list_all);
 	g_test_add_func("/server/list/paging", test_list_paging);
 	g_test_add_func("/server/info/layout", test_info);
+	g_test_add_func("/server/info/wanted", test_info_wanted);
+	g_test_add_func("/server/info/fits", test_info_fits);
 	g_test_add_func("/server/info/overflow", test_info_overflow);
 	g_test_add_func("/server/info/text-overflow", test_info_text_overflow);
 	return g_test_run();

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, guest half: the modules that are the same in every guest.
+ *
+ * Their procedures, argument checks and answers are here; what they do to the guest is the OS's, in the rvmrpc_os_*()
+ * functions below, which each driver has.
+ */
+#ifndef RVMRPC_BUILTIN_H
+#define RVMRPC_BUILTIN_H
+
+#include "rvmrpc_server.h"
+
+extern struct rvmrpc_module rvmrpc_core_module;
+extern struct rvmrpc_module rvmrpc_echo_module;
+extern struct rvmrpc_module rvmrpc_reclaim_module;
+
+/* rvmrpc_server_list() with the registry lock. */
+uint32_t rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes);
+
+/* Server thread: a call with this xid that waits for a worker is answered with CANCELLED; one that runs goes on. */
+void rvmrpc_os_cancel(uint64_t xid);
+
+/* Server thread: it leaves the host once this call is answered. */
+void rvmrpc_os_exit(void);
+
+/*
+ * Worker, may sleep: writes back what is dirty first if sync is set, drops what mode (RVMRPC_DROP_*, checked) names, and
+ * counts what became free.  RVMRPC_STATUS_OK or SYSTEM_ERROR.
+ */
+int rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed);
+
+#endif /* RVMRPC_BUILTIN_H */
