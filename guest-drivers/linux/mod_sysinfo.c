@@ -69,16 +69,6 @@ struct sysinfo_answer {
 	struct rvmrpc_response *res;
 };
 
-/* What more may be written, so that an answer ends early and not in TOO_BIG. */
-static bool sysinfo_fits(const struct sysinfo_answer *a, u32 items, u32 text)
-{
-	const struct rvmrpc_info_writer *w = &a->writer;
-
-	return sizeof(struct rvmrpc_info) + w->text_length + text +
-	       (size_t)(w->nitems + items) * sizeof(struct rvmrpc_item) <= a->res->resmax &&
-	       text <= w->text_max - w->text_length;
-}
-
 /*
  * Begins an answer that leaves room for items and text; pf: the file whose text is wanted as raw text,
  * cut to what fits beside them.
@@ -86,21 +76,20 @@ static bool sysinfo_fits(const struct sysinfo_answer *a, u32 items, u32 text)
 static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req,
 			 struct rvmrpc_response *res, struct rvmrpc_procfile *pf, size_t reserve)
 {
-	struct rvmrpc_info_req wanted = { };
 	ssize_t length = 0;
+	u32 wanted;
+	int status;
 
-	if (req->arglen && req->arglen != sizeof(wanted))
-		return RVMRPC_STATUS_GARBAGE_ARGS;
-	memcpy(&wanted, req->arg, req->arglen);
-	if (wanted.reserved || (wanted.flags & ~RVMRPC_INFO_TEXT))
-		return RVMRPC_STATUS_GARBAGE_ARGS;
+	status = rvmrpc_info_wanted(req, &wanted);
+	if (status)
+		return status;
 	a->res = res;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
 	if (pf)
 		length = sysinfo_read(pf);
 	if (length < 0)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
-	if (!(wanted.flags & RVMRPC_INFO_TEXT))
+	if (!(wanted & RVMRPC_INFO_TEXT))
 		return RVMRPC_STATUS_OK;
 	reserve += sizeof(struct rvmrpc_info);
 	length = min_t(size_t, length, res->resmax > reserve ? res->resmax - reserve : 0);
@@ -250,7 +239,7 @@ static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 	sysinfo_u64(&a, RVMRPC_CPU_ONLINE, RVMRPC_INDEX_ALL, num_online_cpus());
 	sysinfo_u64(&a, RVMRPC_CPU_PRESENT, RVMRPC_INDEX_ALL, num_present_cpus());
 	for_each_online_cpu(cpu) {
-		if (!sysinfo_fits(&a, SYSINFO_CPU_ITEMS, SYSINFO_CPU_TEXT))
+		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_CPU_ITEMS, SYSINFO_CPU_TEXT))
 			break;
 		sysinfo_cpu(&a, cpu);
 	}
@@ -295,7 +284,7 @@ static int sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *r
 	if (status)
 		return status;
 	for (line = sysinfo_raw; !strncmp(line, "cpu", 3); line = sysinfo_next_line(line)) {
-		if (!sysinfo_fits(&a, SYSINFO_STAT_ITEMS, 0))
+		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_STAT_ITEMS, 0))
 			break;
 		sysinfo_stat_line(&a, line);
 	}

@@ -3,3 +3,4 @@
  * The core is one text for all hosts; kbuild wants an object of this folder.
  */
 #include "../../core/rvmrpc_server.c"
+#include "../../core/rvmrpc_builtin.c"

@@ -17,6 +17,7 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
+#include "rvmrpc_builtin.h"
 
 /* ---- rvmrpc_gate.c ---- */
 
