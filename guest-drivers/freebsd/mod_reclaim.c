@@ -35,58 +35,28 @@ reclaim_drop(uint32_t mode)
 	rvmrpc_uma_reclaim();
 }
 
-static int
-reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed)
 {
-	struct rvmrpc_drop_req wanted;
-	struct rvmrpc_drop_res result;
 	uint64_t before, after;
 
-	memcpy(&wanted, req->arg, sizeof(wanted));
-	if (wanted.mode < RVMRPC_DROP_PAGECACHE ||
-	    wanted.mode > RVMRPC_DROP_ALL ||
-	    (wanted.flags & ~RVMRPC_DROP_SYNC) != 0)
-		return (RVMRPC_STATUS_GARBAGE_ARGS);
-	if (res->resmax < sizeof(result))
-		return (RVMRPC_STATUS_TOO_BIG);
-	if ((wanted.flags & RVMRPC_DROP_SYNC) != 0)
+	if (sync)
 		sys_sync(curthread, NULL);
 	before = reclaim_free_bytes();
-	reclaim_drop(wanted.mode);
+	reclaim_drop(mode);
 	after = reclaim_free_bytes();
-	result.freed = after > before ? after - before : 0;
-	memcpy(res->res, &result, sizeof(result));
-	res->reslen = sizeof(result);
+	*freed = after > before ? after - before : 0;
 	return (RVMRPC_STATUS_OK);
 }
-
-static const struct rvmrpc_procedure reclaim_procs[] = {
-	{
-		.number = RVMRPC_RECLAIM_DROP_CACHES,
-		.name = "drop_caches",
-		.flags = RVMRPC_PROC_MAY_SLEEP,
-		.arg_min = sizeof(struct rvmrpc_drop_req),
-		.arg_max = sizeof(struct rvmrpc_drop_req),
-		.handler = reclaim_drop_caches,
-	},
-};
-
-static struct rvmrpc_module reclaim_module = {
-	.number = RVMRPC_MOD_RECLAIM,
-	.version = 1,
-	.name = "reclaim",
-	.procs = reclaim_procs,
-	.nprocs = nitems(reclaim_procs),
-};
 
 int
 rvmrpc_mod_reclaim_init(void)
 {
-	return (rvmrpc_builtin_add(&reclaim_module));
+	return (rvmrpc_builtin_add(&rvmrpc_reclaim_module));
 }
 
 void
 rvmrpc_mod_reclaim_exit(void)
 {
-	rvmrpc_builtin_remove(&reclaim_module);
+	rvmrpc_builtin_remove(&rvmrpc_reclaim_module);
 }

@@ -38,30 +38,18 @@ struct sysinfo_answer {
 	bool		raw;		/* the guest's own text is wanted */
 };
 
-/* What more may be written, so that an answer ends early, not in TOO_BIG. */
-static bool
-sysinfo_fits(const struct sysinfo_answer *a, uint32_t items, uint32_t text)
-{
-	const struct rvmrpc_info_writer *w = &a->writer;
-
-	return (sizeof(struct rvmrpc_info) + w->text_length + text +
-	    (size_t)(w->nitems + items) * sizeof(struct rvmrpc_item) <=
-	    a->res->resmax && text <= w->text_max - w->text_length);
-}
-
 static int
 sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req,
     struct rvmrpc_response *res)
 {
-	struct rvmrpc_info_req wanted = { .flags = 0 };
+	uint32_t wanted;
+	int status;
 
-	if (req->arglen != 0 && req->arglen != sizeof(wanted))
-		return (RVMRPC_STATUS_GARBAGE_ARGS);
-	memcpy(&wanted, req->arg, req->arglen);
-	if (wanted.reserved != 0 || (wanted.flags & ~RVMRPC_INFO_TEXT) != 0)
-		return (RVMRPC_STATUS_GARBAGE_ARGS);
+	status = rvmrpc_info_wanted(req, &wanted);
+	if (status != RVMRPC_STATUS_OK)
+		return (status);
 	a->res = res;
-	a->raw = (wanted.flags & RVMRPC_INFO_TEXT) != 0;
+	a->raw = (wanted & RVMRPC_INFO_TEXT) != 0;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
 	return (RVMRPC_STATUS_OK);
 }
@@ -88,7 +76,10 @@ sysinfo_string(struct sysinfo_answer *a, uint16_t key, uint32_t index,
 
 /* ---- meminfo ---- */
 
-/* What only sysctl tells; some of it is not there without ZFS. */
+/*
+ * What only sysctl tells; some of it is not there without ZFS.  Names of less
+ * than 32 bytes are looked up without an allocation.
+ */
 static uint64_t
 sysinfo_sysctl(const char *name)
 {
@@ -185,7 +176,8 @@ sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	sysinfo_u64(&a, RVMRPC_CPU_ONLINE, RVMRPC_INDEX_ALL, mp_ncpus);
 	sysinfo_u64(&a, RVMRPC_CPU_PRESENT, RVMRPC_INDEX_ALL, mp_ncpus);
 	CPU_FOREACH(cpu) {
-		if (!sysinfo_fits(&a, SYSINFO_CPU_ITEMS, text))
+		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_CPU_ITEMS,
+		    text))
 			break;
 		sysinfo_string(&a, RVMRPC_CPU_VENDOR, cpu, cpu_vendor);
 		sysinfo_string(&a, RVMRPC_CPU_MODEL_NAME, cpu, sysinfo_model);
@@ -230,7 +222,7 @@ sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	read_cpu_time(total);
 	sysinfo_stat(&a, RVMRPC_INDEX_ALL, total);
 	CPU_FOREACH(cpu) {
-		if (!sysinfo_fits(&a, SYSINFO_STAT_ITEMS, 0))
+		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_STAT_ITEMS, 0))
 			break;
 		sysinfo_stat(&a, cpu, pcpu_find(cpu)->pc_cp_time);
 	}

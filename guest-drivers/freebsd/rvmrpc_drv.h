@@ -27,6 +27,7 @@
 #include <machine/bus.h>
 #include <machine/resource.h>
 #include "rvmrpc.h"
+#include "rvmrpc_builtin.h"
 #include "rvmrpc_compat.h"
 
 MALLOC_DECLARE(M_RVMRPC);
