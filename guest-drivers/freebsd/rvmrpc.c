@@ -187,7 +187,7 @@ static int
 rvmrpc_detach(device_t dev)
 {
 	struct rvmrpc_softc *sc = device_get_softc(dev);
-	bool overdue;
+	bool overdue, suspended;
 
 	/* Before the host hears of it. */
 	mtx_lock(&sc->mtx);
@@ -195,9 +195,11 @@ rvmrpc_detach(device_t dev)
 	mtx_unlock(&sc->mtx);
 	if (overdue)
 		return (EBUSY);
+	suspended = sc->thread == NULL;
 	rvmrpc_server_stop(sc);
 	if (rvmrpc_drain(sc) != 0) {
-		rvmrpc_server_start(sc);
+		if (!suspended)
+			rvmrpc_server_start(sc);
 		return (EBUSY);
 	}
 	rvmrpc_sysctls_remove(sc);
