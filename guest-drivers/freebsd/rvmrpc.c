@@ -8,7 +8,6 @@
  */
 #include "rvmrpc_drv.h"
 #include <dev/pci/pcireg.h>
-#include <dev/pci/pcivar.h>
 
 #define	RVMRPC_DRAIN_MS		10
 

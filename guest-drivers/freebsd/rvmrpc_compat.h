@@ -18,6 +18,16 @@
 #include <machine/resource.h>
 #include <vm/uma.h>
 
+/* Before 14 its accessors set a variable for an assertion, used or not. */
+#if defined(__clang__) && __clang_major__ >= 13
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wunused-but-set-variable"
+#endif
+#include <dev/pci/pcivar.h>
+#if defined(__clang__) && __clang_major__ >= 13
+#pragma clang diagnostic pop
+#endif
+
 #if __FreeBSD_version < 1200000
 #error "FreeBSD 12.0 or later is needed"
 #endif
