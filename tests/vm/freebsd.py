@@ -203,25 +203,6 @@ def meminfo_raw():
     assert "raw" not in vm.qmp.cmd("guest-meminfo")
 
 
-@case("guest-meminfo answers while the guest is out of memory", timeout=150)
-def starved():
-    """Each call in time, until the kernel kills the process that took all there was."""
-    vm = guest()
-    vm.guest.run("swapoff -a")
-    started = vm.guest.start("x=0123456789abcdef; while x=$x$x; do :; done", 90)
-    least = total = vm.qmp.cmd("guest-meminfo")["total"]
-
-    def is_over():
-        nonlocal least
-        free = vm.qmp.cmd("guest-meminfo")["free"]
-        least = min(least, free)
-        return least < 0.05 * total and free > 0.1 * total
-
-    wait_for(is_over, 80, "end of the process that takes the memory")
-    assert vm.guest.finish(started)[0] != 0
-    works(vm)
-
-
 @case("guest-loadavg is vm.loadavg, under load", timeout=120)
 def loadavg():
     """A worker of the guest's kernel spins meanwhile."""
@@ -336,6 +317,25 @@ def drop_caches():
     for mode in ("pagecache", "slab", "all"):
         assert vm.qmp.cmd("guest-drop-caches", mode=mode, sync=True)["freed"] >= 0
     assert call(vm.qmp, "reclaim", "drop_caches", b"\x07" + b"\0" * 7)[0] == "garbage-args"
+
+
+@case("guest-meminfo answers while the guest is out of memory", timeout=150)
+def starved():
+    """Each call in time, until the kernel kills the process that took all there was."""
+    vm = guest()
+    vm.guest.run("swapoff -a")
+    started = vm.guest.start("x=0123456789abcdef; while x=$x$x; do :; done", 90)
+    least = total = vm.qmp.cmd("guest-meminfo")["total"]
+
+    def is_over():
+        nonlocal least
+        free = vm.qmp.cmd("guest-meminfo")["free"]
+        least = min(least, free)
+        return least < 0.05 * total and free > 0.1 * total
+
+    wait_for(is_over, 80, "end of the process that takes the memory")
+    assert vm.guest.finish(started)[0] != 0
+    works(vm)
 
 
 @case("a procedure that is not allowed: not-allowed")
