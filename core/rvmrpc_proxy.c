@@ -340,6 +340,11 @@ bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p)
 	return true;
 }
 
+void rvmrpc_proxy_awake(struct rvmrpc_proxy *p)
+{
+	p->armed = false;
+}
+
 bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p)
 {
 	if (!p->armed || !rvmrpc_proxy_pending(p))

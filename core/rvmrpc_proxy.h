@@ -176,6 +176,9 @@ bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p);
 /* Arms the interrupt, unless a request can be delivered: then false, and the guest must not sleep. */
 bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
 
+/* RVMRPC_MAIN, before it takes a reply: who polls is awake, and needs no interrupt until it arms it again. */
+void rvmrpc_proxy_awake(struct rvmrpc_proxy *p);
+
 /*
  * True when the guest sleeps and a request can be delivered: raise the interrupt, once.  Ask (and wake VMLP) after
  * submit, after reply_begin (a late answer frees its slot there), after each commit, and when stopped becomes false.

@@ -288,6 +288,7 @@ static uint32_t gate_main(struct memory *memory, uint64_t epoch, uint32_t slot)
 	uint32_t code = RVMRPC_GATE_RESET;
 
 	if (rvmrpc_proxy_enter(&host.proxy, epoch, host.now)) {
+		rvmrpc_proxy_awake(&host.proxy);
 		if (slot != RVMRPC_SLOT_NONE)
 			g_assert_cmphex(host_reply(memory, slot), ==, 0);
 		code = host_deliver(memory, epoch);

@@ -316,6 +316,7 @@ static bool step_deliver_begin(uint32_t g)
 
 	if (gate->pc != GATE_OUT || !w.proxy.epoch || w.asleep)
 		return false;
+	rvmrpc_proxy_awake(&w.proxy);
 	if (rvmrpc_proxy_deliver_begin(&w.proxy, &gate->x, NOW, &done)) {
 		g_assert_false(w.proxy.stopped);
 		gate->pc = GATE_DELIVERING;

@@ -858,6 +858,18 @@ static void test_arm(void)
 	g_assert_false(rvmrpc_proxy_kick(&proxy));
 }
 
+static void test_awake(void)
+{
+	setup(1);
+	g_assert_true(rvmrpc_proxy_arm(&proxy));
+	/* It woke by itself and polls: a call that comes now needs no interrupt. */
+	rvmrpc_proxy_awake(&proxy);
+	submit_ok(0);
+	g_assert_false(rvmrpc_proxy_kick(&proxy));
+	g_assert_cmpuint(proxy.stats.kicks, ==, 0);
+	deliver(NULL);
+}
+
 static void test_kick_when_slot_frees(void)
 {
 	struct rvmrpc_hdr hdr;
@@ -957,6 +969,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/proxy/cancel/idle", test_cancel_idle);
 	g_test_add_func("/proxy/main-arg", test_main_arg);
 	g_test_add_func("/proxy/kick/arm", test_arm);
+	g_test_add_func("/proxy/kick/awake", test_awake);
 	g_test_add_func("/proxy/kick/slot-frees", test_kick_when_slot_frees);
 	g_test_add_func("/proxy/stats/histogram", test_histogram);
 	return g_test_run();

@@ -413,11 +413,13 @@ static uint32_t next_request(VmrpcCall *call, const RvmrpcPages *pg,
     return answer;
 }
 
-static void note_gate(VmrpcCall *call, bool wait)
+/* The guest's server thread polls. */
+static void note_poll(VmrpcCall *call, bool wait)
 {
     RvmrpcProxy *p = &rvmrpc_proxy;
 
     QEMU_LOCK_GUARD(&p->lock);
+    rvmrpc_proxy_awake(&p->core);
     p->doorbell = call->gate == VMRPC_GATE_DOORBELL;
     p->vmlp = wait && !p->doorbell;
 }
@@ -434,7 +436,7 @@ static uint32_t proxy_main(VmrpcCall *call, uint64_t epoch, uint64_t bytes)
     if (!pg) {
         return RVMRPC_GATE_RESET;
     }
-    note_gate(call, wait_us);
+    note_poll(call, wait_us);
     answer = slot == RVMRPC_SLOT_NONE ? 0 : take_reply(pg, epoch, slot);
     if (!answer) {
         answer = next_request(call, pg, epoch, wait_us);

@@ -312,8 +312,8 @@ EXPORT_SYMBOL_GPL(rvmrpc_call);
 
 /* ---- The proxy's procedures, in the vCPU's thread ---- */
 
-/* NULL: the epoch is over.  The pages are the caller's to put. */
-static struct rvmrpc_pages *enter(struct rvmrpc_vm *vm, u64 epoch)
+/* NULL: the epoch is over.  The pages are the caller's to put.  @polls: the server thread itself is here. */
+static struct rvmrpc_pages *enter(struct rvmrpc_vm *vm, u64 epoch, bool polls)
 {
 	struct rvmrpc_pages *pages = NULL;
 
@@ -321,6 +321,8 @@ static struct rvmrpc_pages *enter(struct rvmrpc_vm *vm, u64 epoch)
 	if (vm->attached && rvmrpc_proxy_enter(&vm->proxy, epoch, now_ns())) {
 		pages = vm->pages;
 		kref_get(&pages->kref);
+		if (polls)
+			rvmrpc_proxy_awake(&vm->proxy);
 	}
 	spin_unlock(&vm->lock);
 	return pages;
@@ -425,7 +427,7 @@ static int proxy_main(struct vmrpc_data *rpcdata, u64 epoch, u64 bytes)
 
 	if (!rvmrpc_proxy_main_arg(bytes, &slot, &wait_us))
 		return -EINVAL;
-	pages = enter(vm, epoch);
+	pages = enter(vm, epoch, true);
 	if (!pages)
 		return -ECONNRESET;
 	WRITE_ONCE(vm->vmlp, wait_us);
@@ -448,7 +450,7 @@ static int proxy_reply(struct vmrpc_data *rpcdata, u64 epoch, u64 bytes)
 
 	if (bytes > U32_MAX)
 		return -EINVAL;
-	pages = enter(rpcdata->vm, epoch);
+	pages = enter(rpcdata->vm, epoch, false);
 	if (!pages)
 		return -ECONNRESET;
 	ret = take_reply(rpcdata, pages, epoch, bytes);
@@ -576,7 +578,7 @@ static void end_epoch(struct rvmrpc_vm *vm, u32 status, bool detach)
 
 static int proxy_exit(struct vmrpc_data *rpcdata, u64 epoch)
 {
-	struct rvmrpc_pages *pages = enter(rpcdata->vm, epoch);
+	struct rvmrpc_pages *pages = enter(rpcdata->vm, epoch, false);
 
 	if (!pages)
 		return -ECONNRESET;
