@@ -88,8 +88,8 @@ class Hammer:
               "garbage-args", "too-big", "not-allowed", "busy", "not-connected", "stopped",
               "timed-out", "cancelled", "reset", "system-error")
 
-    def __init__(self, l1, name, depth=4, allowed=("ok",)):
-        self.l1, self.name, self.depth = l1, name, depth
+    def __init__(self, l1, name, depth=4, allowed=("ok",), pause_us=0):
+        self.l1, self.name, self.depth, self.pause_us = l1, name, depth, pause_us
         self.path = f"/tmp/hammer-{name}"
         self.allowed = set(allowed)
         self.result = None
@@ -98,7 +98,7 @@ class Hammer:
     def __enter__(self):
         path = self.path
         self.l1.guest.check(f"rm -f {path}.*; (/clients/hammer {self.name} {self.depth} {path}.stop "
-                            f">{path}.out 2>&1; echo $? >{path}.rc) >/dev/null 2>&1 &")
+                            f"{self.pause_us} >{path}.out 2>&1; echo $? >{path}.rc) >/dev/null 2>&1 &")
         return self
 
     def __exit__(self, kind, *_):

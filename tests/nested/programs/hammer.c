@@ -151,11 +151,12 @@ static void print_counts(void)
 
 int main(int argc, char **argv)
 {
-	int depth, i;
+	int depth, pause_us, i;
 
-	if (argc != 4)
-		errx(2, "hammer NAME DEPTH STOP");
+	if (argc != 5)
+		errx(2, "hammer NAME DEPTH STOP PAUSE_US");
 	depth = atoi(argv[2]);
+	pause_us = atoi(argv[4]);
 	if (depth < 1 || depth > DEPTH_MAX)
 		errx(2, "depth");
 	dev = open("/dev/rvmrpc", O_RDWR | O_CLOEXEC);
@@ -171,6 +172,8 @@ int main(int argc, char **argv)
 			usleep(PAUSE_US);
 			find_vm(argv[1]);
 		}
+		if (pause_us)
+			usleep(pause_us);
 	}
 	while (count_in_flight() && answer_waits(LOST_MS))
 		take_one();
