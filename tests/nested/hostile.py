@@ -30,11 +30,6 @@ class KernelGate(Gate):
         return super().__call__(op, a0, a1, a2)
 
 
-def arm(g, proxy, epoch):
-    """Polls as the driver does before it sleeps: who polls is awake, so its interrupt was disarmed."""
-    assert g.perform(proxy, MAIN, epoch, NO_SLOT) == "AGAIN"
-
-
 def gate():
     """The hostile guest, and a neighbour that calls go to."""
     l1 = host()
@@ -153,7 +148,7 @@ def bad_main():
             r.expect(g.perform(proxy, MAIN, epoch, slot), "BAD_ARGS", slot)
             r.expect(g.perform(proxy, REPLY, epoch, slot), "BAD_ARGS", slot)
         r.expect(g.perform(proxy, REPLY, epoch, 1 << 32), "BAD_ARGS")
-        arm(g, proxy, epoch)
+        g.arm(proxy, epoch)
     assert status(g.vm.l1, NAME)["bad_replies"] == before["bad_replies"] + 2 * len(bad)
 
 
@@ -169,7 +164,7 @@ def interrupts_off():
             assert status(g.vm.l1, NAME)["waits"] == waits
         assert g.perform(proxy, MAIN, epoch, NO_SLOT | WAIT) == "AGAIN"
         assert status(g.vm.l1, NAME)["waits"] == waits + 1
-        arm(g, proxy, epoch)
+        g.arm(proxy, epoch)
 
 
 @case("user space of the guest has no gate", timeout=240)

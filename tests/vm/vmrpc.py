@@ -178,6 +178,7 @@ def bad_main(kind):
         assert g.perform(proxy, function, epoch) == "NO_PROCEDURE", function
     counted = stats(g.vm)["bad-replies"] - before["stats"]["bad-replies"]
     assert counted == 2 * len(bad) + 1, counted
+    g.arm(proxy, epoch)
     unharmed(g.vm, before, log)
 
 
@@ -214,6 +215,7 @@ def waits():
     assert time.monotonic() - start < 2 and stats(g.vm)["waits"] == waited + 1
     assert g.perform(proxy, MAIN, epoch, NO_SLOT | WAIT, how="noirq") == "AGAIN"
     assert stats(g.vm)["waits"] == waited + 1
+    g.arm(proxy, epoch)
     unharmed(g.vm, before, log)
 
 

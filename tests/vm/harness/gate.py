@@ -65,6 +65,10 @@ class Gate:
         """PERFORM's answer."""
         return self(PERFORM, handle | function << 32, arg, size, how)
 
+    def arm(self, proxy, epoch):
+        """Polls as the driver does before it sleeps: a foreign poll has disarmed its interrupt."""
+        assert self.perform(proxy, MAIN, epoch, NO_SLOT) == "AGAIN"
+
 
 def init_host(**changes):
     """A struct rvmrpc_init of one slot, by its fields."""
