@@ -111,6 +111,7 @@ class RemoteProcess:
         self.pid = int(wait_for(
             lambda: (folder / "launched").exists() and (folder / "launched").read_text(),
             20, "QEMU's start in L1"))
+        self.ended = None
 
     @property
     def returncode(self):
@@ -118,8 +119,11 @@ class RemoteProcess:
         path = self.folder / "status"
         if self.l1.process.poll() is not None:
             return -1
-        text = path.read_text(encoding="ascii") if path.exists() else ""
-        return int(text) if text.endswith("\n") else None
+        if self.ended is None and path.exists():
+            text = path.read_text(encoding="ascii")
+            self.ended = int(text) if text.endswith("\n") else None
+        # Known for good: the folder goes with the guest.
+        return self.ended
 
     def poll(self):
         """As subprocess has it."""
