@@ -7,7 +7,9 @@ plots. A number that misses its target does not fail the run; the report says so
 """
 import argparse
 import json
+import os
 import pathlib
+import resource
 import signal
 import sys
 import time
@@ -20,10 +22,12 @@ import stand as stands
 import waiting
 
 QUICK = {"rounds": 2, "divide": 10, "payload": 10, "flood_ms": 300, "ask": 2, "ask_s": 3,
-         "idle_s": 3, "job_s": 1, "repeats": 1}
+         "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
 FULL = {"rounds": 8, "divide": 1, "payload": 60, "flood_ms": 2000, "ask": 5, "ask_s": 6,
-        "idle_s": 20, "job_s": 2, "repeats": 4}
-PARTS = ("rows", "payload", "clients", "vms", "states", "waiting")
+        "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
+PARTS = ("rows", "payload", "clients", "vms", "states", "jobs", "idle")
+# Of guests that they start themselves.
+ALONE = ("jobs", "idle")
 
 
 def parse():
@@ -53,7 +57,7 @@ def all_rows(stand):
         found += rows.kernel_rows(stand)
     if stand.accel != "nested":
         found += rows.socket_rows(stand, stand.start_doorbell())
-    return found + rows.peer_rows(stand) + [rows.control_row(stand)]
+    return found + rows.peer_rows(stand) + rows.virsh_rows(stand) + [rows.control_row(stand)]
 
 
 def attempt(result, name, step):
@@ -68,9 +72,9 @@ def attempt(result, name, step):
     say(f"{name}: {time.monotonic() - start:.0f} s")
 
 
-def run(stand, size, parts):
-    """{part: result}, and the rows."""
-    found, result = [], {}
+def with_peers(stand, size, parts, result):
+    """The parts that need the guest with every peer; the rows."""
+    found = []
     say("starting a guest with every peer")
     stand.start()
     stands.settle(2)
@@ -80,6 +84,7 @@ def run(stand, size, parts):
         rows.measure(stand, found, size["rounds"], size["divide"])
         stand.set_wait(rows.ADAPTIVE_US)
         stand.set_spin(rows.DEFAULT_SPIN_NS)
+        stand.end_others()
     steps = {"payload": lambda: growth.payload(stand, size["payload"]),
              "clients": lambda: growth.clients(stand, size["flood_ms"]),
              "vms": lambda: growth.machines(stand, size["flood_ms"]),
@@ -88,15 +93,42 @@ def run(stand, size, parts):
         if name in parts:
             attempt(result, name, step)
     stand.vm.stop()
-    if "waiting" in parts:
-        attempt(result, "waiting", lambda: waiting.measure(
-            stand, size["idle_s"], size["job_s"], size["repeats"]))
+    return found
+
+
+def run(stand, size, parts):
+    """{part: result}, and the rows."""
+    found, result = [], {}
+    stand.start_host()
+    if set(parts) - set(ALONE):
+        found = with_peers(stand, size, parts, result)
+    if "jobs" in parts:
+        attempt(result, "jobs", lambda: waiting.jobs(
+            stand, size["job_s"], size["turns"], size["vcpus"]))
+    if "idle" in parts:
+        attempt(result, "idle", lambda: waiting.idle(stand, size["idle_s"], size["vcpus"]))
     return found, result
 
 
 def loadavg():
     """This machine's load, of the last minute."""
     return float(pathlib.Path("/proc/loadavg").read_text(encoding="ascii").split()[0])
+
+
+def cpu_times():
+    """(all, idle, stolen, our own) seconds of CPU time so far; our own are those of processes that have ended."""
+    with open("/proc/stat", encoding="ascii") as f:
+        ticks = [int(word) for word in f.readline().split()[1:9]]
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return [value / os.sysconf("SC_CLK_TCK") for value in
+            (sum(ticks), ticks[3] + ticks[4], ticks[7])] + [own]
+
+
+def disturbance(before, after):
+    """What part of the machine's CPU time meanwhile was others'."""
+    whole, idle, stolen, own = (b - a for a, b in zip(before, after))
+    return {"other_percent": round(100 * max(0, whole - idle - stolen - own) / whole, 1),
+            "stolen_percent": round(100 * stolen / whole, 1)}
 
 
 def main():
@@ -109,13 +141,14 @@ def main():
     stand = stands.make_stand(o.accel)
     about = {"accel": o.accel, "quick": o.quick, "date": time.strftime("%Y-%m-%d"),
              "load_before": loadavg()}
-    start = time.monotonic()
+    start, times = time.monotonic(), cpu_times()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         found, result = run(stand, size, parts)
     finally:
         stand.stop()
     about["complaints"] = stands.VM.complaints
+    about.update(disturbance(times, cpu_times()))
     about["seconds"] = round(time.monotonic() - start)
     limit, ratios = rows.judge(found)
     o.json.write_text(json.dumps({

@@ -23,7 +23,8 @@ def machine(about):
         model = re.search(r"model name\s*: (.*)", f.read())
     lines = [f"{about['date']}, accelerator `{about['accel']}`: {HOW[about['accel']]}. Machine class: "
              f"{os.cpu_count()} CPUs ({model.group(1) if model else platform.machine()}), "
-             f"load average {about['load_before']:.2f} before; it took {about['seconds']} s."]
+             f"load average {about['load_before']:.2f} before; it took {about['seconds']} s, in which other work "
+             f"had {about['other_percent']} % of the machine's CPU time, and {about['stolen_percent']} % was stolen."]
     if about["accel"] != "kvm":
         lines.append("**Emulated CPU**: no time here is a hardware time; compare only times of one table.")
     if about["quick"]:
@@ -95,15 +96,15 @@ def target_lines(about, ratios, parts):
         last = parts["payload"][-1]
         lines.append(judged("1 MiB payload: bandwidth / memcpy's in the guest",
                             round(last["memcpy_us"] / last["p50_us"], 3), 0.25, True))
-    for row in parts.get("waiting", ()):
-        if row["mode"] == "adaptive":
-            where = f"default mode, {row['vcpus']} vCPU, {'idle' if row['guest'] == 'idle' else 'CPU-bound job'}"
-            lines.append(judged(f"{where}: server thread, % of time", row["server_percent"], 1))
-            lines.append(judged(f"{where}: gate calls + interrupts per second",
-                                round(row["gate_calls"] + row["irqs"], 2), 5))
-            if row["guest"] == "idle":
-                # What two decimals of /proc/loadavg resolve in that time.
-                lines.append(judged(f"{where}: load average", row["load"], 0.03))
+    for what, name in (("idle", "idle"), ("CPU-bound job", "jobs")):
+        for row in parts.get(name, ()):
+            if row["mode"] == "adaptive":
+                where = f"default mode, {row['vcpus']} vCPU, {what}"
+                lines += [judged(f"{where}: server thread, % of time", row["server_percent"], 1),
+                          judged(f"{where}: gate calls + interrupts per second",
+                                 round(row["gate_calls"] + row["irqs"], 2), 5)]
+                if name == "idle":
+                    lines.append(judged(f"{where}: load average", row["load"], 0))
     return [line for line in lines if line]
 
 
@@ -130,15 +131,22 @@ def growth_text(parts):
 
 
 def waiting_text(parts):
-    """The table of section 4."""
-    if not parts.get("waiting"):
-        return []
-    heads = ["wait mode", "vCPUs", "guest", "server thread %", "gate calls/s", "interrupts/s",
-             "load added", "host CPU s/s", "job's speed", "noise"]
-    return ["## The cost of waiting", "",
-            table(heads, [[r["mode"], r["vcpus"], r["guest"], r["server_percent"], r["gate_calls"],
-                           r["irqs"], r["load"], r["host_cpu"], r.get("speed"), r.get("noise")]
-                          for r in parts["waiting"]])]
+    """The tables of section 4."""
+    heads = ["wait mode", "vCPUs", "server thread %", "gate calls/s", "interrupts/s", "exits/s", "host CPU s/s"]
+    keys = ("mode", "vcpus", "server_percent", "gate_calls", "irqs", "exits")
+    out = []
+    if parts.get("idle"):
+        out += ["## The cost of waiting: an idle guest", "All guests of one number of vCPUs at the same time.", "",
+                table([*heads, "load average"],
+                      [[*(r[key] for key in keys), number(r["host_cpu"], 4), r["load"]] for r in parts["idle"]])]
+    if parts.get("jobs"):
+        out += ["## The cost of waiting: a job that computes",
+                "Speed beside no driver of the same turn, median over the turns; its 95 % interval. "
+                "The last line of each is the noise.", "",
+                table([*heads, "turns", "speed", "interval"],
+                      [[*(r[key] for key in keys), number(r["host_cpu"], 4), r["turns"], number(r["speed"], 3),
+                        f"{number(r['low'], 3)} to {number(r['high'], 3)}"] for r in parts["jobs"]])]
+    return out
 
 
 def distribution(samples):
@@ -173,7 +181,11 @@ def kernel_lines(rows):
                     for mode in ("default", "window 0"))
     if none is None:
         return []
+    spans = [calls.interval(rows, f"kernel client: null, VMLP, {mode}") for mode in ("window 0", "default")]
     return [f"R of the minima: {number(none)} at window 0, {number(window)} at the default window.",
+            "95 % intervals of R (medians of blocks, drawn again): " + ", ".join(
+                f"{number(low)} to {number(high)} {mode}" for (low, high), mode in
+                zip(spans, ("at window 0", "at the default window"))) + ".",
             "Meminfo of the kernel's client in the default wait mode: " + ", ".join(
                 f"{number(value)} times faster than {peer}"
                 for peer, value in calls.default_mode(rows).items()) + "."]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rows: what is called, how the guest waits meanwhile, and how often."""
+import random
 import statistics
 import sys
 
@@ -7,51 +8,52 @@ from stand import NoAnswer
 
 DEFAULT_SPIN_NS = 50000
 ADAPTIVE_US = 50
+# What R is made of is measured in shorter and more blocks than the rest.
+LIMIT_CALLS = 100
+BLOCKS = 4
 COUNTED = ("exits", "irqs", "hypercalls", "vcpu_sleeps", "other_sleeps")
 
 
 class Row:
     """One line of the table.
 
-    take(n) makes n calls and returns the ns of each; idle_us and spin_ns are set
-    before, None leaves them at their defaults.
+    take(n) makes n calls and returns the ns of each and what the counters gained;
+    idle_us and spin_ns are set before, None leaves them at their defaults.
     """
 
-    def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=DEFAULT_SPIN_NS, warm=0,
-                 vm=None, counted=COUNTED):
+    def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=DEFAULT_SPIN_NS,
+                 counted=COUNTED, blocks=1):
         self.name = name
         self.take = take
         self.calls = calls          # per round
         self.idle_us = idle_us
         self.spin_ns = spin_ns
-        self.warm = warm            # calls more than are timed, per round
-        self.vm = vm                # whose counters; None: the stand's
-        self.samples = []
         self.count = counted        # what is this row's own, and not the making of it
+        self.blocks = blocks        # per round
+        self.samples = []
+        self.medians = []           # of each block
         self.counted = dict.fromkeys(COUNTED)
-        self.made = 0
         self.error = None
 
-    def round(self, stand, calls):
-        """One round; the counters are read around it."""
+    def round(self, calls):
+        """One block of calls."""
         if self.error:
             return
-        before = stand.counters(self.vm)
         try:
-            self.samples += self.take(calls)
+            samples, gained = self.take(calls)
         except NoAnswer as error:
             self.error = str(error)
             return
-        after = stand.counters(self.vm)
-        self.made += calls + self.warm
+        self.samples += samples
+        self.medians.append(statistics.median(samples))
         for key in self.count:
-            if before.get(key) is not None:
-                self.counted[key] = (self.counted[key] or 0) + after[key] - before[key]
+            if gained.get(key) is not None:
+                self.counted[key] = (self.counted[key] or 0) + gained[key]
 
     def per_call(self, key):
         """A counter per call, None when it does not exist here."""
         value = self.counted[key]
-        return None if value is None or not self.made else round(value / self.made, 3)
+        return None if value is None or not self.samples else round(value / len(self.samples), 3)
 
     def summary(self):
         """As the JSON has it."""
@@ -72,11 +74,11 @@ def spread(values):
             "mean": statistics.fmean(ordered)}
 
 
-def client_row(stand, name, row, target, calls, warm=3, **how):
-    """A row that the client program makes."""
+def client_row(stand, name, row, target, calls, warm=3, vm=None, **how):
+    """A row that the client program makes; vm: whose counters, None: the stand's."""
     def take(n):
-        return stand.client(row, stand.target.get(target, target), n, warm, timeout=100)
-    return Row(name, take, calls, warm=warm, **how)
+        return stand.counted_client(row, stand.target.get(target, target), n, warm, vm, timeout=100)
+    return Row(name, take, calls, **how)
 
 
 def kernel_row(stand, name, what, calls, **how):
@@ -88,13 +90,14 @@ def limit_rows(stand):
     """E and F, named so."""
     if stand.kernel:
         rally = kernel_row(stand, "F: wake ping-pong (completion, two kernel threads)",
-                           "pingpong {0} {1}".format(*stand.cpus), 100, idle_us=0)
+                           "pingpong {0} {1}".format(*stand.cpus), LIMIT_CALLS, idle_us=0, blocks=BLOCKS)
     else:
         rally = client_row(stand, "F: wake ping-pong (eventfd, two threads)", "pingpong",
-                           "{0} {1}".format(*stand.cpus), 100, idle_us=0)
-    return [Row("E: null hypercall on the server's vCPU",
-                lambda n: stand.guest_samples("null {n}", n), 100, idle_us=0,
-                counted=("hypercalls",)), rally]
+                           "{0} {1}".format(*stand.cpus), LIMIT_CALLS, idle_us=0, blocks=BLOCKS)
+    null = Row("E: null hypercall on the server's vCPU",
+               lambda n: stand.counted(None, lambda: stand.guest_samples("null {n}", n)),
+               LIMIT_CALLS, idle_us=0, counted=("hypercalls",), blocks=BLOCKS)
+    return [null, rally]
 
 
 def kernel_rows(stand):
@@ -102,8 +105,8 @@ def kernel_rows(stand):
     cpu = stand.cpus[0]
     modes = (("VMLP, window 0", -1, 0), ("VMLP, default window", -1, DEFAULT_SPIN_NS),
              ("interrupt", 0, DEFAULT_SPIN_NS), ("adaptive", ADAPTIVE_US, DEFAULT_SPIN_NS))
-    rows = [kernel_row(stand, f"kernel client: {what}, {mode}", f"{what} {cpu}", 100,
-                       idle_us=idle, spin_ns=spin)
+    rows = [kernel_row(stand, f"kernel client: {what}, {mode}", f"{what} {cpu}", LIMIT_CALLS,
+                       idle_us=idle, spin_ns=spin, blocks=BLOCKS if what == "null" else 1)
             for mode, idle, spin in modes for what in ("null", "meminfo")]
     rows += [kernel_row(stand, "kernel client: /proc/meminfo opened, read and closed, adaptive",
                         f"procfs {cpu}", 50),
@@ -148,6 +151,17 @@ def peer_rows(stand):
     return rows
 
 
+def virsh_rows(stand):
+    """From the command line of libvirt; the start of virsh is part of it."""
+    domain = stand.start_virsh()
+    if domain is None:
+        return []
+    return [client_row(stand, f"virsh: {what}, its own start included", "command", domain.command(name),
+                       26, 1, vm=domain)
+            for what, name in (("empty command (query-name)", "query-name"),
+                               ("guest-meminfo", "guest-meminfo"))]
+
+
 def default_mode(rows):
     """{peer: how many times faster meminfo is in the default wait mode}."""
     meminfo = p50(rows, "kernel client: meminfo, adaptive")
@@ -163,7 +177,7 @@ def control_row(stand):
     """A row measured a second time: its ratio to the first is noise."""
     if stand.kernel:
         return kernel_row(stand, CONTROL + "kernel client: null, VMLP, window 0",
-                          f"null {stand.cpus[0]}", 100, idle_us=-1, spin_ns=0)
+                          f"null {stand.cpus[0]}", LIMIT_CALLS, idle_us=-1, spin_ns=0, blocks=BLOCKS)
     return client_row(stand, CONTROL + "socket: null, hypercall, adaptive", "socket-null", "sock", 100)
 
 
@@ -185,16 +199,43 @@ def least_R(rows, prefix):
     return None if None in parts else round(parts[0] / (parts[1] + parts[2]), 3)
 
 
+def one_round(rows, number):
+    """(row, calls) in an order that goes to and fro: those of R again and again, then each of the others."""
+    often = [row for row in rows if row.blocks > 1]
+    once = [row for row in rows if row.blocks == 1]
+    for block in range(BLOCKS if often else 0):
+        for row in often if (number * BLOCKS + block) % 2 == 0 else reversed(often):
+            yield row, row.calls // row.blocks
+    for row in once if number % 2 == 0 else reversed(once):
+        yield row, row.calls
+
+
+def interval(rows, prefix, draws=2000):
+    """(low, high): 95 % of R, by drawing blocks again (bootstrap); None without blocks."""
+    found = [next((row.medians for row in rows if row.name.startswith(start)), None)
+             for start in (prefix, "E:", "F:")]
+    if not all(found):
+        return None
+    rng = random.Random(1)
+
+    def median(blocks):
+        return statistics.median(rng.choices(blocks, k=len(blocks)))
+    drawn = sorted(median(found[0]) / (median(found[1]) + median(found[2])) for _ in range(draws))
+    return round(drawn[int(draws * 0.025)], 3), round(drawn[int(draws * 0.975)], 3)
+
+
 def measure(stand, rows, rounds, divide):
     """Interleaved: each round in the other direction than the one before."""
-    now = (None, None)
+    idle_us = spin_ns = None
     for number in range(rounds):
-        for row in rows if number % 2 == 0 else reversed(rows):
-            if now != (row.idle_us, row.spin_ns):
-                stand.set_wait(row.idle_us)
-                stand.set_spin(row.spin_ns)
-                now = (row.idle_us, row.spin_ns)
-            row.round(stand, max(1, row.calls // divide))
+        for row, calls in one_round(rows, number):
+            if idle_us != row.idle_us:
+                idle_us = row.idle_us
+                stand.set_wait(idle_us)
+            if spin_ns != row.spin_ns:
+                spin_ns = row.spin_ns
+                stand.set_spin(spin_ns)
+            row.round(max(1, calls // divide))
         print(f"    round {number + 1} of {rounds}", file=sys.stderr, flush=True)
 
 

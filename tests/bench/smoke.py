@@ -47,7 +47,8 @@ def main():
         text = (folder / "report.md").read_text() if ran else ""
         problems += [f"the report lacks {words}" for words in
                      ("Emulated CPU", "## Payload", "## Clients", "## Who answers",
-                      "## The cost of waiting", "latency.svg") if words not in text]
+                      "## The cost of waiting: an idle guest",
+                      "## The cost of waiting: a job", "latency.svg") if words not in text]
     print(f"{'not ok' if problems else 'ok'} 2 - the JSON and the report are complete")
     for problem in problems:
         print(f"# {problem}")

@@ -16,6 +16,7 @@ sys.path[:0] = [str(TESTS / "vm"), str(TESTS / "nested")]
 
 # pylint: disable=wrong-import-position
 import levels  # noqa: E402
+import virsh  # noqa: E402
 from harness import BUILD, VM, GuestError, Timeout, wait_for  # noqa: E402
 
 BENCH = BUILD / "bench"
@@ -34,6 +35,12 @@ levels.MOUNTS["images"] = (BENCH, True)
 
 class NoAnswer(Exception):
     """A peer did not answer, or not in time."""
+
+
+def gained(before, after):
+    """The difference of two sets of counters; what one of them lacks is left out."""
+    return {key: after[key] - value for key, value in before.items()
+            if value is not None and after.get(key) is not None}
 
 
 def guest_devices(folder, net=True, vsock=False):
@@ -83,18 +90,50 @@ class Stand:
         self.vm = None
         self.target = {}
 
+    def start_host(self):
+        """What guests need."""
+        raise NotImplementedError
+
+    def start(self):
+        """The guest with every peer."""
+        raise NotImplementedError
+
+    def start_virsh(self):
+        """A guest of libvirtd, or None."""
+
+    def end_others(self):
+        """Ends what only the rows need."""
+
     def sh(self, command, timeout=60):
         """Output of a command of the host, which must succeed."""
         raise NotImplementedError
 
-    def read_samples(self, text, timeout):
-        """What a command of the host prints, as numbers."""
+    def output(self, text, timeout):
+        """What a command of the host prints; NoAnswer when it fails."""
         raise NotImplementedError
+
+    def client_command(self, row, target, n, warm, timeout):
+        """The client program's command line."""
+        return f"timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
 
     def client(self, row, target, n, warm=0, timeout=60):
         """ns of n calls."""
-        command = f"timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
-        return self.read_samples(command, timeout + 5)
+        text = self.output(self.client_command(row, target, n, warm, timeout), timeout + 5)
+        return [int(word) for word in text.split()]
+
+    def counted_client(self, row, target, n, warm=0, vm=None, timeout=60):
+        """ns of n calls, and what the counters gained meanwhile."""
+        command = self.client_command(row, target, n, warm, timeout)
+        lines = self.output(f"{command} {(vm or self.vm).process.pid} bench", timeout + 5).splitlines()
+        before, after = (json.loads(line) for line in lines if line.startswith("{"))
+        samples = next(line for line in lines if line and not line.startswith("{"))
+        return [int(word) for word in samples.split()], gained(before, after)
+
+    def counted(self, vm, work):
+        """What work() returns, and what the counters gained meanwhile."""
+        before = self.counters(vm)
+        result = work()
+        return result, gained(before, self.counters(vm))
 
     def guest_samples(self, what, n, cpu=0):
         """ns of n times something that the guest's module does."""
@@ -112,12 +151,8 @@ class Stand:
 
     def counters(self, vm=None):
         """A guest's counters so far."""
-        return json.loads(self.sh(f"{self.bench}/bench_counters {(vm or self.vm).process.pid} bench"))
-
-    def cpu_ticks(self, vm):
-        """CPU time of a guest's QEMU, in ticks of 10 ms."""
-        fields = self.sh(f"cat /proc/{vm.process.pid}/stat").rsplit(")", 1)[1].split()
-        return int(fields[11]) + int(fields[12])
+        return json.loads(self.sh(
+            f"{self.bench}/bench_client counters none 0 0 {(vm or self.vm).process.pid} bench"))
 
     def ssh(self, command):
         """A command line that runs a command in the guest."""
@@ -174,17 +209,18 @@ class LocalStand(Stand):
         self.vsock = os.path.exists("/dev/vhost-vsock")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rvmrpc-bench-"))
         self.cpus = sorted(os.sched_getaffinity(0))[:2]
+        self.door = self.domain = None
 
     def sh(self, command, timeout=60):
         return subprocess.run(["sh", "-c", command], check=True, timeout=timeout, text=True,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
 
-    def read_samples(self, text, timeout):
+    def output(self, text, timeout):
         result = subprocess.run(["sh", "-c", text], check=False, timeout=timeout, text=True,
                                 stdin=subprocess.DEVNULL, capture_output=True)
         if result.returncode:
             raise NoAnswer(result.stderr.strip() or f"exit status {result.returncode}")
-        return [int(word) for word in result.stdout.split()]
+        return result.stdout
 
     def make_vm(self, **options):
         """Another guest; booted by the caller."""
@@ -192,10 +228,11 @@ class LocalStand(Stand):
         return BenchVM(accel=self.accel, cpu="max" if self.accel == "tcg" else "host",
                        extra=[*extra], **options)
 
-    def start(self):
-        """The guest with every peer."""
+    def start_host(self):
         if self.kernel:
             self.sh(f"insmod {BENCH}/src/tests/bench/modules/rvmrpc_bench.ko")
+
+    def start(self):
         f = self.folder
         self.vm = self.make_vm(
             smp=1, memory="256M", append=BIG_SLOTS, device_opts=f"socket={f}/rpc.sock",
@@ -208,23 +245,48 @@ class LocalStand(Stand):
 
     def start_doorbell(self):
         """A second guest, that has only the doorbell."""
-        vm = self.make_vm(smp=1, memory="256M",
-                          extra=["-name", "door,debug-threads=on"],
-                          device_opts=f"hypercall=off,socket={self.folder}/door.sock").boot()
+        vm = self.door = self.make_vm(smp=1, memory="256M",
+                                      extra=["-name", "door,debug-threads=on"],
+                                      device_opts=f"hypercall=off,socket={self.folder}/door.sock").boot()
         if vm.query()["gate"] != "doorbell":
             raise RuntimeError("the second guest does not use the doorbell")
         return vm
 
+    def start_virsh(self):
+        """A third one, of a real libvirtd; None where none can run."""
+        if self.accel == "tcg" and self.domain is None:
+            self.domain = virsh.domain()
+        return self.domain
+
+    def end_others(self):
+        if self.door is not None:
+            self.door.stop()
+        if self.domain is not None:
+            self.domain.close()
+        self.door = self.domain = None
+
+    def counted_client(self, row, target, n, warm=0, vm=None, timeout=60):
+        """Without our KVM the proxy's counters are QEMU's, and count the calls to warm up, too."""
+        if self.kernel:
+            return super().counted_client(row, target, n, warm, vm, timeout)
+        before = self.proxy_counters(vm)
+        samples, count = super().counted_client(row, target, n, warm, vm, timeout)
+        made = {key: value * n / (n + warm)
+                for key, value in gained(before, self.proxy_counters(vm)).items()}
+        return samples, {**count, "exits": None, **made}
+
     def counters(self, vm=None):
-        """Without our KVM the proxy's counters are QEMU's."""
+        """Both QEMU's threads' and its proxy's."""
         found = super().counters(vm)
-        if not self.kernel:
-            stats = (vm or self.vm).qmp.cmd("query-rvmrpc")["stats"]
-            found = {**found, "exits": None, "hypercalls": stats["hypercalls"],
-                     "irqs": stats["interrupts"]}
-        return found
+        return found if self.kernel else {**found, "exits": None, **self.proxy_counters(vm)}
+
+    def proxy_counters(self, vm):
+        """QEMU's."""
+        stats = (vm or self.vm).qmp.cmd("query-rvmrpc").get("stats", {})
+        return {"hypercalls": stats.get("hypercalls"), "irqs": stats.get("interrupts")}
 
     def stop(self):
+        self.end_others()
         super().stop()
         if self.kernel:
             self.sh("rmmod rvmrpc_bench")
@@ -249,18 +311,20 @@ class NestedStand(Stand):
     def sh(self, command, timeout=60):
         return self.l1.guest.check(command, timeout)
 
-    def read_samples(self, text, timeout):
+    def output(self, text, timeout):
         status, output = self.l1.guest.run(f"({text}) >/share/samples", timeout)
         if status:
             raise NoAnswer(output.strip() or f"exit status {status}")
-        return [int(word) for word in (self.l1.share / "samples").read_text().split()]
+        return (self.l1.share / "samples").read_text()
 
-    def start(self):
-        """L1, then the guest with every peer."""
+    def start_host(self):
+        """L1."""
         self.l1 = BenchL1(kvm="ours", memory="2560M")
         self.l1.boot()
         self.sh("cd /bench && for m in $(cat vhost_vsock.list); do insmod $m; done; "
                 "ip link set lo up; insmod rvmrpc_bench.ko; insmod /clients/rvmrpc_proc.ko", 60)
+
+    def start(self):
         self.vm = self.make_vm(
             smp=1, memory="256M", append=BIG_SLOTS,
             extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
@@ -283,7 +347,8 @@ class NestedStand(Stand):
                 "CPU*) mask=2 ;; *) mask=1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
 
     def set_spin(self, spin_ns):
-        self.sh(f"cd /sys/module/kvm/parameters; echo {spin_ns} >vmlp_spin_ns; echo {spin_ns} >call_spin_ns")
+        self.sh(f"cd /sys/module/kvm/parameters; echo {spin_ns} >vmlp_spin_ns; "
+                f"echo {spin_ns} >call_spin_ns")
 
 
 def make_stand(accel):

@@ -1,32 +1,56 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a guest pays for waiting: each wait mode, idle and with a job that computes."""
-import math
+import random
 import statistics
 import sys
 import time
 
 MODES = (("no driver", None), ("interrupt", 0), ("adaptive", 50), ("VMLP", -1))
-TICKS = 100     # per second, of /proc/PID/stat
+# A mode measured a second time: how it differs from itself is noise.
+CONTROL = "no driver, again"
+VCPUS = (1, 2)
 DRIVER = "/sys/bus/pci/drivers/rvmrpc/0000:*"
-SNAPSHOT = ("cat /proc/uptime /proc/loadavg; "
+SNAPSHOT = ("cat /proc/uptime; "
             "for p in /proc/[0-9]*; do read -r c <$p/comm; "
             "if [ \"$c\" = rvmrpc ]; then s=$(cat $p/schedstat); [ -z \"$s\" ] || echo sched $s; fi; "
             "done 2>/dev/null; "
             f"cd {DRIVER}/counters 2>/dev/null && echo polls $(cat polls) && "
             "echo irqs $(cat interrupts); true")
+RATES = ("run_ns", "polls", "irqs", "exits", "ran_ns")
 
 
-def snapshot(vm):
-    """Uptime, load, the server thread's run time, its polls and interrupts."""
+def snapshot(stand, vm):
+    """The guest's uptime, its server thread's run time, polls and interrupts; what the host counts."""
     lines = [line.split() for line in vm.guest.check(SNAPSHOT).splitlines()]
-    found = {"uptime": float(lines[0][0]), "load": float(lines[1][0]), "run_ns": 0,
-             "polls": 0, "irqs": 0}
-    for words in lines[2:]:
-        if words[0] == "sched":
-            found["run_ns"] = int(words[1])
-        else:
-            found[words[0]] = int(words[1])
-    return found
+    found = {"uptime": float(lines[0][0]), "run_ns": 0, "polls": 0, "irqs": 0}
+    for words in lines[1:]:
+        found["run_ns" if words[0] == "sched" else words[0]] = int(words[1])
+    host = stand.counters(vm)
+    return {**found, "exits": host["exits"], "ran_ns": host["ran_ns"],
+            "queued_ns": host["vcpu_queued_ns"]}
+
+
+class Cost:
+    """Sums over one or more times that are measured."""
+
+    def __init__(self):
+        self.seconds = 0.0
+        self.sums = dict.fromkeys(RATES, 0)
+
+    def add(self, before, after):
+        """One time."""
+        self.seconds += after["uptime"] - before["uptime"]
+        for key in RATES:
+            gone = None if before[key] is None else after[key] - before[key]
+            self.sums[key] = None if gone is None else self.sums[key] + gone
+
+    def row(self):
+        """Per second."""
+        rate = {key: None if value is None else value / self.seconds
+                for key, value in self.sums.items()}
+        return {"server_percent": round(rate["run_ns"] / 1e7, 3), "gate_calls": round(rate["polls"], 2),
+                "irqs": round(rate["irqs"], 2), "host_cpu": round(rate["ran_ns"] / 1e9, 4),
+                "exits": None if rate["exits"] is None else round(rate["exits"], 1)}
 
 
 def set_mode(vm, idle_us):
@@ -42,18 +66,38 @@ def set_mode(vm, idle_us):
     vm.guest.check(f"echo {idle_us} >/sys/module/rvmrpc/parameters/vmlp_idle_us")
 
 
-def rates(stand, vm, work):
-    """What work() cost, per second; and what it returned."""
-    before, ticks = snapshot(vm), stand.cpu_ticks(vm)
-    result = work()
-    after, ticks_after = snapshot(vm), stand.cpu_ticks(vm)
-    seconds = after["uptime"] - before["uptime"]
-    fade = math.exp(-seconds / 60)
-    return {"server_percent": round((after["run_ns"] - before["run_ns"]) / seconds / 1e7, 2),
-            "gate_calls": round((after["polls"] - before["polls"]) / seconds, 2),
-            "irqs": round((after["irqs"] - before["irqs"]) / seconds, 2),
-            "load": round((after["load"] - before["load"] * fade) / (1 - fade), 2),
-            "host_cpu": round((ticks_after - ticks) / TICKS / seconds, 3)}, result
+def guest_of(stand, smp, name):
+    """One that nothing but its init runs in."""
+    return stand.make_vm(smp=smp, memory="192M",
+                         extra=["-name", f"{name},debug-threads=on"]).boot(180)
+
+
+def load_of(vm, has_driver):
+    """The load average of the last minute: by QMP, since a shell that reads it is load."""
+    if has_driver:
+        return round(vm.qmp.cmd("guest-loadavg")["load1m"], 2)
+    return float(vm.guest.check("cat /proc/loadavg").split()[0])
+
+
+def idle(stand, seconds, vcpus=VCPUS):
+    """Guests of all modes at once, left alone for so long that their start is gone from the load average."""
+    rows = []
+    for smp in vcpus:
+        vms = []
+        for name, idle_us in MODES:
+            vm = guest_of(stand, smp, f"idle{smp}-{idle_us}")
+            set_mode(vm, idle_us)
+            vms.append(vm)
+        before = [snapshot(stand, vm) for vm in vms]
+        time.sleep(seconds)
+        loads = [load_of(vm, idle_us is not None) for vm, (_, idle_us) in zip(vms, MODES)]
+        for vm, (name, _), start, load in zip(vms, MODES, before, loads):
+            cost = Cost()
+            cost.add(start, snapshot(stand, vm))
+            rows.append({"vcpus": smp, "mode": name, **cost.row(), "load": load})
+            vm.stop()
+        print(f"    idle, {smp} vCPUs: done", file=sys.stderr, flush=True)
+    return rows
 
 
 def job(vm, threads, seconds):
@@ -66,35 +110,39 @@ def job(vm, threads, seconds):
     raise RuntimeError(text)
 
 
-def measure(stand, idle_s, job_s, repeats):
-    """A guest for each number of vCPUs; jobs interleaved over the modes."""
+def one_job(stand, vm, smp, seconds, cost):
+    """Its speed, less the time that its vCPUs stood in the host's queue for a CPU: that is other work's doing."""
+    before, start = snapshot(stand, vm), time.monotonic()
+    speed = job(vm, smp, seconds)
+    after, wall = snapshot(stand, vm), time.monotonic() - start
+    cost.add(before, after)
+    queued = (after["queued_ns"] - before["queued_ns"]) / 1e9 / smp
+    return speed / max(0.1, 1 - queued / wall)
+
+
+def jobs(stand, seconds, repeats, vcpus=VCPUS):
+    """Short jobs, interleaved over the modes, to and fro."""
     rows = []
-    for smp in (1, 2):
-        vm = stand.make_vm(smp=smp, memory="256M", extra=["-name", f"waits{smp}"]).boot(180)
-        speeds = {name: [] for name, _ in MODES}
-        cost = {}
-        for name, idle_us in MODES:
-            set_mode(vm, idle_us)
-            cost[name, "idle"], _ = rates(stand, vm, lambda: time.sleep(idle_s))
-            print(f"    waiting, {smp} vCPUs, idle, {name}: done", file=sys.stderr, flush=True)
+    modes = [*MODES, (CONTROL, None)]
+    for smp in vcpus:
+        vm = guest_of(stand, smp, f"job{smp}")
+        costs = {name: Cost() for name, _ in modes}
+        speeds = {name: [] for name, _ in modes}
         for turn in range(repeats):
-            for name, idle_us in MODES if turn % 2 == 0 else reversed(MODES):
+            for name, idle_us in modes if turn % 2 == 0 else reversed(modes):
                 set_mode(vm, idle_us)
-                cost[name, "job"], speed = rates(stand, vm, lambda: job(vm, smp, job_s))
-                speeds[name].append(speed)
-        rows += [row_of(smp, name, load, cost[name, load], speeds)
-                 for load in ("idle", "job") for name, _ in MODES]
+                speeds[name].append(one_job(stand, vm, smp, seconds, costs[name]))
+        rows += [{"vcpus": smp, "mode": name, **costs[name].row(), **compared(speeds, name)}
+                 for name, _ in modes]
         vm.stop()
-        print(f"    waiting, {smp} vCPUs: done", file=sys.stderr, flush=True)
+        print(f"    jobs, {smp} vCPUs: done", file=sys.stderr, flush=True)
     return rows
 
 
-def row_of(smp, name, load, cost, speeds):
-    """One line of the table."""
-    row = {"vcpus": smp, "mode": name, "guest": load, **cost}
-    if load == "job":
-        base = statistics.median(speeds["no driver"])
-        mine = sorted(speeds[name])
-        row["speed"] = round(statistics.median(mine) / base, 3)
-        row["noise"] = round((mine[-1] - mine[0]) / base, 3)
-    return row
+def compared(speeds, name, draws=2000):
+    """Speed beside no driver, of the same turn: the median of all turns, and its 95 % interval (bootstrap)."""
+    ratios = [mine / base for mine, base in zip(speeds[name], speeds[MODES[0][0]])]
+    rng = random.Random(1)
+    drawn = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(draws))
+    return {"speed": round(statistics.median(ratios), 3), "turns": len(ratios),
+            "low": round(drawn[int(draws * 0.025)], 3), "high": round(drawn[int(draws * 0.975)], 3)}

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * bench_client ROW TARGET N WARM: calls a peer WARM times, then N times; prints the ns of each of the latter.
+ * bench_client ROW TARGET N WARM [PID [VM]]: calls a peer WARM times, then N times; prints the ns of each of the latter.
+ * With QEMU's PID, and the VM's name where KVM has counters of it, two more lines before: the counters around the N calls,
+ * so that what the guest does while this program starts is not among them. ROW "counters" calls no one and prints them once.
  *
  * The same program for every peer: the client's language, start and clock do not differ between rows.
  */
@@ -19,6 +21,7 @@
 #define ALARM_S		60	/* no peer that is silent stops the benchmark */
 
 static uint64_t samples[CALLS_MAX];
+static const char *qemu_pid, *vm_name;
 
 const struct row client_rows[] = {
 	{ "qmp-empty", qmp_open, qmp_empty },
@@ -92,6 +95,12 @@ void read_all(int fd, void *data, size_t bytes)
 	}
 }
 
+static void count(void)
+{
+	if (qemu_pid)
+		counters_print(qemu_pid, vm_name);
+}
+
 static void run_row(const struct row *row, const char *target, unsigned int n, unsigned int warm)
 {
 	unsigned int i;
@@ -100,11 +109,13 @@ static void run_row(const struct row *row, const char *target, unsigned int n, u
 	row->open(target);
 	for (i = 0; i < warm; i++)
 		row->call();
+	count();
 	for (i = 0; i < n; i++) {
 		start = now_ns();
 		row->call();
 		samples[i] = now_ns() - start;
 	}
+	count();
 }
 
 static void run_named(const char *name, const char *target, unsigned int n, unsigned int warm)
@@ -122,7 +133,9 @@ static void run_named(const char *name, const char *target, unsigned int n, unsi
 		if (!strcmp(series->name, name)) {
 			if (warm)
 				series->run(target, warm, samples);
+			count();
 			series->run(target, n, samples);
+			count();
 			return;
 		}
 	}
@@ -133,8 +146,14 @@ int main(int argc, char **argv)
 {
 	unsigned int i, n, warm;
 
-	if (argc != 5)
-		errx(2, "bench_client ROW TARGET N WARM");
+	if (argc < 5 || argc > 7)
+		errx(2, "bench_client ROW TARGET N WARM [PID [VM]]");
+	qemu_pid = argc > 5 ? argv[5] : NULL;
+	vm_name = argc > 6 ? argv[6] : NULL;
+	if (!strcmp(argv[1], "counters")) {
+		count();
+		return 0;
+	}
 	n = atoi(argv[3]);
 	warm = atoi(argv[4]);
 	if (n > CALLS_MAX || warm > CALLS_MAX)

@@ -28,6 +28,9 @@ int connect_unix(const char *path);
 void write_all(int fd, const void *data, size_t bytes);
 void read_all(int fd, void *data, size_t bytes);
 
+/* client_counters.c */
+void counters_print(const char *pid, const char *vm);
+
 /* client_line.c */
 void qmp_open(const char *path);
 void qmp_empty(void);
