@@ -22,8 +22,11 @@
 #include "vmrpc.h"
 #include "vmrpc_vm.h"
 
-/* A guest that waits in VMLP answers a short call sooner than this thread could sleep and be woken. */
-static unsigned int call_spin_ns = 50000;
+/*
+ * A guest that waits in VMLP answers a short call sooner than this thread could sleep and be woken.  A window a little
+ * shorter than the call costs both; so as long as KVM's own (halt_poll_ns).  It is no one else's time: vmrpc_may_spin().
+ */
+static unsigned int call_spin_ns = 200000;
 module_param(call_spin_ns, uint, 0644);
 MODULE_PARM_DESC(call_spin_ns, "how long rvmrpc_call() spins for its answer before it sleeps, 0 = not at all");
 
