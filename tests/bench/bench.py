@@ -21,9 +21,9 @@ import rows
 import stand as stands
 import waiting
 
-QUICK = {"rounds": 2, "divide": 10, "payload": 10, "flood_ms": 300, "ask": 2, "ask_s": 3,
+QUICK = {"rounds": 2, "divide": 10, "payload": 5, "flood_ms": 300, "again": 1, "ask": 2, "ask_s": 3,
          "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
-FULL = {"rounds": 8, "divide": 1, "payload": 60, "flood_ms": 2000, "ask": 5, "ask_s": 6,
+FULL = {"rounds": 8, "divide": 1, "payload": 40, "flood_ms": 1000, "again": 5, "ask": 5, "ask_s": 6,
         "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
 PARTS = ("rows", "payload", "clients", "vms", "states", "jobs", "idle")
 # Of guests that they start themselves.
@@ -41,6 +41,7 @@ def parse():
     p.add_argument("--json", type=pathlib.Path, required=True, metavar="FILE")
     p.add_argument("--report", type=pathlib.Path, required=True, metavar="DIR")
     p.add_argument("--rounds", type=int, help=f"of the calls (default: {FULL['rounds']})")
+    p.add_argument("--vcpus", type=int, choices=waiting.VCPUS, help="of the jobs and the idle guests (default: each)")
     p.add_argument("--only", help=f"some of {', '.join(PARTS)}; comma separated")
     return p.parse_args()
 
@@ -83,10 +84,10 @@ def with_peers(stand, size, parts, result):
         found = all_rows(stand)
         rows.measure(stand, found, size["rounds"], size["divide"])
         stand.set_wait(rows.ADAPTIVE_US)
-        stand.set_spin(rows.DEFAULT_SPIN_NS)
+        stand.set_spin(None)
         stand.end_others()
-    steps = {"payload": lambda: growth.payload(stand, size["payload"]),
-             "clients": lambda: growth.clients(stand, size["flood_ms"]),
+    steps = {"payload": lambda: growth.payload(stand, size["payload"], size["again"]),
+             "clients": lambda: growth.clients(stand, size["flood_ms"], size["again"]),
              "vms": lambda: growth.machines(stand, size["flood_ms"]),
              "states": lambda: growth.states(stand, size["ask"], size["ask_s"])}
     for name, step in steps.items():
@@ -137,6 +138,8 @@ def main():
     size = dict(QUICK if o.quick else FULL)
     if o.rounds:
         size["rounds"] = o.rounds
+    if o.vcpus:
+        size["vcpus"] = (o.vcpus,)
     parts = o.only.split(",") if o.only else PARTS
     stand = stands.make_stand(o.accel)
     about = {"accel": o.accel, "quick": o.quick, "date": time.strftime("%Y-%m-%d"),

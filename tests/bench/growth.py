@@ -18,18 +18,28 @@ def median_us(samples):
     return round(statistics.median(samples) / 1000, 3)
 
 
-def payload(stand, n):
+def to_and_fro(items, rounds):
+    """Each item once a round, in the other direction than in the round before."""
+    for number in range(rounds):
+        yield from items if number % 2 == 0 else reversed(items)
+
+
+def echo(stand, size, n):
+    """ns of n calls that bring so many bytes there and back."""
+    if stand.kernel:
+        return stand.client("kernel", f"echo {stand.cpus[0]} {size}", n, 3)
+    return stand.client("socket-echo", f"{stand.target['sock']} {size}", n, 3)
+
+
+def payload(stand, n, rounds):
     """Echo of each size, and the guest's memcpy beside it."""
-    rows = []
-    for size in SIZES:
-        count = n if size <= 65536 else max(5, n // 5)
-        if stand.kernel:
-            samples = stand.client("kernel", f"echo {stand.cpus[0]} {size}", count, 3)
-        else:
-            samples = stand.client("socket-echo", f"{stand.target['sock']} {size}", count, 3)
-        copy = stand.guest_samples(f"memcpy {{n}} {size}", max(5, count // 4)) if size else [0]
-        rows.append({"bytes": size, "p50_us": median_us(samples), "memcpy_us": median_us(copy)})
-    return rows
+    calls = {size: [] for size in SIZES}
+    copies = {size: [] for size in SIZES}
+    for size in to_and_fro(SIZES, rounds):
+        calls[size] += echo(stand, size, n)
+        copies[size] += stand.guest_samples(f"memcpy {{n}} {size}", max(3, n // 4)) if size else [0]
+    return [{"bytes": size, "n": len(calls[size]), "p50_us": median_us(calls[size]),
+             "memcpy_us": median_us(copies[size])} for size in SIZES]
 
 
 def flood(stand, ms, threads, vms=1):
@@ -42,9 +52,12 @@ def flood(stand, ms, threads, vms=1):
     return round(calls * 1e9 / ns, 1)
 
 
-def clients(stand, ms):
-    """Throughput against clients."""
-    return [{"clients": n, "per_s": flood(stand, ms, n)} for n in CLIENTS]
+def clients(stand, ms, rounds):
+    """Throughput against clients: the median of the rounds."""
+    speeds = {n: [] for n in CLIENTS}
+    for n in to_and_fro(CLIENTS, rounds):
+        speeds[n].append(flood(stand, ms, n))
+    return [{"clients": n, "per_s": statistics.median(found)} for n, found in speeds.items()]
 
 
 def machines(stand, ms):

@@ -75,18 +75,23 @@ def judged(name, value, limit, above=False):
     return [name, value, f"{'>=' if above else '<='} {limit}", "met" if met else "**missed**"]
 
 
+def ratio_lines(about, ratios):
+    """Those that are to show on this accelerator."""
+    if about["accel"] == "tcg":
+        return [judged("QMP guest-meminfo against (empty command + the same call)",
+                       ratios["qmp_vs_empty"], 1.5),
+                judged("QMP guest-meminfo against QGA open, read, close",
+                       ratios["qmp_vs_qga_read"], 5, True)]
+    return [judged("R, null call, window 0", ratios["null_R"], 1.6),
+            judged("R, null call, default window", ratios["null_R_window"], 1.1),
+            judged("meminfo against SSH, new connection", ratios["meminfo_vs_ssh_new"], 500, True),
+            judged("meminfo against QGA open, read, close", ratios["meminfo_vs_qga_read"], 10, True),
+            judged("meminfo against the vsock server", ratios["meminfo_vs_vsock"], 1, True)]
+
+
 def target_lines(about, ratios, parts):
     """What there is to show, and whether it does."""
-    nested = about["accel"] != "tcg"
-    lines = [judged("R, null call, window 0", ratios["null_R"], 1.6),
-             judged("R, null call, default window", ratios["null_R_window"], 1.1)]
-    if nested:
-        lines += [judged("meminfo against SSH, new connection", ratios["meminfo_vs_ssh_new"], 500, True),
-                  judged("meminfo against QGA open, read, close", ratios["meminfo_vs_qga_read"], 10, True),
-                  judged("meminfo against the vsock server", ratios["meminfo_vs_vsock"], 1, True)]
-    lines += [judged("QMP guest-meminfo against (empty command + the same call)",
-                     ratios["qmp_vs_empty"], 1.5),
-              judged("QMP guest-meminfo against QGA open, read, close", ratios["qmp_vs_qga_read"], 5, True)]
+    lines = ratio_lines(about, ratios)
     if parts.get("clients"):
         speeds = [row["per_s"] for row in parts["clients"]]
         peak = speeds.index(max(speeds))
@@ -113,8 +118,8 @@ def growth_text(parts):
     out = []
     if parts.get("payload"):
         out += ["## Payload", "Echo: the bytes go there, are copied by the guest, and come back.", "",
-                table(["bytes", "p50 us", "memcpy in the guest, us"],
-                      [[str(r["bytes"]), r["p50_us"], r["memcpy_us"]] for r in parts["payload"]])]
+                table(["bytes", "n", "p50 us", "memcpy in the guest, us"],
+                      [[str(r["bytes"]), r["n"], r["p50_us"], r["memcpy_us"]] for r in parts["payload"]])]
     if parts.get("clients"):
         out += ["## Clients", "", table(["clients", "null calls per second"],
                                         [[str(r["clients"]), r["per_s"]] for r in parts["clients"]])]
@@ -136,7 +141,7 @@ def waiting_text(parts):
     keys = ("mode", "vcpus", "server_percent", "gate_calls", "irqs", "exits")
     out = []
     if parts.get("idle"):
-        out += ["## The cost of waiting: an idle guest", "All guests of one number of vCPUs at the same time.", "",
+        out += ["## The cost of waiting: an idle guest", "Several guests at the same time, left alone for five minutes.", "",
                 table([*heads, "load average"],
                       [[*(r[key] for key in keys), number(r["host_cpu"], 4), r["load"]] for r in parts["idle"]])]
     if parts.get("jobs"):

@@ -6,7 +6,6 @@ import sys
 
 from stand import NoAnswer
 
-DEFAULT_SPIN_NS = 50000
 ADAPTIVE_US = 50
 # What R is made of is measured in shorter and more blocks than the rest.
 LIMIT_CALLS = 100
@@ -18,10 +17,10 @@ class Row:
     """One line of the table.
 
     take(n) makes n calls and returns the ns of each and what the counters gained;
-    idle_us and spin_ns are set before, None leaves them at their defaults.
+    idle_us and spin_ns are set before; a spin_ns of None is the default.
     """
 
-    def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=DEFAULT_SPIN_NS,
+    def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=None,
                  counted=COUNTED, blocks=1):
         self.name = name
         self.take = take
@@ -103,8 +102,8 @@ def limit_rows(stand):
 def kernel_rows(stand):
     """The host kernel's client."""
     cpu = stand.cpus[0]
-    modes = (("VMLP, window 0", -1, 0), ("VMLP, default window", -1, DEFAULT_SPIN_NS),
-             ("interrupt", 0, DEFAULT_SPIN_NS), ("adaptive", ADAPTIVE_US, DEFAULT_SPIN_NS))
+    modes = (("VMLP, window 0", -1, 0), ("VMLP, default window", -1, None),
+             ("interrupt", 0, None), ("adaptive", ADAPTIVE_US, None))
     rows = [kernel_row(stand, f"kernel client: {what}, {mode}", f"{what} {cpu}", LIMIT_CALLS,
                        idle_us=idle, spin_ns=spin, blocks=BLOCKS if what == "null" else 1)
             for mode, idle, spin in modes for what in ("null", "meminfo")]
@@ -226,7 +225,7 @@ def interval(rows, prefix, draws=2000):
 
 def measure(stand, rows, rounds, divide):
     """Interleaved: each round in the other direction than the one before."""
-    idle_us = spin_ns = None
+    idle_us, spin_ns = None, "unknown"
     for number in range(rounds):
         for row, calls in one_round(rows, number):
             if idle_us != row.idle_us:

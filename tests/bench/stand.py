@@ -5,6 +5,7 @@ every peer in it. The host is this machine, or L1 of the nested tests.
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -84,10 +85,12 @@ class Stand:
     """What the measuring needs of either host."""
 
     accel = kernel = vsock = None
+    at_once = 8     # guests
     bench = peers = folder = None
 
     def __init__(self):
         self.vm = None
+        self.spin_defaults = {}
         self.target = {}
 
     def start_host(self):
@@ -147,7 +150,15 @@ class Stand:
         self.vm.guest.check(f"echo {idle_us} >{PARAMETERS}/vmlp_idle_us")
 
     def set_spin(self, spin_ns):
-        """The window before a wait in KVM, or a client in the kernel, sleeps."""
+        """The window before a wait in KVM, or a client in the kernel, sleeps; None is the default."""
+        if not self.kernel:
+            return
+        folder = "/sys/module/kvm/parameters"
+        if not self.spin_defaults:
+            self.spin_defaults = {name: int(self.sh(f"cat {folder}/{name}"))
+                                  for name in ("vmlp_spin_ns", "call_spin_ns")}
+        self.sh("; ".join(f"echo {default if spin_ns is None else spin_ns} >{folder}/{name}"
+                          for name, default in self.spin_defaults.items()))
 
     def counters(self, vm=None):
         """A guest's counters so far."""
@@ -297,6 +308,7 @@ class NestedStand(Stand):
     """L1, with our KVM, and a guest in it; the vCPU has L1's second CPU."""
 
     accel = "nested"
+    at_once = levels.SLOTS
     kernel = vsock = True
     ssh_name = "lib/dbclient"
 
@@ -319,8 +331,9 @@ class NestedStand(Stand):
 
     def start_host(self):
         """L1."""
-        self.l1 = BenchL1(kvm="ours", memory="2560M")
+        self.l1 = BenchL1(kvm="ours", memory="2560M", extra=["-name", "host,debug-threads=on"])
         self.l1.boot()
+        self.pin_host()
         self.sh("cd /bench && for m in $(cat vhost_vsock.list); do insmod $m; done; "
                 "ip link set lo up; insmod rvmrpc_bench.ko; insmod /clients/rvmrpc_proc.ko", 60)
 
@@ -340,15 +353,19 @@ class NestedStand(Stand):
         slot = self.l1.guests.index(None)
         return BenchL2(self.l1, slot, **options)
 
+    def pin_host(self):
+        """A CPU of this machine for each of L1's, else two that wake each other may stand in one queue for a slice."""
+        cpus = sorted(os.sched_getaffinity(0))
+        for task in pathlib.Path(f"/proc/{self.l1.process.pid}/task").iterdir():
+            name = re.match(r"CPU (\d+)/", (task / "comm").read_text(encoding="ascii"))
+            if name:
+                os.sched_setaffinity(int(task.name), {cpus[int(name.group(1)) % len(cpus)]})
+
     def pin(self):
         """vCPU threads to L1's second CPU, QEMU's others to its first."""
         pid = self.vm.process.pid
         self.sh(f"for t in /proc/{pid}/task/*; do case $(cat $t/comm) in "
                 "CPU*) mask=2 ;; *) mask=1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
-
-    def set_spin(self, spin_ns):
-        self.sh(f"cd /sys/module/kvm/parameters; echo {spin_ns} >vmlp_spin_ns; "
-                f"echo {spin_ns} >call_spin_ns")
 
 
 def make_stand(accel):

@@ -81,22 +81,30 @@ def load_of(vm, has_driver):
 
 def idle(stand, seconds, vcpus=VCPUS):
     """Guests of all modes at once, left alone for so long that their start is gone from the load average."""
+    todo = [(smp, *mode) for smp in vcpus for mode in MODES]
     rows = []
-    for smp in vcpus:
-        vms = []
-        for name, idle_us in MODES:
-            vm = guest_of(stand, smp, f"idle{smp}-{idle_us}")
-            set_mode(vm, idle_us)
-            vms.append(vm)
-        before = [snapshot(stand, vm) for vm in vms]
-        time.sleep(seconds)
-        loads = [load_of(vm, idle_us is not None) for vm, (_, idle_us) in zip(vms, MODES)]
-        for vm, (name, _), start, load in zip(vms, MODES, before, loads):
-            cost = Cost()
-            cost.add(start, snapshot(stand, vm))
-            rows.append({"vcpus": smp, "mode": name, **cost.row(), "load": load})
-            vm.stop()
-        print(f"    idle, {smp} vCPUs: done", file=sys.stderr, flush=True)
+    while todo:
+        rows += idle_together(stand, seconds, todo[:stand.at_once])
+        del todo[:stand.at_once]
+        print(f"    idle: {len(todo)} left", file=sys.stderr, flush=True)
+    return rows
+
+
+def idle_together(stand, seconds, cases):
+    """As many as there is room for."""
+    vms = []
+    for smp, _, idle_us in cases:
+        vms.append(guest_of(stand, smp, f"idle{smp}-{idle_us}"))
+        set_mode(vms[-1], idle_us)
+    before = [snapshot(stand, vm) for vm in vms]
+    time.sleep(seconds)
+    loads = [load_of(vm, idle_us is not None) for vm, (_, _, idle_us) in zip(vms, cases)]
+    rows = []
+    for vm, (smp, name, _), start, load in zip(vms, cases, before, loads):
+        cost = Cost()
+        cost.add(start, snapshot(stand, vm))
+        rows.append({"vcpus": smp, "mode": name, **cost.row(), "load": float(load)})
+        vm.stop()
     return rows
 
 
