@@ -61,6 +61,8 @@ static int copy_pages(struct kvm_vcpu *vcpu, const u64 *gpa, u32 npages, size_t 
 {
 	int ret = 0;
 
+	if (!bytes)
+		return 0;
 	kvm_vcpu_srcu_read_lock(vcpu);
 	while (bytes && !ret) {
 		size_t page = offset / PAGE_SIZE;

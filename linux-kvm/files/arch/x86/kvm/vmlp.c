@@ -108,11 +108,13 @@ static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 {
 	bool hv_timer;
 
-	kvm_vcpu_srcu_read_lock(vcpu);
+	/* srcu is for these switches only, and SVM has none to do. */
 	hv_timer = kvm_lapic_hv_timer_in_use(vcpu);
-	if (hv_timer)
+	if (hv_timer) {
+		kvm_vcpu_srcu_read_lock(vcpu);
 		kvm_lapic_switch_to_sw_timer(vcpu);
-	kvm_vcpu_srcu_read_unlock(vcpu);
+		kvm_vcpu_srcu_read_unlock(vcpu);
+	}
 
 	vcpu->arch.mp_state = KVM_MP_STATE_HALTED;
 	if (!vmlp_spin(vcpu))
@@ -120,10 +122,11 @@ static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 	vcpu->arch.mp_state = KVM_MP_STATE_RUNNABLE;
 	vcpu->arch.pv.pv_unhalted = false;
 
-	kvm_vcpu_srcu_read_lock(vcpu);
-	if (hv_timer)
+	if (hv_timer) {
+		kvm_vcpu_srcu_read_lock(vcpu);
 		kvm_lapic_switch_to_hv_timer(vcpu);
-	kvm_vcpu_srcu_read_unlock(vcpu);
+		kvm_vcpu_srcu_read_unlock(vcpu);
+	}
 }
 
 /* Without these an interrupt could not end the wait. */
