@@ -178,13 +178,25 @@ class L2(VM):
                 self.guest.sync(min(1.0, deadline.left()))
                 return self
             except Timeout:
+                if deadline.end < time.monotonic():
+                    # Does the UART of the shell hold input that the guest does not take?
+                    print(f"# line status of L2's UART: {self.qmp.hmp('i /bx 0x2fd').strip()}")
                 deadline.left()
                 self.qmp2.cmd("query-status")
 
-    def _launch(self, command):
-        """Connects first: a port that no one listens to drops what is written."""
+    def _connect_ports(self):
+        """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on
+        its reader, which QEMU takes for the end of that character device.
+        """
         for name in CHANNELS:
             self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
+        ports = " ".join(pathlib.Path(self.l1.ports[f"l2-{self.slot}-{name}"]).name for name in CHANNELS)
+        wait_for(lambda: self.l1.guest.run(
+            f"cd /sys/kernel/debug/virtio-ports && grep -l 'host_connected: 1' {ports}"
+            )[1].split() == ports.split(), 20, "L1's view of its ports", interval=0.1)
+
+    def _launch(self, command):
+        self._connect_ports()
         script = (f"cd /share/{self.dir.name}\n"
                   f"sh -c 'echo $$ >launched; exec \"$@\"' sh {shlex.join(command)} "
                   "</dev/null >qemu.log 2>&1\n"
