@@ -261,7 +261,7 @@ def bad_replies():
     proxy, epoch = own_slot(g)
     before = status(l1, NAME)
     for field in (8, 16):               # epoch, xid
-        log = answer_wrongly(g, proxy, epoch, field, 0x12345678, 15000)
+        log = answer_wrongly(g, proxy, epoch, field, 0x12345678, 10000)
         assert f"failed 1 error {-errno.ETIMEDOUT}" in log, (field, log)
         answer = g.perform(proxy, REPLY, epoch, 0)
         assert answer == 0, (field, answer, status(l1, NAME))

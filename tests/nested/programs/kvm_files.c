@@ -456,6 +456,10 @@ static void test_scribble(int channel, int dev, uint64_t vm)
 	pthread_t thread;
 	bool stop = false;
 
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+		printf("# headers that change: not tried, there is one CPU\n");
+		return;
+	}
 	register_guest();
 	must(!pthread_create(&thread, NULL, scribble, &stop), "a thread");
 	for (i = 0; i < 3000; i++) {
