@@ -11,6 +11,7 @@ from ours import FAR, host, mem_total, named, shared_l2, status
 from harness import BUILD, case, main
 
 TOOLS = BUILD / "host-tools"
+COMMAND = "LD_LIBRARY_PATH=/share:/nested/lib /share/rvmrpc"
 
 
 def pair():
@@ -25,8 +26,7 @@ def pair():
 
 def rvmrpc(vm, words):
     """(exit status, output) of the command in L1."""
-    return vm.l1.guest.run(
-        f"LD_LIBRARY_PATH=/share:/nested/lib /share/rvmrpc {words}", timeout=60)
+    return vm.l1.guest.run(f"{COMMAND} {words}", timeout=60)
 
 
 def ok(vm, words):
@@ -68,8 +68,7 @@ def refusals():
     vm = pair()[1]
     code, text = rvmrpc(vm, "meminfo third")
     assert code != 0 and "third" in text, (code, text)
-    code, text = vm.l1.guest.run("unshare -r sh -c 'LD_LIBRARY_PATH=/share:/nested/lib "
-                                 "/share/rvmrpc meminfo second'", timeout=60)
+    code, text = vm.l1.guest.run(f"unshare -r sh -c '{COMMAND} meminfo second'", timeout=60)
     assert code != 0 and "second" in text, (code, text)
 
 
