@@ -285,6 +285,22 @@ def no_hypercall():
         works(vm)
 
 
+@case("the device's registers are read right while another CPU maps and unmaps other devices")
+def reads_while_mapping():
+    """Stock QEMU reads another device's now and then, or aborts (qemu/patches, "keep the section of a TLB entry")."""
+    slots = (4, 5, 6)
+    with VM(smp=2, device_opts="addr=0x7",
+            extra=[word for slot in slots for word in ("-device", f"pci-testdev,addr={slot:#x}")]) as vm:
+        vm.guest.check("rmmod rvmrpc")
+        folder = "/sys/bus/pci/devices/0000:00:0"
+        vm.guest.check(f"echo 1 >{folder}7.0/enable")
+        configs = " ".join(f"{folder}{slot}.0/config" for slot in slots)
+        text = vm.guest.check(f"map-race {folder}7.0/resource0 4 {configs}", 30)
+        reads, wrong, mapped = map(int, text.split())
+        comment(f"{reads} reads, {wrong} of them wrong, mapped and unmapped {mapped} times")
+        assert wrong == 0 and reads > 10000 and mapped > 500
+
+
 @case("with doorbell=off, a doorbell is ignored; the hypercall serves")
 def no_doorbell():
     """Its frame stays as it is."""
