@@ -349,7 +349,7 @@ static void rvmrpc_leave(struct rvmrpc_dev *rdev)
 
 /* ---- The thread ---- */
 
-/* CPU hotplug takes a thread off its CPU and does not bring it back. */
+/* CPU hotplug takes a thread off its CPU, lets it run anywhere and does not bring it back. */
 static void rvmrpc_keep_cpu(struct rvmrpc_dev *rdev)
 {
 	int want = READ_ONCE(cpu);
@@ -360,7 +360,7 @@ static void rvmrpc_keep_cpu(struct rvmrpc_dev *rdev)
 		rdev->bound_cpu = -1;
 		return;
 	}
-	if (rdev->bound_cpu == want && raw_smp_processor_id() == want)
+	if (rdev->bound_cpu == want && cpumask_equal(current->cpus_ptr, cpumask_of(want)))
 		return;
 	if (want < nr_cpu_ids && cpu_online(want) &&
 	    !set_cpus_allowed_ptr(current, cpumask_of(want)))

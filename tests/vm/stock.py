@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stock guests, with no rvmrpc device: they boot and run as ever."""
 import pathlib
+import socket
+import subprocess
 import tempfile
 
-from harness import VM, case, main, wait_for
+from harness import GuestShell, VM, case, main, wait_for
+from harness.guest import knock
 
 
 @case("pc, 6.12, one CPU", machine="pc", kernel="6.12", smp=1)
@@ -19,6 +22,20 @@ def boots(machine, kernel, smp):
         assert "rvmrpc" not in vm.guest.check("lsmod")
         devices = vm.guest.check("cat /sys/bus/pci/devices/*/device").split()
         assert devices and "0x10f0" not in devices
+
+
+@case("a shell is found, whatever part of a first line it was too late for")
+def finds_shell():
+    """As a guest that opens its serial port in the midst of one."""
+    for lost in range(len(knock()[0])):
+        ours, its = socket.socketpair()
+        with ours, its, subprocess.Popen(["busybox", "sh"], stdin=its, stdout=its,
+                                         stderr=subprocess.STDOUT) as shell:
+            try:
+                ours.sendall(knock()[0][lost:])
+                assert GuestShell(ours).sync(5).run("echo a 'b'") == (0, "a b\n"), lost
+            finally:
+                shell.kill()
 
 
 @case("a folder of the host is mounted by 9p")

@@ -18,6 +18,17 @@ class GuestTimeout(Timeout):
     """A command in the guest did not end in time."""
 
 
+def knock():
+    """A line that a shell answers, and the answer.
+
+    What is sent before a shell reads may lose its beginning. No rest of this line may change how the
+    next one is read, as one of two quotes would, or be a command. The backslash tells the line, which
+    the terminal may echo, from the answer.
+    """
+    token = secrets.token_hex(6).upper()
+    return f"echo S\\{token}\n".encode(), f"S{token}\n".encode()
+
+
 class GuestShell:
     """The shell that tests/vm/guest/guest-shell runs, by its serial port's path
     or by a connected socket.
@@ -56,11 +67,10 @@ class GuestShell:
         """Waits until the shell answers. What is sent before it reads is lost."""
         deadline = Deadline(timeout, "guest's shell")
         while True:
-            token = secrets.token_hex(6)
+            line, answer = knock()
             self.sock.settimeout(deadline.left())
-            self.sock.sendall(f"echo S''{token}\n".encode())
-            if self._read_until(f"S{token}\n".encode(), deadline,
-                                time.monotonic() + 0.5):
+            self.sock.sendall(line)
+            if self._read_until(answer, deadline, time.monotonic() + 0.5):
                 return self
 
     def start(self, command, timeout=30.0):
