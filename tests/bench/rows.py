@@ -209,18 +209,26 @@ def one_round(rows, number):
         yield row, row.calls
 
 
-def interval(rows, prefix, draws=2000):
-    """(low, high): 95 % of R, by drawing blocks again (bootstrap); None without blocks."""
+def bootstrap(draw, draws=2000):
+    """(low, high): 95 % of what draw(rng) returns, which draws its data again."""
+    rng = random.Random(1)
+    drawn = sorted(draw(rng) for _ in range(draws))
+    return round(drawn[int(draws * 0.025)], 3), round(drawn[int(draws * 0.975)], 3)
+
+
+def redrawn_median(rng, data):
+    """The median of as many, drawn from them."""
+    return statistics.median(rng.choices(data, k=len(data)))
+
+
+def interval(rows, prefix):
+    """(low, high): 95 % of R, by drawing blocks again; None without blocks."""
     found = [next((row.medians for row in rows if row.name.startswith(start)), None)
              for start in (prefix, "E:", "F:")]
     if not all(found):
         return None
-    rng = random.Random(1)
-
-    def median(blocks):
-        return statistics.median(rng.choices(blocks, k=len(blocks)))
-    drawn = sorted(median(found[0]) / (median(found[1]) + median(found[2])) for _ in range(draws))
-    return round(drawn[int(draws * 0.025)], 3), round(drawn[int(draws * 0.975)], 3)
+    return bootstrap(lambda rng: redrawn_median(rng, found[0]) /
+                     (redrawn_median(rng, found[1]) + redrawn_median(rng, found[2])))
 
 
 def measure(stand, rows, rounds, divide):

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a guest pays for waiting: each wait mode, idle and with a job that computes."""
-import random
 import statistics
 import sys
 import time
+
+import rows as calls
 
 MODES = (("no driver", None), ("interrupt", 0), ("adaptive", 50), ("VMLP", -1))
 # A mode measured a second time: how it differs from itself is noise.
@@ -147,10 +148,8 @@ def jobs(stand, seconds, repeats, vcpus=VCPUS):
     return rows
 
 
-def compared(speeds, name, draws=2000):
-    """Speed beside no driver, of the same turn: the median of all turns, and its 95 % interval (bootstrap)."""
+def compared(speeds, name):
+    """Speed beside no driver, of the same turn: the median of all turns, and its 95 % interval."""
     ratios = [mine / base for mine, base in zip(speeds[name], speeds[MODES[0][0]])]
-    rng = random.Random(1)
-    drawn = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(draws))
-    return {"speed": round(statistics.median(ratios), 3), "turns": len(ratios),
-            "low": round(drawn[int(draws * 0.025)], 3), "high": round(drawn[int(draws * 0.975)], 3)}
+    low, high = calls.bootstrap(lambda rng: calls.redrawn_median(rng, ratios))
+    return {"speed": round(statistics.median(ratios), 3), "turns": len(ratios), "low": low, "high": high}

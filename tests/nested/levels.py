@@ -178,9 +178,6 @@ class L2(VM):
                 self.guest.sync(min(1.0, deadline.left()))
                 return self
             except Timeout:
-                if deadline.end < time.monotonic():
-                    # Does the UART of the shell hold input that the guest does not take?
-                    print(f"# line status of L2's UART: {self.qmp.hmp('i /bx 0x2fd').strip()}")
                 deadline.left()
                 self.qmp2.cmd("query-status")
 

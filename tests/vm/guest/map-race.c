@@ -18,11 +18,10 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/pci_regs.h>
 #include "rvmrpc_abi.h"
 
 #define DEVICES_MAX	8
-#define COMMAND		4	/* offset */
-#define COMMAND_MEMORY	2
 #define BETWEEN_LOOKS	1000	/* at the clock */
 
 static int devices[DEVICES_MAX], ndevices;
@@ -44,7 +43,7 @@ static void set_command(uint16_t command)
 	int i;
 
 	for (i = 0; i < ndevices; i++) {
-		if (pwrite(devices[i], &command, sizeof(command), COMMAND) != sizeof(command))
+		if (pwrite(devices[i], &command, sizeof(command), PCI_COMMAND) != sizeof(command))
 			err(1, "write");
 	}
 }
@@ -54,7 +53,7 @@ static void *map_and_unmap(void *unused)
 	(void)unused;
 	use_cpu(1);
 	for (; !atomic_load(&stop); mapped++) {
-		set_command(COMMAND_MEMORY);
+		set_command(PCI_COMMAND_MEMORY);
 		set_command(0);
 	}
 	return NULL;
@@ -63,7 +62,7 @@ static void *map_and_unmap(void *unused)
 static const volatile uint32_t *map_register(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
-	void *mem = fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *mem = fd < 0 ? MAP_FAILED : mmap(NULL, RVMRPC_REG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (mem == MAP_FAILED)
 		err(1, "%s", path);
