@@ -8,8 +8,8 @@ import re
 import tempfile
 import time
 
-from harness import (VM, QMPError, call, case, counters, driver_file, main, set_parameter,
-                     shared, stats, wait_for)
+from harness import (VM, QMPError, call, case, counters, driver_file, main, server_cpus,
+                     set_parameter, shared, stats, wait_for)
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-share-")
 TICK = 10_000_000       # ns of one unit in /proc/stat
@@ -370,12 +370,10 @@ def parameters():
 def bound():
     """And -1 lets it go."""
     vm = guest()
-    thread = vm.guest.check("grep -lx rvmrpc /proc/[0-9]*/comm").split("/")[2]
 
     def allowed(cpus):
         call(vm.qmp, "echo", "echo")
-        text = vm.guest.check(f"grep Cpus_allowed_list /proc/{thread}/status").split()[1]
-        return text == cpus
+        return server_cpus(vm) == cpus
 
     for value, cpus in ((1, "1"), (0, "0"), (-1, "0-1")):
         set_parameter(vm, "cpu", value)

@@ -9,8 +9,8 @@ import contextlib
 import threading
 import time
 
-from harness import (QMP, call, case, comment, driver_file, main, set_parameter, shared, stats,
-                     wait_for)
+from harness import (QMP, call, case, comment, driver_file, main, server_cpus, set_parameter,
+                     shared, stats, wait_for)
 
 ONE = {"smp": 1, "append": "rvmrpc.vmlp_idle_us=-1"}
 TWO = {"smp": 2, "append": "rvmrpc.vmlp_idle_us=-1"}
@@ -95,8 +95,7 @@ def hotplug(cpu):
                        timeout=60)
     assert len(watch.times) > 3
     waits_in_host(vm)
-    thread = vm.guest.check("grep -lx rvmrpc /proc/[0-9]*/comm").split("/")[2]
-    allowed = vm.guest.check(f"grep Cpus_allowed_list /proc/{thread}/status").split()[1]
+    allowed = server_cpus(vm)
     assert allowed == ("1" if cpu == 1 else "0-1"), allowed
     set_parameter(vm, "cpu", -1)
 

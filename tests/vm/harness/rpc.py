@@ -51,6 +51,13 @@ def set_parameter(vm, name, value):
     vm.guest.check(f"echo '{value}' > {PARAMETERS}/{name}")
 
 
+def server_cpus(vm):
+    """The CPUs that the driver's server thread may run on, as the kernel lists them."""
+    # The first grep fails when any process ends meanwhile; without the thread the second does.
+    return vm.guest.check("comm=$(grep -lsx rvmrpc /proc/[0-9]*/comm); "
+                          "grep Cpus_allowed_list ${comm%/comm}/status").split()[1]
+
+
 def insmod(vm, name, parameters=""):
     """Loads one of our modules."""
     vm.guest.check(f"insmod /lib/rvmrpc/{name}.ko {parameters}")
