@@ -199,7 +199,10 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 		if (p->slots[i].call)
 			call_abort(p, p->slots[i].call, status, now, done);
 	}
-	memset(p->slots, 0, sizeof(p->slots));
+	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
+		p->slots[i].state = RVMRPC_SLOT_FREE;
+		p->slots[i].call = NULL;
+	}
 	memset(p->release, 0, sizeof(p->release));
 	p->epoch = 0;
 	p->nslots = 0;
@@ -207,20 +210,35 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 	p->unanswered = 0;
 }
 
-void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
-			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done)
+void rvmrpc_proxy_open(struct rvmrpc_proxy *p, const struct rvmrpc_terms *terms, uint64_t now, struct rvmrpc_done *done)
 {
 	rvmrpc_proxy_unregister(p, RVMRPC_STATUS_RESET, now, done);
 
-	p->epoch = epoch;
-	p->abi = in->abi_max < RVMRPC_ABI_MAX ? in->abi_max : RVMRPC_ABI_MAX;
-	p->os = in->os;
-	p->nslots = in->nslots < p->limits.slots ? in->nslots : p->limits.slots;
-	p->req_pages = in->req_pages;
-	p->res_pages = in->res_pages;
-	memcpy(p->release, in->release, sizeof(p->release) - 1);
+	p->epoch = terms->epoch;
+	p->abi = terms->abi;
+	p->os = terms->os;
+	p->nslots = terms->nslots;
+	p->req_bytes = terms->req_bytes;
+	p->res_bytes = terms->res_bytes;
+	memcpy(p->release, terms->release, sizeof(p->release) - 1);
 	p->last_seen = now;
 	p->stats.registrations++;
+}
+
+void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
+			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done)
+{
+	const struct rvmrpc_terms terms = {
+		.epoch = epoch,
+		.abi = in->abi_max < RVMRPC_ABI_MAX ? in->abi_max : RVMRPC_ABI_MAX,
+		.os = in->os,
+		.nslots = in->nslots < p->limits.slots ? in->nslots : p->limits.slots,
+		.req_bytes = in->req_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr),
+		.res_bytes = in->res_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr),
+		.release = in->release,
+	};
+
+	rvmrpc_proxy_open(p, &terms, now, done);
 
 	memset(answer, 0, sizeof(*answer));
 	answer->epoch = epoch;
@@ -256,17 +274,12 @@ bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now)
 
 /* ---- requests ---- */
 
-static uint32_t req_bytes(const struct rvmrpc_proxy *p)
-{
-	return p->req_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr);
-}
-
 static uint32_t find_slot(const struct rvmrpc_proxy *p)
 {
 	uint32_t i;
 
 	for (i = 0; i < p->nslots; i++) {
-		if (p->slots[i].state == RVMRPC_SLOT_FREE)
+		if (p->slots[i].state == RVMRPC_SLOT_FREE && !p->slots[i].held)
 			return i;
 	}
 	return RVMRPC_SLOT_NONE;
@@ -289,7 +302,7 @@ static uint32_t submit_check(const struct rvmrpc_proxy *p, const struct rvmrpc_c
 		return RVMRPC_STATUS_NOT_CONNECTED;
 	if (p->stopped)
 		return RVMRPC_STATUS_STOPPED;
-	if (call->arglen > req_bytes(p))
+	if (call->arglen > p->req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
 	if (call->deadline <= now)
 		return RVMRPC_STATUS_TIMED_OUT;
@@ -300,6 +313,22 @@ static uint32_t submit_check(const struct rvmrpc_proxy *p, const struct rvmrpc_c
 	return RVMRPC_STATUS_OK;
 }
 
+/* The call is one of the proxy's from here on. */
+static void call_begin(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now)
+{
+	call->state = RVMRPC_CALL_PENDING;
+	call->xid = p->next_xid++;
+	call->submitted = now;
+	call->doom = RVMRPC_STATUS_OK;
+	call->reslen = 0;
+	call->answered_version = 0;
+	call->next = NULL;
+	p->ncalls++;
+	if (call->client)
+		call->client->calls++;
+	p->stats.calls++;
+}
+
 uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now)
 {
 	uint32_t status = submit_check(p, call, now);
@@ -308,22 +337,13 @@ uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, u
 		p->stats.refused++;
 		return status;
 	}
-	call->state = RVMRPC_CALL_PENDING;
-	call->xid = p->next_xid++;
-	call->submitted = now;
-	call->doom = RVMRPC_STATUS_OK;
-	call->reslen = 0;
-	call->answered_version = 0;
-	call->next = NULL;
+	call->in_place = false;
+	call_begin(p, call, now);
 	if (p->pending_tail)
 		p->pending_tail->next = call;
 	else
 		p->pending_head = call;
 	p->pending_tail = call;
-	p->ncalls++;
-	if (call->client)
-		call->client->calls++;
-	p->stats.calls++;
 	return RVMRPC_STATUS_OK;
 }
 
@@ -387,20 +407,9 @@ static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint3
 		x->xid = call->xid;
 }
 
-bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
+/* A slot that is free, or held by the call's client, becomes the call's. */
+static void deliver(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call, uint64_t now)
 {
-	struct rvmrpc_call *call;
-	uint32_t slot;
-
-	/* Do not wake the guest for a caller that has gone. */
-	while (p->pending_head && p->pending_head->deadline <= now)
-		call_abort(p, p->pending_head, RVMRPC_STATUS_TIMED_OUT, now, done);
-	if (!rvmrpc_proxy_pending(p))
-		return false;
-
-	slot = find_slot(p);
-	call = p->pending_head;
-	pending_remove(p, call);
 	call->state = RVMRPC_CALL_DELIVERING;
 	call->slot = slot;
 	p->slots[slot].state = RVMRPC_SLOT_DELIVERING;
@@ -409,7 +418,63 @@ bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, u
 	xfer_init(p, x, slot, call);
 	x->length = call->arglen;
 	fill_header(p, call, now, &x->hdr);
+}
+
+bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
+{
+	struct rvmrpc_call *call;
+
+	/* Do not wake the guest for a caller that has gone. */
+	while (p->pending_head && p->pending_head->deadline <= now)
+		call_abort(p, p->pending_head, RVMRPC_STATUS_TIMED_OUT, now, done);
+	if (!rvmrpc_proxy_pending(p))
+		return false;
+
+	call = p->pending_head;
+	pending_remove(p, call);
+	deliver(p, x, find_slot(p), call, now);
 	return true;
+}
+
+uint32_t rvmrpc_proxy_hold(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now)
+{
+	uint32_t status = submit_check(p, call, now);
+	uint32_t slot = find_slot(p);
+
+	if (status == RVMRPC_STATUS_OK && slot == RVMRPC_SLOT_NONE)
+		status = RVMRPC_STATUS_BUSY;
+	if (status != RVMRPC_STATUS_OK) {
+		p->stats.refused++;
+		return status;
+	}
+	call->in_place = true;
+	call->slot = slot;
+	call->epoch = p->epoch;
+	p->slots[slot].held = true;
+	return RVMRPC_STATUS_OK;
+}
+
+uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now)
+{
+	uint32_t status = submit_check(p, call, now);
+
+	if (status == RVMRPC_STATUS_OK && call->epoch != p->epoch)
+		status = RVMRPC_STATUS_RESET;
+	/* The guest still has what this client sent before. */
+	if (status == RVMRPC_STATUS_OK && p->slots[call->slot].state != RVMRPC_SLOT_FREE)
+		status = RVMRPC_STATUS_BUSY;
+	if (status != RVMRPC_STATUS_OK) {
+		p->stats.refused++;
+		return status;
+	}
+	call_begin(p, call, now);
+	deliver(p, x, call->slot, call, now);
+	return RVMRPC_STATUS_OK;
+}
+
+void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call)
+{
+	p->slots[call->slot].held = false;
 }
 
 /* Unpins: the slot is the call's only while the epoch is the same. */
@@ -467,7 +532,7 @@ uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct 
 		slot_free(s);
 		return 0;
 	}
-	x->payload_max = p->res_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr);
+	x->payload_max = p->res_bytes;
 	s->state = RVMRPC_SLOT_REPLYING;
 	s->call->state = RVMRPC_CALL_REPLYING;
 	return 0;

@@ -11,7 +11,8 @@
  *   call:  IDLE -submit-> PENDING -deliver_begin-> DELIVERING -deliver_commit-> DELIVERED
  *               -reply_begin-> REPLYING -reply_commit-> IDLE;  from any state to IDLE by cancel, expiry or a new epoch,
  *               at once or, while pinned (DELIVERING, REPLYING), at the commit.
- *   slot:  FREE -> DELIVERING -> BUSY -> REPLYING -> FREE;  BUSY without a call: the answer will be dropped.
+ *   slot:  FREE -> DELIVERING -> BUSY -> REPLYING -> FREE;  BUSY without a call: the answer will be dropped.  A slot that
+ *          a client holds is not given to another call, whatever its state is.
  */
 #ifndef RVMRPC_PROXY_H
 #define RVMRPC_PROXY_H
@@ -54,7 +55,9 @@ struct rvmrpc_call {
 
 	/* the core's; proxy lock */
 	enum rvmrpc_call_state state;
+	bool in_place;		/* argument and answer stay in a slot that the client holds */
 	uint32_t slot;
+	uint64_t epoch;		/* in place: in which it took the slot */
 	uint32_t doom;		/* status with which a pinned call ends at its commit, or OK */
 	uint64_t xid;
 	uint64_t submitted;
@@ -75,6 +78,7 @@ enum rvmrpc_slot_state {
 
 struct rvmrpc_slot {
 	enum rvmrpc_slot_state state;
+	bool held;		/* a client builds a request in it or reads an answer, whatever became of the epoch */
 	struct rvmrpc_call *call;
 };
 
@@ -91,6 +95,8 @@ struct rvmrpc_stats {
 	uint64_t bad_inits;
 	uint64_t registrations;
 	uint64_t kicks;		/* interrupts asked for */
+	uint64_t rekicks;	/* window: again, since a request was not taken */
+	uint64_t lost;		/* window: epochs that ended since it was overwritten */
 	uint64_t histogram[RVMRPC_HISTOGRAM_BUCKETS];	/* completed calls by elapsed us: bucket b holds [2^(b-1), 2^b) */
 };
 
@@ -107,8 +113,8 @@ struct rvmrpc_proxy {
 	uint16_t abi;
 	uint32_t os;
 	uint32_t nslots;
-	uint32_t req_pages;	/* per slot */
-	uint32_t res_pages;
+	uint32_t req_bytes;	/* of payload, per slot */
+	uint32_t res_bytes;
 	char release[64];
 	bool stopped;		/* the VM does not run */
 	bool armed;		/* the guest sleeps until an interrupt */
@@ -136,6 +142,17 @@ struct rvmrpc_xfer {
 	struct rvmrpc_hdr hdr;		/* delivery: to be written before the payload */
 };
 
+/* An epoch to be: what was agreed with the guest, all of it checked. */
+struct rvmrpc_terms {
+	uint64_t epoch;			/* random, not 0 */
+	uint16_t abi;
+	uint32_t os;
+	uint32_t nslots;
+	uint32_t req_bytes;		/* of payload, per slot */
+	uint32_t res_bytes;
+	const char *release;		/* 64 bytes, the last of which is ignored */
+};
+
 void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid);
 
 /*
@@ -148,7 +165,10 @@ uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struc
 /* Checks one page of the list (no lock needed): aligned, and below 2^52. */
 bool rvmrpc_proxy_check_page(uint64_t gpa);
 
-/* Starts an epoch with a checked struct; calls of the old one end with RESET.  epoch: random, not 0. */
+/* Starts an epoch; calls of the old one end with RESET. */
+void rvmrpc_proxy_open(struct rvmrpc_proxy *p, const struct rvmrpc_terms *terms, uint64_t now, struct rvmrpc_done *done);
+
+/* The same by a checked struct. */
 void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
 			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done);
 
@@ -160,6 +180,16 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
  * deadline has passed), BUSY (quota, or no slot answers).  After it: rvmrpc_proxy_kick().
  */
 uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
+
+/*
+ * The form without copies: hold() takes a slot, in which the client builds its argument; run() begins the delivery of
+ * what is there (arglen is set by then; go on with rvmrpc_proxy_deliver_commit()); once the call has ended, release()
+ * gives the slot back.  The slot stays the client's meanwhile, through a new epoch too.  hold() and run() refuse as
+ * submit() does, hold() with BUSY when no slot is free, run() with RESET when the epoch is another one by now.
+ */
+uint32_t rvmrpc_proxy_hold(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
+uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now);
+void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call);
 
 /* Ends a call with CANCELLED, at once or at the commit under way.  Nothing happens when it has ended. */
 void rvmrpc_proxy_cancel(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done);

@@ -173,7 +173,135 @@ RVMRPC_ASSERT_SIZE(rvmrpc_init, 24 + 16 + 8 + 64 + 16);
 RVMRPC_ASSERT_OFFSET(rvmrpc_init, answer, 24);
 RVMRPC_ASSERT_OFFSET(rvmrpc_init, release, 48);
 
-/* ---- A call: the header of a request and of its reply, at the start of the slot's pages ---- */
+/* ---- The window: RAM of the host that both sides map (ABI 2, docs/spec.md 8) ---- */
+
+#define RVMRPC_ABI_WINDOW		2	/* rvmrpc_hdr.abi of a call through the window */
+
+/* Stock QEMU's ivshmem-doorbell: the window is BAR 2, the doorbell is a register of BAR 0. */
+#define RVMRPC_IVSHMEM_DEVICE		0x1110
+#define RVMRPC_IVSHMEM_BAR_REGS		0
+#define RVMRPC_IVSHMEM_BAR_WINDOW	2
+#define RVMRPC_IVSHMEM_REG_POSITION	0x08	/* u32: own id; the VM's is 0, its host's is 1 */
+#define RVMRPC_IVSHMEM_REG_DOORBELL	0x0c	/* u32, write only: peer << 16 | vector */
+#define RVMRPC_IVSHMEM_ID_GUEST		0
+#define RVMRPC_IVSHMEM_ID_HOST		1
+
+#define RVMRPC_WINDOW_MAGIC		0x32574350524d5652ull	/* "RVMRPCW2" */
+#define RVMRPC_WINDOW_LAYOUT		2	/* of the two pages */
+#define RVMRPC_WINDOW_SIZE_MIN		0x10000
+#define RVMRPC_WINDOW_SIZE_MAX		0x40000000
+#define RVMRPC_WINDOW_SIZE_DEFAULT	0x80000
+#define RVMRPC_SLOT_BYTES_MAX		0x100000	/* payload, request and response each */
+#define RVMRPC_REQ_BYTES_DEFAULT	0x1000
+#define RVMRPC_RES_BYTES_DEFAULT	0x10000
+#define RVMRPC_RING_BYTES		0x1000	/* events; reserved, nobody writes it yet */
+#define RVMRPC_LINE			64	/* words that are hot on different sides are this far apart */
+
+#define RVMRPC_HOST_PAGE		0	/* offset in the window of a struct rvmrpc_host_page */
+#define RVMRPC_GUEST_PAGE		0x1000	/* of a struct rvmrpc_guest_page */
+
+/* What the window is; constant while it has an owner. */
+struct rvmrpc_window_id {
+	uint64_t magic;
+	uint32_t layout;	/* RVMRPC_WINDOW_LAYOUT */
+	uint16_t abi_min;
+	uint16_t abi_max;
+	uint64_t size;		/* of the window in bytes, a power of two */
+	uint32_t doorbell;	/* to be written to the device's doorbell register */
+	uint32_t reserved[9];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_window_id, 32 + 32);
+RVMRPC_ASSERT_OFFSET(rvmrpc_window_id, doorbell, 24);
+
+/* Where things are; offsets in the window, multiples of RVMRPC_LINE. */
+struct rvmrpc_layout {
+	uint32_t nslots;	/* 1 to RVMRPC_SLOTS_MAX */
+	uint32_t req_bytes;	/* of a request's payload; likewise a multiple of RVMRPC_LINE */
+	uint32_t res_bytes;	/* of an answer's */
+	uint32_t host_slots;	/* nslots times a struct rvmrpc_host_slot */
+	uint32_t guest_slots;	/* nslots times a struct rvmrpc_guest_slot */
+	uint32_t req;		/* slot i has its request at req + i * stride, */
+	uint32_t res;		/* its response at res + i * stride */
+	uint32_t stride;
+	uint32_t ring;		/* event records */
+	uint32_t ring_bytes;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_layout, 10 * 4);
+
+#define RVMRPC_HELLO_OK			0
+#define RVMRPC_HELLO_BAD_VERSION	1	/* no ABI version that both speak */
+#define RVMRPC_HELLO_BAD_ARGS		2	/* a field that must be zero is not, or the like */
+
+struct rvmrpc_hello_answer {
+	uint64_t nonce;		/* of the hello; written last */
+	uint64_t epoch;		/* OK: of the channel, from now on */
+	uint32_t status;	/* RVMRPC_HELLO_* */
+	uint16_t abi;
+	uint16_t reserved;
+	struct rvmrpc_layout layout;
+	uint32_t posted;	/* random: where the counting of requests begins */
+	uint32_t reserved2[15];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_hello_answer, 24 + 40 + 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hello_answer, layout, 24);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hello_answer, posted, 64);
+
+/* Written by the host alone. */
+struct rvmrpc_host_page {
+	struct rvmrpc_window_id id;
+	/* line 1 */
+	uint64_t epoch;		/* random, not 0; another one as soon as the guest has to say hello */
+	uint32_t max_spin_us;	/* the guest spins no longer than that */
+	uint32_t lost;		/* times that the host found this page overwritten */
+	uint64_t reserved[6];
+	/* lines 2 and 3 */
+	struct rvmrpc_hello_answer answer;
+	/* line 4 */
+	uint32_t posted;	/* +1 for each request; the request's seq */
+	uint32_t reserved2[15];
+	/* line 5 */
+	uint32_t want_events;	/* the host sleeps and wants the doorbell for events */
+	uint32_t reserved3[15];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_host_page, 6 * 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_page, epoch, 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_page, answer, 128);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_page, posted, 256);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_page, want_events, 320);
+
+struct rvmrpc_hello {
+	uint64_t nonce;		/* another one each time, not 0; written last */
+	uint64_t seen;		/* the host page's epoch as the guest found it */
+	uint16_t abi_min;
+	uint16_t abi_max;
+	uint32_t os;		/* RVMRPC_OS_* */
+	uint64_t reserved;
+	char release[64];	/* of the guest's kernel, NUL-terminated */
+	uint64_t reserved2[4];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_hello, 32 + 64 + 32);
+
+/* Written by the guest alone. */
+struct rvmrpc_guest_page {
+	/* lines 0 and 1 */
+	struct rvmrpc_hello hello;
+	/* line 2 */
+	uint64_t bye;		/* the epoch that the guest leaves */
+	uint64_t reserved[7];
+	/* line 3 */
+	uint32_t beat;		/* goes up with each call, and at least every 5 s */
+	uint32_t reserved2[15];
+	/* line 4 */
+	uint32_t wait;		/* odd: the guest sleeps until the interrupt; goes up */
+	uint32_t seen;		/* posted, as the guest read it before it went to sleep */
+	uint32_t reserved3[14];
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_guest_page, 5 * 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, bye, 128);
+RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, beat, 192);
+RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, wait, 256);
+
+/* ---- A call: the header of a request and of its reply; before the payload, in ABI 2 a line of its own ---- */
 
 #define RVMRPC_CALL_MAGIC		0x484d5652u	/* "RVMH" */
 
@@ -196,6 +324,25 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, epoch, 8);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, xid, 16);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, status, 36);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
+
+/* One slot of the window, as the host writes it ... */
+struct rvmrpc_host_slot {
+	uint32_t seq;		/* of the request, written last; 0 never is one */
+	uint32_t want;		/* not 0: the host sleeps, ring when the answer is there */
+	uint32_t reserved[14];
+	struct rvmrpc_hdr hdr;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_host_slot, 2 * 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_slot, hdr, 64);
+
+/* ... and as the guest does. */
+struct rvmrpc_guest_slot {
+	uint32_t seq;		/* of the request that is answered, written last */
+	uint32_t reserved[15];
+	struct rvmrpc_hdr hdr;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 2 * 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_guest_slot, hdr, 64);
 
 /* Outcome of a call.  The guest may send those up to BUSY, CANCELLED and SYSTEM_ERROR; the rest are the host's. */
 #define RVMRPC_STATUS_OK			0
@@ -227,6 +374,7 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
 #define RVMRPC_PROC_MAY_SLEEP		(1u << 1)	/* runs in a worker, other calls overtake it */
 #define RVMRPC_PROC_ALLOWED		(1u << 2)	/* the guest's allow-list has it */
+#define RVMRPC_PROC_IN_PLACE		(1u << 3)	/* a worker's, yet argument and answer stay in the window */
 
 #define RVMRPC_CORE_NULL		0	/* -> nothing */
 #define RVMRPC_CORE_LIST		1	/* struct rvmrpc_list_req or nothing -> struct rvmrpc_list */

@@ -10,11 +10,23 @@
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/types.h>
+#include <asm/barrier.h>
 
 #ifndef UINT64_MAX
 #define UINT64_MAX U64_MAX
 #endif
 
 #define rvmrpc_index_nospec(index, size)	array_index_nospec(index, size)
+
+/*
+ * The window.  The forms for virtual machines: a kernel with one CPU has a host with more.  Nothing else may be used on
+ * it (scripts/check-style).
+ */
+#define rvmrpc_os_load(p)		READ_ONCE(*(p))
+#define rvmrpc_os_load_acquire(p)	virt_load_acquire(p)
+#define rvmrpc_os_store(p, v)		WRITE_ONCE(*(p), v)
+#define rvmrpc_os_store_release(p, v)	virt_store_release(p, v)
+#define rvmrpc_os_mb()			virt_mb()
+#define rvmrpc_os_barrier()		barrier()
 
 #endif /* RVMRPC_OS_H */

@@ -67,7 +67,7 @@ static void submit(struct input *in)
 	o->call.deadline = h.now + (uint64_t)input_u8(in) * MS;
 	if (rvmrpc_proxy_submit(&h.proxy, &o->call, h.now) != RVMRPC_STATUS_OK)
 		return;
-	CHECK(o->call.arglen <= h.proxy.req_pages * RVMRPC_PAGE_SIZE - sizeof(struct rvmrpc_hdr));
+	CHECK(o->call.arglen <= h.proxy.req_bytes);
 	o->in_flight = true;
 	o->res = malloc(o->call.res_max + 1);
 	CHECK(o->res);

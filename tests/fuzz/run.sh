@@ -24,7 +24,7 @@ mkdir -p "$work"
 echo 1..2
 if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-    -I "$root/include" -I "$root/core" -I "$root/tests/unit" \
+    -I "$root/include" -I "$root/core" -I "$root/channel" \
     "$root/tests/fuzz/$harness.c" "${sources[@]}" "${flags[@]}" \
     -o "$work/fuzz" >"$work/log" 2>&1; then
     sed 's/^/# /' "$work/log"

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Reverse VMRPC, guest half of the window.  See rvmrpc_guest.h for the contract.
+ */
+#include "rvmrpc_guest.h"
+
+static bool range_meets(uint16_t low, uint16_t high)
+{
+	return low <= RVMRPC_ABI_WINDOW && high >= RVMRPC_ABI_WINDOW;
+}
+
+uint32_t rvmrpc_guest_probe(const struct rvmrpc_window *win, struct rvmrpc_window_id *id)
+{
+	uint32_t i, others = 0;
+
+	rvmrpc_win_read(win, RVMRPC_HOST_PAGE, id, sizeof(*id));
+	for (i = 0; i < sizeof(id->reserved) / sizeof(id->reserved[0]); i++)
+		others |= id->reserved[i];
+	if (id->magic != RVMRPC_WINDOW_MAGIC || others || id->size != win->size ||
+	    id->size < RVMRPC_WINDOW_SIZE_MIN || id->size > RVMRPC_WINDOW_SIZE_MAX)
+		return RVMRPC_HELLO_BAD_ARGS;
+	if (id->layout != RVMRPC_WINDOW_LAYOUT || !range_meets(id->abi_min, id->abi_max))
+		return RVMRPC_HELLO_BAD_VERSION;
+	return RVMRPC_HELLO_OK;
+}
+
+void rvmrpc_guest_init(struct rvmrpc_guest *g, void *base, uint64_t size)
+{
+	memset(g, 0, sizeof(*g));
+	g->win.base = base;
+	g->win.size = size;
+	/* What a driver before this one, or a kernel before this one, has left: go on from there. */
+	g->wait = (rvmrpc_win_load32(&g->win, RVMRPC_GUEST_WORD(wait)) + 1) & ~1u;
+	g->beat = rvmrpc_win_load32(&g->win, RVMRPC_GUEST_WORD(beat));
+	rvmrpc_win_store32_release(&g->win, RVMRPC_GUEST_WORD(wait), g->wait);
+}
+
+void rvmrpc_guest_hello(struct rvmrpc_guest *g, uint64_t nonce, uint32_t os, const char *release)
+{
+	struct rvmrpc_hello hello;
+	size_t n = 0;
+
+	memset(&hello, 0, sizeof(hello));
+	g->seen = rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch));
+	g->nonce = nonce;
+	hello.seen = g->seen;
+	hello.abi_min = RVMRPC_ABI_WINDOW;
+	hello.abi_max = RVMRPC_ABI_WINDOW;
+	hello.os = os;
+	while (n < sizeof(hello.release) - 1 && release[n]) {
+		hello.release[n] = release[n];
+		n++;
+	}
+	/* A host that looks now must not take half of this one for the one before. */
+	rvmrpc_win_store64_release(&g->win, RVMRPC_GUEST_WORD(hello.nonce), 0);
+	rvmrpc_os_mb();
+	rvmrpc_win_write(&g->win, RVMRPC_GUEST_WORD(hello.seen), (const char *)&hello + sizeof(hello.nonce),
+			 sizeof(hello) - sizeof(hello.nonce));
+	rvmrpc_win_store64_release(&g->win, RVMRPC_GUEST_WORD(hello.nonce), nonce);
+	g->state = RVMRPC_GUEST_GREETED;
+	rvmrpc_guest_beat(g);
+}
+
+/* Nothing of an epoch is carried over: what the slots show now was answered, or belongs to nobody. */
+static void open_epoch(struct rvmrpc_guest *g, const struct rvmrpc_hello_answer *a)
+{
+	uint32_t i;
+
+	g->epoch = a->epoch;
+	g->abi = a->abi;
+	g->layout = a->layout;
+	g->posted = a->posted;
+	g->behind = 0;
+	for (i = 0; i < a->layout.nslots; i++)
+		g->taken[i] = 0;
+	g->state = RVMRPC_GUEST_OPEN;
+}
+
+enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t *status)
+{
+	struct rvmrpc_hello_answer a;
+
+	if (rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(answer.nonce)) != g->nonce)
+		return rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch)) == g->seen ?
+			RVMRPC_ANSWER_NONE : RVMRPC_ANSWER_STALE;
+	rvmrpc_win_read(&g->win, RVMRPC_HOST_WORD(answer), &a, sizeof(a));
+	*status = a.status;
+	if (a.status == RVMRPC_HELLO_OK &&
+	    (a.abi != RVMRPC_ABI_WINDOW || !a.epoch || !rvmrpc_layout_ok(&a.layout, g->win.size)))
+		*status = RVMRPC_HELLO_BAD_ARGS;
+	if (*status != RVMRPC_HELLO_OK) {
+		g->state = RVMRPC_GUEST_IDLE;
+		return RVMRPC_ANSWER_REFUSED;
+	}
+	open_epoch(g, &a);
+	return rvmrpc_guest_alive(g) ? RVMRPC_ANSWER_OPEN : RVMRPC_ANSWER_STALE;
+}
+
+static uint32_t request_seq(const struct rvmrpc_guest *g, uint32_t slot)
+{
+	return rvmrpc_win_load32_acquire(&g->win, rvmrpc_host_slot_at(&g->layout, slot) +
+					 RVMRPC_SEQ_AT(rvmrpc_host_slot));
+}
+
+/* The slot with the oldest request that was not taken, RVMRPC_SLOT_NONE without one. */
+static uint32_t find_request(const struct rvmrpc_guest *g, uint32_t *seq)
+{
+	uint32_t found = RVMRPC_SLOT_NONE, left = g->behind, s, i;
+
+	for (i = 0; i < g->layout.nslots && left; i++) {
+		s = request_seq(g, i);
+		if (!s || s == g->taken[i])
+			continue;
+		/* Both are among the last few posted ones, so that the difference tells the order. */
+		if (found == RVMRPC_SLOT_NONE || (int32_t)(s - *seq) < 0) {
+			found = i;
+			*seq = s;
+		}
+		left--;
+	}
+	return found;
+}
+
+bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
+{
+	uint32_t posted = rvmrpc_win_load32_acquire(&g->win, RVMRPC_HOST_WORD(posted));
+
+	/* More than there are slots is a host's nonsense: then every slot is looked at. */
+	g->behind += posted - g->posted;
+	if (g->behind > g->layout.nslots)
+		g->behind = g->layout.nslots;
+	g->posted = posted;
+	if (!g->behind)
+		return false;
+	t->slot = find_request(g, &t->seq);
+	if (t->slot == RVMRPC_SLOT_NONE) {
+		g->behind = 0;
+		return false;
+	}
+	g->behind--;
+	g->taken[t->slot] = t->seq;
+	rvmrpc_win_read(&g->win, rvmrpc_host_slot_at(&g->layout, t->slot) + RVMRPC_HDR_AT(rvmrpc_host_slot),
+			&t->hdr, sizeof(t->hdr));
+	return true;
+}
+
+bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq, const struct rvmrpc_hdr *reply)
+{
+	uint64_t at = rvmrpc_guest_slot_at(&g->layout, slot);
+
+	rvmrpc_win_write(&g->win, at + RVMRPC_HDR_AT(rvmrpc_guest_slot), reply, sizeof(*reply));
+	rvmrpc_win_store32_release(&g->win, at + RVMRPC_SEQ_AT(rvmrpc_guest_slot), seq);
+	/* Pairs with the one between want and seq in rvmrpc_owner_sleep(). */
+	rvmrpc_os_mb();
+	return rvmrpc_win_load32(&g->win, rvmrpc_host_slot_at(&g->layout, slot) + RVMRPC_WANT_AT);
+}
+
+void rvmrpc_guest_beat(struct rvmrpc_guest *g)
+{
+	rvmrpc_win_store32_release(&g->win, RVMRPC_GUEST_WORD(beat), ++g->beat);
+}
+
+bool rvmrpc_guest_sleep(struct rvmrpc_guest *g)
+{
+	rvmrpc_win_store32(&g->win, RVMRPC_GUEST_WORD(seen), g->posted);
+	g->wait |= 1;
+	rvmrpc_win_store32_release(&g->win, RVMRPC_GUEST_WORD(wait), g->wait);
+	/* Pairs with the one between posted and wait in rvmrpc_owner_kick(). */
+	rvmrpc_os_mb();
+	if (!g->behind && !rvmrpc_guest_posted(g) && rvmrpc_guest_alive(g))
+		return true;
+	rvmrpc_guest_awake(g);
+	return false;
+}
+
+void rvmrpc_guest_awake(struct rvmrpc_guest *g)
+{
+	if (g->wait & 1)
+		g->wait++;
+	rvmrpc_win_store32_release(&g->win, RVMRPC_GUEST_WORD(wait), g->wait);
+}
+
+uint32_t rvmrpc_guest_max_spin(const struct rvmrpc_guest *g)
+{
+	return rvmrpc_win_load32(&g->win, RVMRPC_HOST_WORD(max_spin_us));
+}
+
+void rvmrpc_guest_bye(struct rvmrpc_guest *g)
+{
+	rvmrpc_win_store64_release(&g->win, RVMRPC_GUEST_WORD(bye), g->epoch);
+	g->state = RVMRPC_GUEST_IDLE;
+}

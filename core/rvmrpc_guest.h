@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, guest half of the window: hello, requests, answers, sleep, farewell.
+ *
+ * Freestanding: allocates nothing, takes no lock, never waits.  All of it belongs to the server thread, but for
+ * rvmrpc_guest_publish() and the areas of a slot, which belong to whoever answers that slot; what they read of the
+ * struct changes at a hello only, and the driver sees to it that no answer of an old epoch is under way then.
+ *
+ *   IDLE -hello-> GREETED -answer OK-> OPEN -epoch is another one, or bye-> IDLE
+ */
+#ifndef RVMRPC_GUEST_H
+#define RVMRPC_GUEST_H
+
+#include "rvmrpc_window.h"
+
+enum rvmrpc_guest_state {
+	RVMRPC_GUEST_IDLE,
+	RVMRPC_GUEST_GREETED,	/* said hello, waits for the answer */
+	RVMRPC_GUEST_OPEN,
+};
+
+struct rvmrpc_guest {
+	struct rvmrpc_window win;
+	enum rvmrpc_guest_state state;
+	uint64_t nonce;		/* of the last hello */
+	uint64_t seen;		/* epoch that it named */
+	uint64_t epoch;		/* OPEN: the channel's */
+	uint16_t abi;
+	struct rvmrpc_layout layout;	/* OPEN: the checked copy */
+	uint32_t posted;	/* how far requests were looked for */
+	uint32_t behind;	/* posted ones that were not found yet */
+	uint32_t wait;
+	uint32_t beat;
+	uint32_t taken[RVMRPC_SLOTS_MAX];	/* seq of the last request of each slot */
+};
+
+/* A request, in private memory. */
+struct rvmrpc_taken {
+	uint32_t slot;
+	uint32_t seq;
+	struct rvmrpc_hdr hdr;	/* not checked yet: rvmrpc_server_accept() */
+};
+
+/*
+ * Whether memory of that size is a window of ours that this half can use: RVMRPC_HELLO_OK, BAD_VERSION, or BAD_ARGS
+ * when it is something else.  Reads one line and writes nothing.  *id: what it says, for its doorbell.
+ */
+uint32_t rvmrpc_guest_probe(const struct rvmrpc_window *win, struct rvmrpc_window_id *id);
+
+void rvmrpc_guest_init(struct rvmrpc_guest *g, void *base, uint64_t size);
+
+/* Says hello; then ring, and again with back-off until it is answered.  nonce: random, not 0. */
+void rvmrpc_guest_hello(struct rvmrpc_guest *g, uint64_t nonce, uint32_t os, const char *release);
+
+enum rvmrpc_guest_answer {
+	RVMRPC_ANSWER_NONE,	/* not yet */
+	RVMRPC_ANSWER_STALE,	/* the host has another epoch by now: say hello again */
+	RVMRPC_ANSWER_REFUSED,	/* *status says why; the state is IDLE */
+	RVMRPC_ANSWER_OPEN,
+};
+
+/* Looks for the answer to the last hello.  GREETED only. */
+enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t *status);
+
+/* Whether the epoch goes on.  Cheap: asked before each take, each publish, and before sleep. */
+static inline bool rvmrpc_guest_alive(const struct rvmrpc_guest *g)
+{
+	return rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch)) == g->epoch;
+}
+
+/* Whether something was posted that rvmrpc_guest_take() has not looked for.  For loops that spin. */
+static inline bool rvmrpc_guest_posted(const struct rvmrpc_guest *g)
+{
+	return rvmrpc_win_load32_acquire(&g->win, RVMRPC_HOST_WORD(posted)) != g->posted;
+}
+
+/* Takes the oldest request.  False: there is none. */
+bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t);
+
+/* The payloads of a slot, in place. */
+static inline void *rvmrpc_guest_arg(const struct rvmrpc_guest *g, uint32_t slot)
+{
+	return rvmrpc_win_area(&g->win, rvmrpc_req_at(&g->layout, slot));
+}
+
+static inline void *rvmrpc_guest_res(const struct rvmrpc_guest *g, uint32_t slot)
+{
+	return rvmrpc_win_area(&g->win, rvmrpc_res_at(&g->layout, slot));
+}
+
+/* Publishes an answer whose payload is in the slot's area.  True: ring, the host sleeps and waits for it. */
+bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq, const struct rvmrpc_hdr *reply);
+
+/* A sign of life. */
+void rvmrpc_guest_beat(struct rvmrpc_guest *g);
+
+/*
+ * Says that the guest sleeps until the interrupt, and looks once more.  False: there is something to do, and awake()
+ * was said already.  After the sleep: awake().
+ */
+bool rvmrpc_guest_sleep(struct rvmrpc_guest *g);
+void rvmrpc_guest_awake(struct rvmrpc_guest *g);
+
+/* How long the host lets it spin, in microseconds. */
+uint32_t rvmrpc_guest_max_spin(const struct rvmrpc_guest *g);
+
+/* Leaves; then ring.  No answer is published after it. */
+void rvmrpc_guest_bye(struct rvmrpc_guest *g);
+
+#endif /* RVMRPC_GUEST_H */

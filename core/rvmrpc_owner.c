@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause
+/*
+ * Reverse VMRPC, host half of the window.  See rvmrpc_owner.h for the contract.
+ */
+#include "rvmrpc_owner.h"
+
+#define NS_PER_S	1000000000ull
+
+/* ---- Layout ---- */
+
+static bool power_of_two(uint64_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+static uint64_t page_up(uint64_t n)
+{
+	return (n + RVMRPC_PAGE_SIZE - 1) & ~(uint64_t)(RVMRPC_PAGE_SIZE - 1);
+}
+
+bool rvmrpc_layout_make(uint64_t size, uint32_t nslots, uint32_t req_bytes, uint32_t res_bytes,
+			struct rvmrpc_layout *l)
+{
+	uint64_t at = RVMRPC_GUEST_PAGE + RVMRPC_PAGE_SIZE;
+
+	if (!power_of_two(size) || size < RVMRPC_WINDOW_SIZE_MIN || size > RVMRPC_WINDOW_SIZE_MAX ||
+	    nslots < 1 || nslots > RVMRPC_SLOTS_MAX ||
+	    req_bytes > RVMRPC_SLOT_BYTES_MAX || res_bytes > RVMRPC_SLOT_BYTES_MAX)
+		return false;
+	memset(l, 0, sizeof(*l));
+	l->nslots = nslots;
+	l->req_bytes = req_bytes;
+	l->res_bytes = res_bytes;
+	/* What the host writes and what the guest writes never share a page. */
+	l->host_slots = (uint32_t)at;
+	at = page_up(at + nslots * sizeof(struct rvmrpc_host_slot));
+	l->guest_slots = (uint32_t)at;
+	at = page_up(at + nslots * sizeof(struct rvmrpc_guest_slot));
+	l->ring = (uint32_t)at;
+	l->ring_bytes = RVMRPC_RING_BYTES;
+	at = page_up(at + l->ring_bytes);
+	/* One page more between slots: areas that are a power of two apart share lines of a cache. */
+	l->req = (uint32_t)at;
+	l->res = (uint32_t)page_up(at + req_bytes);
+	l->stride = (uint32_t)(page_up(l->res + (uint64_t)res_bytes) - at) + RVMRPC_PAGE_SIZE;
+	return rvmrpc_layout_ok(l, size);
+}
+
+/* ---- The host's page ---- */
+
+/* Writes the part of the page that begins at a field; its copy has the new value already. */
+#define write_page(o, field)									\
+	rvmrpc_win_write(&(o)->win, RVMRPC_HOST_WORD(field), &(o)->page.field, sizeof((o)->page.field))
+
+static void write_epoch(struct rvmrpc_owner *o, uint64_t epoch)
+{
+	o->page.epoch = epoch;
+	rvmrpc_win_store64_release(&o->win, RVMRPC_HOST_WORD(epoch), epoch);
+}
+
+static uint64_t random_epoch(const struct rvmrpc_owner *o)
+{
+	uint64_t epoch = o->config.random();
+
+	return epoch ? epoch : 1;
+}
+
+static void write_whole_page(struct rvmrpc_owner *o)
+{
+	rvmrpc_win_write(&o->win, RVMRPC_HOST_PAGE, &o->page, sizeof(o->page));
+}
+
+void rvmrpc_owner_init(struct rvmrpc_owner *o, void *base, uint64_t size, const struct rvmrpc_owner_config *config,
+		       uint64_t first_xid)
+{
+	const struct rvmrpc_limits limits = { .slots = config->layout.nslots };
+
+	memset(o, 0, sizeof(*o));
+	rvmrpc_proxy_init(&o->proxy, &limits, first_xid);
+	o->config = *config;
+	o->win.base = base;
+	o->win.size = size;
+	o->page.id.magic = RVMRPC_WINDOW_MAGIC;
+	o->page.id.layout = RVMRPC_WINDOW_LAYOUT;
+	o->page.id.abi_min = RVMRPC_ABI_WINDOW;
+	o->page.id.abi_max = RVMRPC_ABI_WINDOW;
+	o->page.id.size = size;
+	o->page.id.doorbell = config->doorbell;
+	o->page.epoch = random_epoch(o);
+	write_whole_page(o);
+	o->beat = rvmrpc_win_load32(&o->win, RVMRPC_GUEST_WORD(beat));
+}
+
+void rvmrpc_owner_set_spin(struct rvmrpc_owner *o, uint32_t us)
+{
+	if (o->page.max_spin_us == us)
+		return;
+	o->page.max_spin_us = us;
+	rvmrpc_win_store32(&o->win, RVMRPC_HOST_WORD(max_spin_us), us);
+}
+
+/* ---- Epochs ---- */
+
+void rvmrpc_owner_close(struct rvmrpc_owner *o, uint32_t status, uint64_t now, struct rvmrpc_done *done)
+{
+	rvmrpc_proxy_unregister(&o->proxy, status, now, done);
+	o->wanted = 0;
+	o->kicked = 0;
+	write_epoch(o, random_epoch(o));
+}
+
+/* The window was overwritten: by the guest, or by a state that was loaded over it. */
+static uint32_t lose(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
+{
+	bool open = o->proxy.epoch;
+
+	o->page.lost++;
+	o->proxy.stats.lost++;
+	rvmrpc_owner_close(o, RVMRPC_STATUS_RESET, now, done);
+	write_whole_page(o);
+	return RVMRPC_LOOK_KICK | (open ? RVMRPC_LOOK_CLOSED : 0);
+}
+
+uint32_t rvmrpc_owner_intact(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
+{
+	if (rvmrpc_win_load64_acquire(&o->win, RVMRPC_HOST_WORD(epoch)) == o->page.epoch &&
+	    rvmrpc_win_load32(&o->win, RVMRPC_HOST_WORD(posted)) == o->page.posted)
+		return 0;
+	return lose(o, now, done);
+}
+
+static bool page_is_intact(const struct rvmrpc_owner *o)
+{
+	struct rvmrpc_host_page page;
+
+	rvmrpc_win_read(&o->win, RVMRPC_HOST_PAGE, &page, sizeof(page));
+	return !memcmp(&page, &o->page, sizeof(page));
+}
+
+static uint32_t judge_hello(const struct rvmrpc_hello *hello)
+{
+	uint32_t i;
+
+	if (hello->abi_min > hello->abi_max || hello->abi_min > RVMRPC_ABI_WINDOW ||
+	    hello->abi_max < RVMRPC_ABI_WINDOW)
+		return RVMRPC_HELLO_BAD_VERSION;
+	if (hello->reserved)
+		return RVMRPC_HELLO_BAD_ARGS;
+	for (i = 0; i < sizeof(hello->reserved2) / sizeof(hello->reserved2[0]); i++) {
+		if (hello->reserved2[i])
+			return RVMRPC_HELLO_BAD_ARGS;
+	}
+	return RVMRPC_HELLO_OK;
+}
+
+/* Nothing that an earlier epoch left in the host's slots may look like a request. */
+static void clear_slots(struct rvmrpc_owner *o)
+{
+	static const struct rvmrpc_host_slot none;
+	uint32_t i;
+
+	for (i = 0; i < o->config.layout.nslots; i++)
+		rvmrpc_win_write(&o->win, rvmrpc_host_slot_at(&o->config.layout, i), &none, sizeof(none));
+	o->wanted = 0;
+	o->kicked = 0;
+}
+
+static void open_epoch(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello, uint64_t now,
+		       struct rvmrpc_done *done)
+{
+	const struct rvmrpc_terms terms = {
+		.epoch = random_epoch(o),
+		.abi = RVMRPC_ABI_WINDOW,
+		.os = hello->os,
+		.nslots = o->config.layout.nslots,
+		.req_bytes = o->config.layout.req_bytes,
+		.res_bytes = o->config.layout.res_bytes,
+		.release = hello->release,
+	};
+
+	rvmrpc_proxy_open(&o->proxy, &terms, now, done);
+	clear_slots(o);
+	/* Random: what the guest's slots show from an earlier epoch is no answer. */
+	o->page.posted = (uint32_t)o->config.random();
+	rvmrpc_win_store32(&o->win, RVMRPC_HOST_WORD(posted), o->page.posted);
+	o->page.answer.epoch = terms.epoch;
+	o->page.answer.abi = terms.abi;
+	o->page.answer.layout = o->config.layout;
+	o->page.answer.posted = o->page.posted;
+	write_epoch(o, terms.epoch);
+}
+
+/* A refusal is an answer too. */
+static uint32_t answer_hello(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello, uint64_t now,
+			     struct rvmrpc_done *done)
+{
+	uint32_t looked = RVMRPC_LOOK_KICK;
+
+	memset(&o->page.answer, 0, sizeof(o->page.answer));
+	o->page.answer.status = judge_hello(hello);
+	if (o->page.answer.status == RVMRPC_HELLO_OK) {
+		looked |= RVMRPC_LOOK_OPENED | (o->proxy.epoch ? RVMRPC_LOOK_CLOSED : 0);
+		open_epoch(o, hello, now, done);
+	} else {
+		o->proxy.stats.bad_inits++;
+	}
+	/* The nonce comes last: who sees it sees the rest. */
+	write_page(o, answer);
+	o->page.answer.nonce = hello->nonce;
+	rvmrpc_win_store64_release(&o->win, RVMRPC_HOST_WORD(answer.nonce), hello->nonce);
+	o->nonce = hello->nonce;
+	return looked;
+}
+
+static uint32_t look_for_hello(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
+{
+	uint64_t nonce = rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(hello.nonce));
+	struct rvmrpc_hello hello;
+
+	if (!nonce || nonce == o->nonce)
+		return 0;
+	if (now - o->hello_second >= NS_PER_S) {
+		o->hello_second = now;
+		o->hellos = 0;
+	}
+	if (o->hellos >= RVMRPC_HELLOS_PER_SECOND)
+		return RVMRPC_LOOK_LATER;
+	rvmrpc_win_read(&o->win, RVMRPC_GUEST_WORD(hello), &hello, sizeof(hello));
+	/* Half of one that is being written; its writer rings when it is whole. */
+	if (hello.nonce != nonce || rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(hello.nonce)) != nonce)
+		return 0;
+	if (hello.seen != o->page.epoch) {
+		/* For an earlier epoch, or an earlier owner: its guest looks again, or is no more. */
+		o->nonce = nonce;
+		return 0;
+	}
+	o->hellos++;
+	return answer_hello(o, &hello, now, done);
+}
+
+uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
+{
+	uint32_t looked = 0, beat;
+
+	if (!page_is_intact(o))
+		looked |= lose(o, now, done);
+	beat = rvmrpc_win_load32(&o->win, RVMRPC_GUEST_WORD(beat));
+	/* One that goes back is that of an older state. */
+	if (o->proxy.epoch && (int32_t)(beat - o->beat) < 0)
+		looked |= lose(o, now, done);
+	if (beat != o->beat) {
+		o->beat = beat;
+		o->beat_at = now;
+		o->proxy.last_seen = now;
+	}
+	/* Before the farewell: a driver that went and one that came may be seen in one look. */
+	looked |= look_for_hello(o, now, done);
+	if (o->proxy.epoch &&
+	    rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(bye)) == o->proxy.epoch) {
+		rvmrpc_owner_close(o, RVMRPC_STATUS_NOT_CONNECTED, now, done);
+		looked |= RVMRPC_LOOK_CLOSED;
+	}
+	return looked;
+}
+
+/* ---- Requests ---- */
+
+void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x)
+{
+	const struct rvmrpc_layout *l = &o->config.layout;
+
+	if (!x->call->in_place && x->length)
+		rvmrpc_win_write(&o->win, rvmrpc_req_at(l, x->slot), x->call->arg, x->length);
+	rvmrpc_win_write(&o->win, rvmrpc_host_slot_at(l, x->slot) + RVMRPC_HDR_AT(rvmrpc_host_slot), &x->hdr,
+			 sizeof(x->hdr));
+}
+
+bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
+{
+	uint64_t at = rvmrpc_host_slot_at(&o->config.layout, x->slot);
+
+	if (!rvmrpc_proxy_deliver_commit(&o->proxy, x, true, now, done))
+		return false;
+	if (!++o->page.posted)
+		o->page.posted++;
+	o->seq[x->slot] = o->page.posted;
+	rvmrpc_win_store32_release(&o->win, at + RVMRPC_SEQ_AT(rvmrpc_host_slot), o->page.posted);
+	rvmrpc_win_store32_release(&o->win, RVMRPC_HOST_WORD(posted), o->page.posted);
+	return true;
+}
+
+bool rvmrpc_owner_kick(struct rvmrpc_owner *o)
+{
+	uint32_t wait;
+
+	/* Pairs with the one between wait and posted in rvmrpc_guest_sleep(). */
+	rvmrpc_os_mb();
+	wait = rvmrpc_win_load32(&o->win, RVMRPC_GUEST_WORD(wait));
+	if (!(wait & 1) || wait == o->kicked)
+		return false;
+	o->kicked = wait;
+	o->proxy.stats.kicks++;
+	return true;
+}
+
+bool rvmrpc_owner_rekick(struct rvmrpc_owner *o)
+{
+	uint32_t wait = rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(wait));
+	uint32_t seen = rvmrpc_win_load32(&o->win, RVMRPC_GUEST_WORD(seen));
+
+	if (!o->proxy.epoch || !(wait & 1) || seen == o->page.posted)
+		return false;
+	o->kicked = wait;
+	o->proxy.stats.rekicks++;
+	return true;
+}
+
+/* ---- Answers ---- */
+
+bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrpc_xfer *x)
+{
+	struct rvmrpc_hdr hdr;
+
+	o->proxy.unanswered = 0;
+	if (rvmrpc_proxy_reply_begin(&o->proxy, slot, x) || !x->call)
+		return false;
+	rvmrpc_win_read(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot) + RVMRPC_HDR_AT(rvmrpc_guest_slot),
+			&hdr, sizeof(hdr));
+	rvmrpc_proxy_reply_check(x, &hdr);
+	if (x->stale) {
+		/* The guest says that it is done with the slot: then this is its answer, and a bad one. */
+		x->stale = false;
+		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
+	}
+	return true;
+}
+
+void rvmrpc_owner_copy_out(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x, void *buf)
+{
+	rvmrpc_win_read(&o->win, rvmrpc_res_at(&o->config.layout, x->slot), buf, x->length);
+}
+
+void rvmrpc_owner_reap_commit(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, bool ok, uint64_t now,
+			      struct rvmrpc_done *done)
+{
+	rvmrpc_proxy_reply_commit(&o->proxy, x, ok, now, done);
+	o->proxy.last_seen = now;
+}
+
+/* ---- Sleep ---- */
+
+static void write_want(struct rvmrpc_owner *o, uint32_t slot, uint32_t want)
+{
+	rvmrpc_win_store32(&o->win, rvmrpc_host_slot_at(&o->config.layout, slot) + RVMRPC_WANT_AT, want);
+}
+
+bool rvmrpc_owner_sleep(struct rvmrpc_owner *o)
+{
+	uint32_t i;
+
+	for (i = 0; i < o->proxy.nslots; i++) {
+		if (o->proxy.slots[i].state == RVMRPC_SLOT_BUSY && !(o->wanted >> i & 1)) {
+			o->wanted |= 1ull << i;
+			write_want(o, i, 1);
+		}
+	}
+	/* Pairs with the one between seq and want in rvmrpc_guest_publish(). */
+	rvmrpc_os_mb();
+	for (i = 0; i < o->proxy.nslots; i++) {
+		if (rvmrpc_owner_answered(o, i))
+			return false;
+	}
+	return true;
+}
+
+void rvmrpc_owner_awake(struct rvmrpc_owner *o)
+{
+	uint32_t i;
+
+	for (i = 0; o->wanted && i < o->proxy.nslots; i++) {
+		if (o->wanted >> i & 1)
+			write_want(o, i, 0);
+	}
+	o->wanted = 0;
+}
