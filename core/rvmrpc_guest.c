@@ -11,12 +11,8 @@ static bool range_meets(uint16_t low, uint16_t high)
 
 uint32_t rvmrpc_guest_probe(const struct rvmrpc_window *win, struct rvmrpc_window_id *id)
 {
-	uint32_t i, others = 0;
-
 	rvmrpc_win_read(win, RVMRPC_HOST_PAGE, id, sizeof(*id));
-	for (i = 0; i < sizeof(id->reserved) / sizeof(id->reserved[0]); i++)
-		others |= id->reserved[i];
-	if (id->magic != RVMRPC_WINDOW_MAGIC || others || id->size != win->size ||
+	if (id->magic != RVMRPC_WINDOW_MAGIC || !rvmrpc_all_zero(id->reserved, sizeof(id->reserved)) || id->size != win->size ||
 	    id->size < RVMRPC_WINDOW_SIZE_MIN || id->size > RVMRPC_WINDOW_SIZE_MAX)
 		return RVMRPC_HELLO_BAD_ARGS;
 	if (id->layout != RVMRPC_WINDOW_LAYOUT || !range_meets(id->abi_min, id->abi_max))

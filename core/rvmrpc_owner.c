@@ -139,18 +139,11 @@ static bool page_is_intact(const struct rvmrpc_owner *o)
 
 static uint32_t judge_hello(const struct rvmrpc_hello *hello)
 {
-	uint32_t i;
-
 	if (hello->abi_min > hello->abi_max || hello->abi_min > RVMRPC_ABI_WINDOW ||
 	    hello->abi_max < RVMRPC_ABI_WINDOW)
 		return RVMRPC_HELLO_BAD_VERSION;
-	if (hello->reserved)
-		return RVMRPC_HELLO_BAD_ARGS;
-	for (i = 0; i < sizeof(hello->reserved2) / sizeof(hello->reserved2[0]); i++) {
-		if (hello->reserved2[i])
-			return RVMRPC_HELLO_BAD_ARGS;
-	}
-	return RVMRPC_HELLO_OK;
+	return hello->reserved || !rvmrpc_all_zero(hello->reserved2, sizeof(hello->reserved2)) ?
+		RVMRPC_HELLO_BAD_ARGS : RVMRPC_HELLO_OK;
 }
 
 /* Nothing that an earlier epoch left in the host's slots may look like a request. */

@@ -73,6 +73,18 @@ static inline void *rvmrpc_win_area(const struct rvmrpc_window *w, uint64_t offs
 	return w->base + offset;
 }
 
+static inline bool rvmrpc_all_zero(const void *data, size_t n)
+{
+	const unsigned char *b = data;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (b[i])
+			return false;
+	}
+	return true;
+}
+
 static inline bool rvmrpc_win_span_ok(uint64_t size, uint32_t offset, uint64_t bytes)
 {
 	return !(offset % RVMRPC_LINE) && offset <= size && bytes <= size - offset;

@@ -374,7 +374,6 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_guest_slot, hdr, 64);
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
 #define RVMRPC_PROC_MAY_SLEEP		(1u << 1)	/* runs in a worker, other calls overtake it */
 #define RVMRPC_PROC_ALLOWED		(1u << 2)	/* the guest's allow-list has it */
-#define RVMRPC_PROC_IN_PLACE		(1u << 3)	/* a worker's, yet argument and answer stay in the window */
 
 #define RVMRPC_CORE_NULL		0	/* -> nothing */
 #define RVMRPC_CORE_LIST		1	/* struct rvmrpc_list_req or nothing -> struct rvmrpc_list */

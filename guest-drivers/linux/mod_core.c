@@ -16,15 +16,9 @@ u32 rvmrpc_os_list(u32 first, void *buf, u32 bytes)
 
 void rvmrpc_os_cancel(u64 xid)
 {
-	struct rvmrpc_session *session = rvmrpc_server_self()->session;
-	u32 i;
+	struct rvmrpc_dev *rdev = rvmrpc_server_self();
 
-	for (i = 0; i < session->nslots; i++) {
-		struct rvmrpc_slot *slot = &session->slots[i];
-
-		if (READ_ONCE(slot->busy) && slot->call.hdr.xid == xid)
-			WRITE_ONCE(slot->cancelled, true);
-	}
+	rdev->path->cancel(rdev, xid);
 }
 
 void rvmrpc_os_exit(void)

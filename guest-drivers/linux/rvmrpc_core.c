@@ -4,3 +4,4 @@
  */
 #include "../../core/rvmrpc_server.c"
 #include "../../core/rvmrpc_builtin.c"
+#include "../../core/rvmrpc_guest.c"

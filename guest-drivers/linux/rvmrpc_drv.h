@@ -2,8 +2,9 @@
 /*
  * Inside of rvmrpc.ko.
  *
- * Threads: one server thread per device polls the host and runs what never sleeps; workers run the
- * rest.  A session is one registration with the host (one epoch); it lives until its last worker ends.
+ * Threads: one server thread per device takes the host's requests and runs what never sleeps; workers run the rest.
+ * Requests come by one of two paths: the window (ABI 2), RAM of the host that both sides map, or a gate (ABI 1), calls
+ * into the host that copy.  A session is one registration by a gate (one epoch); it lives until its last worker ends.
  */
 #ifndef RVMRPC_DRV_H
 #define RVMRPC_DRV_H
@@ -18,6 +19,7 @@
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
+#include "rvmrpc_guest.h"
 
 /* ---- rvmrpc_gate.c ---- */
 
@@ -100,6 +102,19 @@ bool rvmrpc_session_busy(const struct rvmrpc_session *session);
 
 /* ---- rvmrpc_main.c, rvmrpc_thread.c ---- */
 
+/* How requests come.  The server thread calls all of it. */
+struct rvmrpc_path {
+	void (*connect)(struct rvmrpc_dev *rdev);	/* says hello; waits with back-off */
+	void (*turn)(struct rvmrpc_dev *rdev);		/* takes requests, or waits for one */
+	void (*leave)(struct rvmrpc_dev *rdev);		/* says farewell */
+	void (*drop)(struct rvmrpc_dev *rdev);		/* forgets the epoch; its workers go on without it */
+	void (*cancel)(struct rvmrpc_dev *rdev, u64 xid);
+	const char *(*wait_mode)(const struct rvmrpc_dev *rdev);	/* any thread */
+};
+
+extern const struct rvmrpc_path rvmrpc_gate_path;
+extern const struct rvmrpc_path rvmrpc_window_path;
+
 enum rvmrpc_state {
 	RVMRPC_STATE_STOPPED,		/* no server thread: suspended, or going away */
 	RVMRPC_STATE_DISCONNECTED,
@@ -119,6 +134,8 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_RESETS,		/* ends of an epoch that the host said */
 	RVMRPC_CNT_LATE,		/* replies whose epoch was over */
 	RVMRPC_CNT_MALFORMED,		/* requests that got no answer */
+	RVMRPC_CNT_RINGS,		/* doorbells of the window */
+	RVMRPC_CNT_SPINS,		/* requests that came while the server spun */
 	RVMRPC_CNT_WATCHDOG,
 	RVMRPC_CNT_ERRORS,		/* other gate codes */
 	RVMRPC_CNT_MAX
@@ -126,9 +143,28 @@ enum rvmrpc_counter {
 
 #define RVMRPC_KICKED		0	/* bit of rvmrpc_dev.kicked */
 
+struct rvmrpc_job;
+
+/* The path by the window; see rvmrpc_window.c for the mapping, rvmrpc_jobs.c for the workers. */
+struct rvmrpc_window_dev {
+	void __iomem *regs;		/* ivshmem's; with base, from probe to remove */
+	void *base;
+	bool write_back;		/* how base is mapped */
+	u32 doorbell;			/* what the host wants to be written to its register */
+
+	/* The server thread's own; others while it does not run. */
+	struct rvmrpc_guest guest;
+	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
+	u32 spin_us;			/* how long it spins at present */
+	u64 steal;			/* this CPU's stolen time at the last look */
+	bool complained;		/* about a host that does not answer, since the last that did */
+};
+
 struct rvmrpc_dev {
 	struct pci_dev *pdev;
-	struct rvmrpc_gate gate;
+	const struct rvmrpc_path *path;	/* fixed by probe */
+	struct rvmrpc_gate gate;	/* the path by a gate */
+	struct rvmrpc_window_dev w;	/* the other one */
 	bool has_irq;			/* fixed by probe */
 	wait_queue_head_t wake;
 	unsigned long kicked;		/* atomic bits: the interrupt, a changed parameter */
@@ -156,9 +192,36 @@ int rvmrpc_server_start(struct rvmrpc_dev *rdev);
 void rvmrpc_server_stop(struct rvmrpc_dev *rdev);
 void rvmrpc_server_kick(struct rvmrpc_dev *rdev);
 void rvmrpc_server_kick_all(void);
-const char *rvmrpc_wait_mode(const struct rvmrpc_dev *rdev);
+void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoch, u32 nslots);
+bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms);
+void rvmrpc_back_off(struct rvmrpc_dev *rdev);
+int rvmrpc_watchdog_ms(void);
 void rvmrpc_worker(struct work_struct *work);
 struct rvmrpc_dev *rvmrpc_server_self(void);
+
+#define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
+#define RVMRPC_NO_IRQ_POLL_MS	10
+#define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
+#define RVMRPC_BACKOFF_MIN_MS	10
+#define RVMRPC_BACKOFF_MAX_MS	5000
+
+/* ---- rvmrpc_window.c ---- */
+
+bool rvmrpc_window_wanted(struct pci_dev *pdev);
+int rvmrpc_window_map(struct rvmrpc_dev *rdev);
+void rvmrpc_window_unmap(struct rvmrpc_dev *rdev);
+
+/* ---- rvmrpc_jobs.c ---- */
+
+void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev);
+void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev);
+void rvmrpc_jobs_free(struct rvmrpc_dev *rdev);
+bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
+		      const struct rvmrpc_accepted *call, struct module *owner);
+bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev);
+bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
+void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
+void rvmrpc_window_ring(struct rvmrpc_dev *rdev);
 
 extern struct workqueue_struct *rvmrpc_workers;
 extern atomic_t rvmrpc_abandoned;	/* sessions */
@@ -169,6 +232,12 @@ static inline void rvmrpc_count(enum rvmrpc_counter counter)
 	atomic64_inc(&rvmrpc_counters[counter]);
 }
 
+/* For counters that the server thread alone writes: no locked instruction on the way of a call. */
+static inline void rvmrpc_count_own(enum rvmrpc_counter counter)
+{
+	atomic64_set(&rvmrpc_counters[counter], atomic64_read(&rvmrpc_counters[counter]) + 1);
+}
+
 /* ---- rvmrpc_registry.c ---- */
 
 extern struct rvmrpc_server rvmrpc_registry;	/* rvmrpc_registry_lock */
@@ -176,9 +245,16 @@ extern struct mutex rvmrpc_registry_lock;
 
 int rvmrpc_builtin_add(struct rvmrpc_module *module);
 void rvmrpc_builtin_remove(struct rvmrpc_module *module);
-bool rvmrpc_registry_accept(const struct rvmrpc_session *session, const struct rvmrpc_hdr *hdr,
-			    struct rvmrpc_slot *slot);
-void rvmrpc_registry_done(struct rvmrpc_slot *slot);
+/* Where a request came from, as far as its judgement needs it. */
+struct rvmrpc_origin {
+	u64 epoch;
+	u32 req_bytes;
+	u16 abi;
+};
+
+bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+			    struct rvmrpc_accepted *call, struct module **owner);
+void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner);
 
 /* ---- procfile.c: files of an own mount of proc ---- */
 

@@ -2,7 +2,8 @@
 /*
  * Reverse VMRPC: the host calls procedures of this guest's kernel.
  *
- * The PCI device brings discovery, the doorbell and an interrupt; see docs/guest-linux.md.
+ * The PCI device brings discovery, the window or a gate, and an interrupt; see docs/guest-linux.md.  It is either ours, or
+ * a stock QEMU's ivshmem-doorbell with an rvmrpcd at its other end.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -99,11 +100,59 @@ static void rvmrpc_probe_irq(struct rvmrpc_dev *rdev)
 		dev_warn(&pdev->dev, "no MSI-X (%pe): polling every 10 ms instead\n", ERR_PTR(err));
 }
 
+/* Gates serve VMRPC, too; the window has none. */
+static int rvmrpc_probe_gate(struct rvmrpc_dev *rdev)
+{
+	int err = pcim_enable_device(rdev->pdev);
+
+	if (!err)
+		err = rvmrpc_probe_regs(rdev);
+	rdev->frame = rdev->gate.frame + 1;
+	return err;
+}
+
+static bool rvmrpc_is_ivshmem(const struct pci_dev *pdev)
+{
+	return pdev->device == RVMRPC_IVSHMEM_DEVICE;
+}
+
+static int rvmrpc_probe_path(struct rvmrpc_dev *rdev)
+{
+	if (rvmrpc_is_ivshmem(rdev->pdev)) {
+		rdev->path = &rvmrpc_window_path;
+		return rvmrpc_window_map(rdev);
+	}
+	rdev->path = &rvmrpc_gate_path;
+	return rvmrpc_probe_gate(rdev);
+}
+
+static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
+{
+	int err;
+
+	if (!rvmrpc_device_claim(rdev)) {
+		dev_err(&rdev->pdev->dev, "there is another such device\n");
+		return -EBUSY;
+	}
+	pci_set_master(rdev->pdev);
+	rvmrpc_probe_irq(rdev);
+	if (rdev->path == &rvmrpc_gate_path)
+		rvmrpc_gate_publish(&rdev->gate);
+	err = rvmrpc_server_start(rdev);
+	if (err) {
+		rvmrpc_gate_withdraw();
+		rvmrpc_device_release();
+	}
+	return err;
+}
+
 static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 {
 	struct rvmrpc_dev *rdev;
 	int err;
 
+	if (rvmrpc_is_ivshmem(pdev) && !rvmrpc_window_wanted(pdev))
+		return -ENODEV;
 	rdev = devm_kzalloc(&pdev->dev, sizeof(*rdev), GFP_KERNEL);
 	if (!rdev)
 		return -ENOMEM;
@@ -112,25 +161,11 @@ static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	init_completion(&rdev->stopped);
 	pci_set_drvdata(pdev, rdev);
 
-	err = pcim_enable_device(pdev);
+	err = rvmrpc_probe_path(rdev);
+	if (!err)
+		err = rvmrpc_probe_start(rdev);
 	if (err)
-		return err;
-	err = rvmrpc_probe_regs(rdev);
-	if (err)
-		return err;
-	rdev->frame = rdev->gate.frame + 1;
-	if (!rvmrpc_device_claim(rdev)) {
-		dev_err(&pdev->dev, "there is another such device\n");
-		return -EBUSY;
-	}
-	pci_set_master(pdev);
-	rvmrpc_probe_irq(rdev);
-	rvmrpc_gate_publish(&rdev->gate);
-	err = rvmrpc_server_start(rdev);
-	if (err) {
-		rvmrpc_gate_withdraw();
-		rvmrpc_device_release();
-	}
+		rvmrpc_window_unmap(rdev);
 	return err;
 }
 
@@ -141,6 +176,8 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 	rvmrpc_server_stop(rdev);
 	rvmrpc_gate_withdraw();
 	rvmrpc_device_release();
+	rvmrpc_jobs_free(rdev);
+	rvmrpc_window_unmap(rdev);
 }
 
 /* Before kexec, reboot and power-off. */
@@ -164,6 +201,7 @@ static DEFINE_SIMPLE_DEV_PM_OPS(rvmrpc_pm_ops, rvmrpc_suspend, rvmrpc_resume);
 
 static const struct pci_device_id rvmrpc_ids[] = {
 	{ PCI_DEVICE(RVMRPC_PCI_VENDOR, RVMRPC_PCI_DEVICE) },
+	{ PCI_DEVICE(RVMRPC_PCI_VENDOR, RVMRPC_IVSHMEM_DEVICE) },
 	{ }
 };
 MODULE_DEVICE_TABLE(pci, rvmrpc_ids);

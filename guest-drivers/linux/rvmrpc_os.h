@@ -23,9 +23,12 @@
  * it (scripts/check-style).
  */
 #define rvmrpc_os_load(p)		READ_ONCE(*(p))
+/* Pairs with the host's release of the same word. */
 #define rvmrpc_os_load_acquire(p)	virt_load_acquire(p)
 #define rvmrpc_os_store(p, v)		WRITE_ONCE(*(p), v)
+/* Pairs with the host's acquire of the same word. */
 #define rvmrpc_os_store_release(p, v)	virt_store_release(p, v)
+/* Between what one publishes and a look whether the other side sleeps; each use says with what it pairs. */
 #define rvmrpc_os_mb()			virt_mb()
 #define rvmrpc_os_barrier()		barrier()
 

@@ -28,24 +28,22 @@ static LIST_HEAD(rvmrpc_foreigners);	/* rvmrpc_registry_lock */
 /* ---- Calls ---- */
 
 /*
- * Judges a request.  On true slot->call is set, and if its status is OK the owner of the procedure is
- * held until rvmrpc_registry_done().
+ * Judges a request.  On true *call is set, and if its status is OK the owner of the procedure is held until
+ * rvmrpc_registry_done().
  */
-bool rvmrpc_registry_accept(const struct rvmrpc_session *session, const struct rvmrpc_hdr *hdr,
-			    struct rvmrpc_slot *slot)
+bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+			    struct rvmrpc_accepted *call, struct module **owner)
 {
-	struct rvmrpc_accepted *call = &slot->call;
 	bool accepted;
 
-	slot->owner = NULL;
+	*owner = NULL;
 	mutex_lock(&rvmrpc_registry_lock);
-	accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, session->epoch, session->abi,
-					session->req_pages * RVMRPC_PAGE_SIZE - sizeof(*hdr), call);
+	accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
 	if (accepted && call->status == RVMRPC_STATUS_OK && call->module->owner) {
-		slot->owner = call->module->owner;
-		if (!try_module_get(slot->owner)) {
+		*owner = call->module->owner;
+		if (!try_module_get(*owner)) {
 			rvmrpc_server_done(&rvmrpc_registry, call);
-			slot->owner = NULL;
+			*owner = NULL;
 			call->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
 		}
 	}
@@ -53,13 +51,12 @@ bool rvmrpc_registry_accept(const struct rvmrpc_session *session, const struct r
 	return accepted;
 }
 
-void rvmrpc_registry_done(struct rvmrpc_slot *slot)
+void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner)
 {
 	mutex_lock(&rvmrpc_registry_lock);
-	rvmrpc_server_done(&rvmrpc_registry, &slot->call);
+	rvmrpc_server_done(&rvmrpc_registry, call);
 	mutex_unlock(&rvmrpc_registry_lock);
-	module_put(slot->owner);
-	slot->owner = NULL;
+	module_put(owner);
 }
 
 /* ---- Registrations ---- */

@@ -43,9 +43,22 @@ static DEVICE_ATTR_RO(gate);
 
 static ssize_t wait_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "%s\n", rvmrpc_wait_mode(dev_get_drvdata(dev)));
+	const struct rvmrpc_dev *rdev = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "%s\n", rdev->path->wait_mode(rdev));
 }
 static DEVICE_ATTR_RO(wait);
+
+/* How the window is mapped, or that there is none. */
+static ssize_t window_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	const struct rvmrpc_dev *rdev = dev_get_drvdata(dev);
+
+	if (!rdev->w.base)
+		return sysfs_emit(buf, "none\n");
+	return sysfs_emit(buf, "%s\n", rdev->w.write_back ? "write-back" : "uncached");
+}
+static DEVICE_ATTR_RO(window);
 
 static ssize_t slots_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
@@ -66,6 +79,7 @@ static struct attribute *rvmrpc_attrs[] = {
 	&dev_attr_epoch.attr,
 	&dev_attr_gate.attr,
 	&dev_attr_wait.attr,
+	&dev_attr_window.attr,
 	&dev_attr_slots.attr,
 	&dev_attr_abandoned.attr,
 	NULL
@@ -107,6 +121,8 @@ RVMRPC_COUNTER(connects, RVMRPC_CNT_CONNECTS);
 RVMRPC_COUNTER(resets, RVMRPC_CNT_RESETS);
 RVMRPC_COUNTER(late, RVMRPC_CNT_LATE);
 RVMRPC_COUNTER(malformed, RVMRPC_CNT_MALFORMED);
+RVMRPC_COUNTER(rings, RVMRPC_CNT_RINGS);
+RVMRPC_COUNTER(spins, RVMRPC_CNT_SPINS);
 RVMRPC_COUNTER(watchdog, RVMRPC_CNT_WATCHDOG);
 RVMRPC_COUNTER(errors, RVMRPC_CNT_ERRORS);
 
@@ -122,6 +138,8 @@ static struct attribute *rvmrpc_counter_attrs[] = {
 	&rvmrpc_counter_resets.attr.attr,
 	&rvmrpc_counter_late.attr.attr,
 	&rvmrpc_counter_malformed.attr.attr,
+	&rvmrpc_counter_rings.attr.attr,
+	&rvmrpc_counter_spins.attr.attr,
 	&rvmrpc_counter_watchdog.attr.attr,
 	&rvmrpc_counter_errors.attr.attr,
 	NULL

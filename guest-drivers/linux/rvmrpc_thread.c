@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The server thread and its workers.
+ * The server thread, and the path by a gate.
  *
- * One turn of the server thread is one gate call: it brings the response of the call before and takes
- * the next request.  With none pending the call either waits in the host (VMLP; any interrupt of this
- * CPU ends it) or arms the device's interrupt, for which the thread then sleeps.
+ * One turn by a gate is one gate call: it brings the response of the call before and takes the next request.  With none
+ * pending the call either waits in the host (VMLP; any interrupt of this CPU ends it) or arms the device's interrupt,
+ * for which the thread then sleeps.  The other path is in rvmrpc_serve.c.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -20,12 +20,7 @@
 #define CREATE_TRACE_POINTS
 #include "rvmrpc_trace.h"
 
-#define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
-#define RVMRPC_NO_IRQ_POLL_MS	10
 #define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */
-#define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
-#define RVMRPC_BACKOFF_MIN_MS	10
-#define RVMRPC_BACKOFF_MAX_MS	5000
 #define RVMRPC_QUICK_US		20	/* a wait that ends sooner was refused or interrupted */
 #define RVMRPC_QUICK_MAX	16
 
@@ -74,7 +69,7 @@ static void rvmrpc_run(struct rvmrpc_slot *slot, u32 number)
 	rvmrpc_server_run(&slot->call, slot->request + sizeof(reply),
 			  slot->response + sizeof(reply),
 			  session->res_pages * RVMRPC_PAGE_SIZE - sizeof(reply), &reply);
-	rvmrpc_registry_done(slot);
+	rvmrpc_registry_done(&slot->call, slot->owner);
 	memcpy(slot->response, &reply, sizeof(reply));
 	trace_rvmrpc_call_end(&reply, number);
 }
@@ -129,25 +124,23 @@ static void rvmrpc_hand_to_worker(struct rvmrpc_slot *slot)
 
 /* ---- State ---- */
 
-static void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state)
+void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoch, u32 nslots)
 {
-	bool connected = state == RVMRPC_STATE_CONNECTED;
-
-	WRITE_ONCE(rdev->epoch, connected ? rdev->session->epoch : 0);
-	WRITE_ONCE(rdev->nslots, connected ? rdev->session->nslots : 0);
+	WRITE_ONCE(rdev->epoch, epoch);
+	WRITE_ONCE(rdev->nslots, nslots);
 	WRITE_ONCE(rdev->state, state);
 }
 
 /* Sleeps until the interrupt, a kick, a stop, or the time is over; true for the last. */
-static bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms)
+bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms)
 {
-	rvmrpc_count(RVMRPC_CNT_SLEEPS);
+	rvmrpc_count_own(RVMRPC_CNT_SLEEPS);
 	return !wait_event_idle_timeout(rdev->wake,
 					test_bit(RVMRPC_KICKED, &rdev->kicked) ||
 					READ_ONCE(rdev->stop), msecs_to_jiffies(ms));
 }
 
-static void rvmrpc_back_off(struct rvmrpc_dev *rdev)
+void rvmrpc_back_off(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_sleep(rdev, rdev->backoff_ms);
 	rdev->backoff_ms = min(2 * rdev->backoff_ms, RVMRPC_BACKOFF_MAX_MS);
@@ -156,7 +149,7 @@ static void rvmrpc_back_off(struct rvmrpc_dev *rdev)
 static void rvmrpc_lost(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_session_retire(rdev);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
 }
 
 static void rvmrpc_connect(struct rvmrpc_dev *rdev)
@@ -174,7 +167,7 @@ static void rvmrpc_connect(struct rvmrpc_dev *rdev)
 	rdev->reply_slot = RVMRPC_SLOT_NONE;
 	rdev->quick = 0;
 	rvmrpc_count(RVMRPC_CNT_CONNECTS);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_CONNECTED);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_CONNECTED, rdev->session->epoch, rdev->session->nslots);
 	dev_info_ratelimited(&rdev->pdev->dev, "connected: %u slots, %s gate, proxy in the %s\n",
 			     rdev->session->nslots,
 			     READ_ONCE(rdev->gate.kind) == RVMRPC_GATE_KIND_HYPERCALL ?
@@ -207,6 +200,7 @@ static void rvmrpc_watchdog(struct rvmrpc_dev *rdev)
 static void rvmrpc_take(struct rvmrpc_dev *rdev, u32 number)
 {
 	struct rvmrpc_session *session = rdev->session;
+	struct rvmrpc_origin origin;
 	struct rvmrpc_slot *slot;
 	struct rvmrpc_hdr hdr;
 
@@ -223,7 +217,10 @@ static void rvmrpc_take(struct rvmrpc_dev *rdev, u32 number)
 	}
 	memcpy(&hdr, slot->request, sizeof(hdr));
 	barrier();	/* from here on only the copy counts */
-	if (!rvmrpc_registry_accept(session, &hdr, slot)) {
+	origin.epoch = session->epoch;
+	origin.abi = session->abi;
+	origin.req_bytes = session->req_pages * RVMRPC_PAGE_SIZE - sizeof(hdr);
+	if (!rvmrpc_registry_accept(&origin, &hdr, &slot->call, &slot->owner)) {
 		rvmrpc_count(RVMRPC_CNT_MALFORMED);
 		return;
 	}
@@ -332,19 +329,52 @@ static void rvmrpc_turn(struct rvmrpc_dev *rdev)
 	}
 }
 
-/* core.exit: its answer, then farewell.  Rebinding the driver to the device brings the server back. */
-static void rvmrpc_leave(struct rvmrpc_dev *rdev)
+static void rvmrpc_gate_leave(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_session *session = rdev->session;
 
+	/* The answer to core.exit. */
 	if (rdev->reply_slot != RVMRPC_SLOT_NONE)
 		rvmrpc_gate_call(&rdev->gate, rdev->frame, session->op,
 				 rvmrpc_proxy(session, RVMRPC_REPLY), session->epoch,
 				 rdev->reply_slot);
 	rvmrpc_session_leave(rdev);
-	rvmrpc_session_drop(rdev);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_LEFT);
-	dev_info(&rdev->pdev->dev, "the host has ended the server\n");
+}
+
+static void rvmrpc_gate_cancel(struct rvmrpc_dev *rdev, u64 xid)
+{
+	struct rvmrpc_session *session = rdev->session;
+	u32 i;
+
+	for (i = 0; i < session->nslots; i++) {
+		struct rvmrpc_slot *slot = &session->slots[i];
+
+		if (READ_ONCE(slot->busy) && slot->call.hdr.xid == xid)
+			WRITE_ONCE(slot->cancelled, true);
+	}
+}
+
+static const char *rvmrpc_gate_wait_mode(const struct rvmrpc_dev *rdev)
+{
+	int idle_us = READ_ONCE(vmlp_idle_us);
+
+	if (idle_us && rvmrpc_gate_waits(&rdev->gate))
+		return idle_us < 0 ? "vmlp" : "vmlp-then-interrupt";
+	return rdev->has_irq ? "interrupt" : "timer";
+}
+
+const struct rvmrpc_path rvmrpc_gate_path = {
+	.connect = rvmrpc_connect,
+	.turn = rvmrpc_turn,
+	.leave = rvmrpc_gate_leave,
+	.drop = rvmrpc_session_drop,
+	.cancel = rvmrpc_gate_cancel,
+	.wait_mode = rvmrpc_gate_wait_mode,
+};
+
+int rvmrpc_watchdog_ms(void)
+{
+	return READ_ONCE(watchdog_ms);
 }
 
 /* ---- The thread ---- */
@@ -367,6 +397,15 @@ static void rvmrpc_keep_cpu(struct rvmrpc_dev *rdev)
 		rdev->bound_cpu = want;
 }
 
+/* core.exit.  Rebinding the driver to the device brings the server back. */
+static void rvmrpc_leave(struct rvmrpc_dev *rdev)
+{
+	rdev->path->leave(rdev);
+	rdev->path->drop(rdev);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_LEFT, 0, 0);
+	dev_info(&rdev->pdev->dev, "the host has ended the server\n");
+}
+
 static int rvmrpc_server(void *data)
 {
 	struct rvmrpc_dev *rdev = data;
@@ -377,16 +416,16 @@ static int rvmrpc_server(void *data)
 		if (rdev->leave && rdev->state == RVMRPC_STATE_CONNECTED)
 			rvmrpc_leave(rdev);
 		else if (rdev->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_turn(rdev);
+			rdev->path->turn(rdev);
 		else if (rdev->state == RVMRPC_STATE_LEFT)
 			wait_event_idle(rdev->wake, READ_ONCE(rdev->stop));
 		else
-			rvmrpc_connect(rdev);
+			rdev->path->connect(rdev);
 	}
 	if (rdev->state == RVMRPC_STATE_CONNECTED)
-		rvmrpc_session_leave(rdev);
-	rvmrpc_session_drop(rdev);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED);
+		rdev->path->leave(rdev);
+	rdev->path->drop(rdev);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED, 0, 0);
 	complete(&rdev->stopped);
 
 	set_current_state(TASK_IDLE);
@@ -404,15 +443,6 @@ struct rvmrpc_dev *rvmrpc_server_self(void)
 	return kthread_data(current);
 }
 
-const char *rvmrpc_wait_mode(const struct rvmrpc_dev *rdev)
-{
-	int idle_us = READ_ONCE(vmlp_idle_us);
-
-	if (idle_us && rvmrpc_gate_waits(&rdev->gate))
-		return idle_us < 0 ? "vmlp" : "vmlp-then-interrupt";
-	return rdev->has_irq ? "interrupt" : "timer";
-}
-
 int rvmrpc_server_start(struct rvmrpc_dev *rdev)
 {
 	struct task_struct *thread;
@@ -425,10 +455,10 @@ int rvmrpc_server_start(struct rvmrpc_dev *rdev)
 	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	rdev->bound_cpu = -1;
 	reinit_completion(&rdev->stopped);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
 	thread = kthread_run(rvmrpc_server, rdev, "rvmrpc");
 	if (IS_ERR(thread)) {
-		rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED);
+		rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED, 0, 0);
 		return PTR_ERR(thread);
 	}
 	WRITE_ONCE(rdev->thread, thread);

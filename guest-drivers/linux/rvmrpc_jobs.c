@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Workers of the window's path: procedures that may sleep.
+ *
+ * A job is what a worker needs of a slot: private copies of argument and result.  It has the slot only while its epoch
+ * lives: the end of an epoch takes the slot away from a job that still runs, under the job's lock, and leaves the job to
+ * its worker.  So a procedure that hangs never writes to the window of a later epoch.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ktime.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include "rvmrpc_drv.h"
+
+/* Jobs left to hanging procedures; beyond it slots go without a worker until one of them ends. */
+#define RVMRPC_ORPHANS_MAX	64
+
+struct rvmrpc_job {
+	struct work_struct work;
+	struct mutex lock;		/* rdev; publishing against the end of the epoch */
+	struct rvmrpc_dev *rdev;	/* NULL: the epoch is over; lock */
+	void *arg;			/* req_bytes */
+	void *res;			/* res_bytes */
+	u32 req_bytes;			/* fixed */
+	u32 res_bytes;			/* fixed */
+
+	/* Set by the server thread before the job is queued, the worker's from then on. */
+	struct rvmrpc_accepted call;
+	struct module *owner;
+	u32 slot;
+	u32 seq;
+	u64 deadline;			/* ns since boot, sleep of the machine included */
+
+	bool busy;			/* set by the server thread, cleared by the worker */
+	bool cancelled;			/* set by the server thread, read by the worker */
+};
+
+/* ---- Memory ---- */
+
+static void rvmrpc_job_free(struct rvmrpc_job *job)
+{
+	if (!job)
+		return;
+	kvfree(job->arg);
+	kvfree(job->res);
+	kfree(job);
+}
+
+static void rvmrpc_job_work(struct work_struct *work);
+
+static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
+{
+	struct rvmrpc_job *job = kzalloc(sizeof(*job), GFP_KERNEL);
+
+	if (!job)
+		return NULL;
+	INIT_WORK(&job->work, rvmrpc_job_work);
+	mutex_init(&job->lock);
+	job->req_bytes = layout->req_bytes;
+	job->res_bytes = layout->res_bytes;
+	job->arg = kvmalloc(job->req_bytes, GFP_KERNEL | __GFP_NOWARN);
+	job->res = kvzalloc(job->res_bytes, GFP_KERNEL | __GFP_NOWARN);
+	if (job->arg && job->res)
+		return job;
+	rvmrpc_job_free(job);
+	return NULL;
+}
+
+static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_layout *layout)
+{
+	return job && job->req_bytes == layout->req_bytes && job->res_bytes == layout->res_bytes;
+}
+
+/**
+ * rvmrpc_jobs_prepare() - have a worker's memory for each slot of a new epoch
+ * @rdev: device, whose guest half is open
+ *
+ * A slot for which there is none answers BUSY to what may sleep.
+ *
+ * Context: server thread, between epochs.
+ */
+void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
+{
+	const struct rvmrpc_layout *layout = &rdev->w.guest.layout;
+	u32 i;
+
+	for (i = 0; i < layout->nslots; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (!rvmrpc_job_fits(job, layout)) {
+			rvmrpc_job_free(job);
+			job = atomic_read(&rvmrpc_abandoned) < RVMRPC_ORPHANS_MAX ?
+				rvmrpc_job_alloc(layout) : NULL;
+		}
+		if (job)
+			job->rdev = rdev;
+		rdev->w.jobs[i] = job;
+	}
+}
+
+/* The end of an epoch: what still runs goes on without a slot. */
+void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
+{
+	u32 i;
+
+	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (!job)
+			continue;
+		/* Whether or not it is busy: its worker may be about to have published. */
+		mutex_lock(&job->lock);
+		if (job->busy) {
+			job->rdev = NULL;
+			rdev->w.jobs[i] = NULL;
+			atomic_inc(&rvmrpc_abandoned);
+		}
+		mutex_unlock(&job->lock);
+	}
+}
+
+/* The device goes. */
+void rvmrpc_jobs_free(struct rvmrpc_dev *rdev)
+{
+	u32 i;
+
+	rvmrpc_jobs_retire(rdev);
+	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		rdev->w.jobs[i] = NULL;
+		if (!job)
+			continue;
+		/* It is not busy, but its worker may not have returned yet. */
+		flush_work(&job->work);
+		rvmrpc_job_free(job);
+	}
+}
+
+/* ---- Workers ---- */
+
+/* False: the caller has been told that the call failed, so it must not run. */
+static bool rvmrpc_job_due(struct rvmrpc_job *job)
+{
+	bool alive;
+
+	mutex_lock(&job->lock);
+	alive = job->rdev;
+	mutex_unlock(&job->lock);
+	return alive && !READ_ONCE(job->cancelled) && ktime_get_boottime_ns() < job->deadline;
+}
+
+/* True: the job is the slot's again, for another call; false: it is nobody's. */
+static bool rvmrpc_job_publish(struct rvmrpc_job *job, const struct rvmrpc_hdr *reply)
+{
+	struct rvmrpc_dev *rdev;
+
+	mutex_lock(&job->lock);
+	rdev = job->rdev;
+	if (rdev) {
+		struct rvmrpc_guest *g = &rdev->w.guest;
+		u32 slot = job->slot;
+
+		memcpy(rvmrpc_guest_res(g, slot), job->res, reply->length);
+		/* Once it is published, the host may post the next request. */
+		WRITE_ONCE(job->busy, false);
+		if (rvmrpc_guest_publish(g, slot, job->seq, reply))
+			rvmrpc_window_ring(rdev);
+	}
+	mutex_unlock(&job->lock);
+	return rdev;
+}
+
+static void rvmrpc_job_work(struct work_struct *work)
+{
+	struct rvmrpc_job *job = container_of(work, struct rvmrpc_job, work);
+	struct rvmrpc_hdr reply;
+
+	if (!rvmrpc_job_due(job))
+		job->call.status = RVMRPC_STATUS_CANCELLED;
+	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes, &reply);
+	rvmrpc_registry_done(&job->call, job->owner);
+	if (rvmrpc_job_publish(job, &reply))
+		return;
+	rvmrpc_count(RVMRPC_CNT_LATE);
+	atomic_dec(&rvmrpc_abandoned);
+	rvmrpc_job_free(job);
+}
+
+static u32 rvmrpc_jobs_running(const struct rvmrpc_dev *rdev)
+{
+	u32 i, n = 0;
+
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++)
+		n += rdev->w.jobs[i] && READ_ONCE(rdev->w.jobs[i]->busy);
+	return n;
+}
+
+/* One slot is kept for what never sleeps: a hung disk must not make a guest mute. */
+static u32 rvmrpc_jobs_max(const struct rvmrpc_dev *rdev)
+{
+	return max_t(u32, rdev->w.guest.layout.nslots - 1, 1);
+}
+
+/**
+ * rvmrpc_jobs_give() - let a worker run a call
+ * @rdev: device
+ * @taken: request
+ * @call: accepted
+ * @owner: held for the call, or NULL
+ *
+ * Context: server thread.
+ * Return: false when there is no worker for it: answer BUSY.
+ */
+bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
+		      const struct rvmrpc_accepted *call, struct module *owner)
+{
+	struct rvmrpc_job *job = rdev->w.jobs[taken->slot];
+	u32 timeout = min_t(u32, call->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
+
+	if (!job || job->busy || rvmrpc_jobs_running(rdev) >= rvmrpc_jobs_max(rdev))
+		return false;
+	job->call = *call;
+	job->owner = owner;
+	job->slot = taken->slot;
+	job->seq = taken->seq;
+	job->deadline = ktime_get_boottime_ns() + (u64)timeout * NSEC_PER_MSEC;
+	job->cancelled = false;
+	memcpy(job->arg, rvmrpc_guest_arg(&rdev->w.guest, taken->slot), call->hdr.length);
+	WRITE_ONCE(job->busy, true);
+	rvmrpc_count_own(RVMRPC_CNT_WORKERS);
+	queue_work(rvmrpc_workers, &job->work);
+	return true;
+}
+
+bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev)
+{
+	return rvmrpc_jobs_running(rdev);
+}
+
+/* As many as may run do, and each has been past its deadline for that long: the host has given up on them. */
+bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
+{
+	u64 now = ktime_get_boottime_ns();
+	u32 i;
+
+	if (rvmrpc_jobs_running(rdev) < rvmrpc_jobs_max(rdev) ||
+	    atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_ORPHANS_MAX)
+		return false;
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
+		const struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (job && READ_ONCE(job->busy) && now < job->deadline + (u64)grace_ms * NSEC_PER_MSEC)
+			return false;
+	}
+	return true;
+}
+
+void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
+{
+	u32 i;
+
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (job && READ_ONCE(job->busy) && job->call.hdr.xid == xid)
+			WRITE_ONCE(job->cancelled, true);
+	}
+}

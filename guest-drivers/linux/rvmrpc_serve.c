@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The path by the window: hello, requests, and how the server thread waits for them.
+ *
+ * In a burst a call costs neither exit nor interrupt: the thread spins on one word for a short time after each call,
+ * while nothing else wants this CPU.  Then it says that it sleeps, looks once more, and sleeps until the interrupt.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kernel_stat.h>
+#include <linux/ktime.h>
+#include <linux/moduleparam.h>
+#include <linux/pci.h>
+#include <linux/random.h>
+#include <linux/sched.h>
+#include <linux/sched/stat.h>
+#include <linux/utsname.h>
+#include "rvmrpc_drv.h"
+#include "rvmrpc_trace.h"
+
+#define RVMRPC_SPIN_MIN_US	10	/* what a spin grows from */
+#define RVMRPC_SPIN_BATCH	64	/* looks at the word between looks at all else */
+#define RVMRPC_TURN_MAX		256	/* requests before the thread looks at all else */
+#define RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
+#define RVMRPC_HELLO_THEN_MS	1000
+
+static unsigned int spin_us = 200;
+module_param(spin_us, uint, 0644);
+MODULE_PARM_DESC(spin_us, "look for the next request for so long after a call, if nothing else runs and the host lets it; 0 never (default 200)");
+
+/* ---- Requests ---- */
+
+static void rvmrpc_answer(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *t, struct rvmrpc_accepted *call)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+	struct rvmrpc_hdr reply;
+
+	rvmrpc_server_run(call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot), g->layout.res_bytes,
+			  &reply);
+	trace_rvmrpc_call_end(&reply, t->slot);
+	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
+		rvmrpc_window_ring(rdev);
+}
+
+static void rvmrpc_handle(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *t)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+	const struct rvmrpc_origin origin = {
+		.epoch = g->epoch,
+		.req_bytes = g->layout.req_bytes,
+		.abi = g->abi,
+	};
+	struct rvmrpc_accepted call;
+	struct module *owner;
+
+	if (!rvmrpc_registry_accept(&origin, &t->hdr, &call, &owner)) {
+		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
+		return;
+	}
+	rvmrpc_count_own(RVMRPC_CNT_CALLS);
+	trace_rvmrpc_call_begin(&call.hdr, t->slot);
+	if (call.status == RVMRPC_STATUS_OK && (call.flags & RVMRPC_PROC_MAY_SLEEP)) {
+		if (rvmrpc_jobs_give(rdev, t, &call, owner))
+			return;
+		call.status = RVMRPC_STATUS_BUSY;
+	}
+	if (call.status != RVMRPC_STATUS_OK)
+		rvmrpc_count_own(RVMRPC_CNT_REFUSED);
+	rvmrpc_answer(rdev, t, &call);
+	rvmrpc_registry_done(&call, owner);
+}
+
+/* ---- Spinning ---- */
+
+/* Whether the host took this CPU away since the last look: then it has better use for it than to spin. */
+static bool rvmrpc_was_robbed(struct rvmrpc_dev *rdev)
+{
+	u64 steal = kcpustat_cpu(raw_smp_processor_id()).cpustat[CPUTIME_STEAL];
+	bool robbed = steal != rdev->w.steal;
+
+	rdev->w.steal = steal;
+	return robbed;
+}
+
+static bool rvmrpc_spin_ends(const struct rvmrpc_dev *rdev)
+{
+	return need_resched() || !single_task_running() || READ_ONCE(rdev->stop) || rdev->leave ||
+	       test_bit(RVMRPC_KICKED, &rdev->kicked);
+}
+
+/* Looks for a request for spin_us; true if there is one. */
+static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
+{
+	const struct rvmrpc_guest *g = &rdev->w.guest;
+	ktime_t end = 0;
+	u32 i;
+
+	if (!rdev->w.spin_us)
+		return false;
+	while (!rvmrpc_spin_ends(rdev)) {
+		/* A PAUSE at each look would be an exit now and then, and under TCG one every time. */
+		for (i = 0; i < RVMRPC_SPIN_BATCH; i++) {
+			if (rvmrpc_guest_posted(g))
+				return true;
+		}
+		cpu_relax();
+		/* The first batch is free of the clock: in a burst the next request is there by then. */
+		if (!end)
+			end = ktime_add_us(ktime_get(), rdev->w.spin_us);
+		else if (ktime_after(ktime_get(), end) || !rvmrpc_guest_alive(g))
+			break;
+	}
+	return false;
+}
+
+static u32 rvmrpc_spin_limit(const struct rvmrpc_dev *rdev)
+{
+	return min(READ_ONCE(spin_us), rvmrpc_guest_max_spin(&rdev->w.guest));
+}
+
+/* Nothing came: half as long the next time. */
+static void rvmrpc_spin_missed(struct rvmrpc_dev *rdev)
+{
+	rdev->w.spin_us /= 2;
+	if (rdev->w.spin_us < RVMRPC_SPIN_MIN_US)
+		rdev->w.spin_us = 0;
+}
+
+/* Something came after so long a sleep: had it spun, it would have been there at once. */
+static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev, s64 slept_us)
+{
+	u32 limit = rvmrpc_spin_limit(rdev);
+
+	if (slept_us < limit && !rvmrpc_was_robbed(rdev))
+		rdev->w.spin_us = min(max(2 * rdev->w.spin_us, RVMRPC_SPIN_MIN_US), limit);
+}
+
+/* ---- Sleep ---- */
+
+static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_jobs_retire(rdev);
+	rdev->w.guest.state = RVMRPC_GUEST_IDLE;
+	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
+}
+
+/* Every worker is held by a procedure that the host no longer waits for: begin anew without them. */
+static void rvmrpc_window_watchdog(struct rvmrpc_dev *rdev)
+{
+	int grace = rvmrpc_watchdog_ms();
+
+	if (grace < 0 || !rvmrpc_jobs_stuck(rdev, grace))
+		return;
+	dev_warn(&rdev->pdev->dev, "procedures hold all workers past their deadlines; saying hello again\n");
+	rvmrpc_count_own(RVMRPC_CNT_WATCHDOG);
+	rvmrpc_window_lost(rdev);
+}
+
+static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+	unsigned int ms = RVMRPC_SELF_CHECK_MS;
+	ktime_t begin;
+
+	if (!rdev->has_irq)
+		ms = RVMRPC_NO_IRQ_POLL_MS;
+	else if (rvmrpc_jobs_busy(rdev))
+		ms = RVMRPC_BUSY_CHECK_MS;
+	clear_bit(RVMRPC_KICKED, &rdev->kicked);
+	if (!rvmrpc_guest_sleep(g))
+		return;
+	begin = ktime_get();
+	if (rvmrpc_sleep(rdev, ms))
+		rvmrpc_guest_beat(g);
+	rvmrpc_guest_awake(g);
+	if (rvmrpc_guest_posted(g))
+		rvmrpc_spin_learn(rdev, ktime_us_delta(ktime_get(), begin));
+}
+
+/* ---- The path ---- */
+
+static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+	struct rvmrpc_taken taken;
+	u32 n;
+
+	/* Whatever woke it is seen now; what comes from here on ends a spin. */
+	clear_bit(RVMRPC_KICKED, &rdev->kicked);
+	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave; n++) {
+		if (!rvmrpc_guest_alive(g)) {
+			rvmrpc_count_own(RVMRPC_CNT_RESETS);
+			rvmrpc_window_lost(rdev);
+			return;
+		}
+		if (rvmrpc_guest_take(g, &taken)) {
+			rvmrpc_guest_beat(g);
+			rvmrpc_handle(rdev, &taken);
+			continue;
+		}
+		if (!rvmrpc_spin(rdev))
+			break;
+		rvmrpc_count_own(RVMRPC_CNT_SPINS);
+	}
+	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
+		return;
+	rvmrpc_spin_missed(rdev);
+	rvmrpc_window_watchdog(rdev);
+	if (rdev->state == RVMRPC_STATE_CONNECTED)
+		rvmrpc_window_idle(rdev);
+}
+
+/*
+ * QEMU's ivshmem binds an irqfd when MSI-X is switched on, and after a state was loaded it has none; until then
+ * interrupts are lost.  A new epoch may mean just that.
+ */
+static void rvmrpc_toggle_msix(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	int at = pdev->msix_cap + PCI_MSIX_FLAGS;
+	u16 flags;
+
+	if (!rdev->has_irq)
+		return;
+	pci_read_config_word(pdev, at, &flags);
+	pci_write_config_word(pdev, at, flags | PCI_MSIX_FLAGS_MASKALL);
+	pci_write_config_word(pdev, at, (flags | PCI_MSIX_FLAGS_MASKALL) & ~PCI_MSIX_FLAGS_ENABLE);
+	pci_write_config_word(pdev, at, flags | PCI_MSIX_FLAGS_MASKALL);
+	pci_write_config_word(pdev, at, flags);
+}
+
+static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+
+	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	rdev->w.spin_us = 0;
+	rdev->w.complained = false;
+	rvmrpc_was_robbed(rdev);
+	rvmrpc_jobs_prepare(rdev);
+	rvmrpc_toggle_msix(rdev);
+	rvmrpc_count_own(RVMRPC_CNT_CONNECTS);
+	rvmrpc_set_state(rdev, RVMRPC_STATE_CONNECTED, g->epoch, g->layout.nslots);
+	dev_info_ratelimited(&rdev->pdev->dev, "connected: %u slots in a window of %llu KiB\n", g->layout.nslots,
+			     g->win.size >> 10);
+}
+
+static void rvmrpc_window_refused(struct rvmrpc_dev *rdev, u32 status)
+{
+	if (!rdev->w.complained)
+		dev_err(&rdev->pdev->dev, "the host refuses this driver: %s\n",
+			status == RVMRPC_HELLO_BAD_VERSION ? "no common ABI version" : "it does not understand it");
+	rdev->w.complained = true;
+	rvmrpc_sleep(rdev, RVMRPC_SELF_CHECK_MS);
+}
+
+/* Repeats the hello's ring: its host may have missed it, or have come only now. */
+static void rvmrpc_window_unanswered(struct rvmrpc_dev *rdev)
+{
+	unsigned int ms = max_t(unsigned int, rdev->backoff_ms, RVMRPC_HELLO_FIRST_MS);
+
+	if (!rvmrpc_sleep(rdev, ms))
+		return;
+	if (ms >= RVMRPC_HELLO_THEN_MS && !rdev->w.complained) {
+		dev_notice(&rdev->pdev->dev, "the host does not answer; asking again every %u s\n",
+			   RVMRPC_BACKOFF_MAX_MS / 1000);
+		rdev->w.complained = true;
+	}
+	rdev->backoff_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS : RVMRPC_BACKOFF_MAX_MS;
+	rvmrpc_window_ring(rdev);
+}
+
+static void rvmrpc_window_hello(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_guest_hello(&rdev->w.guest, get_random_u64() | 1, RVMRPC_OS_LINUX, init_utsname()->release);
+	rvmrpc_window_ring(rdev);
+}
+
+static void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
+{
+	struct rvmrpc_guest *g = &rdev->w.guest;
+	u32 status;
+
+	if (!g->win.base)
+		rvmrpc_guest_init(g, rdev->w.base, pci_resource_len(rdev->pdev, RVMRPC_IVSHMEM_BAR_WINDOW));
+	clear_bit(RVMRPC_KICKED, &rdev->kicked);
+	if (g->state != RVMRPC_GUEST_GREETED)
+		rvmrpc_window_hello(rdev);
+	switch (rvmrpc_guest_answered(g, &status)) {
+	case RVMRPC_ANSWER_OPEN:
+		rvmrpc_window_opened(rdev);
+		break;
+	case RVMRPC_ANSWER_REFUSED:
+		rvmrpc_window_refused(rdev, status);
+		break;
+	case RVMRPC_ANSWER_STALE:
+		/* A host that goes on so must not make this thread spin. */
+		g->state = RVMRPC_GUEST_IDLE;
+		rvmrpc_back_off(rdev);
+		break;
+	case RVMRPC_ANSWER_NONE:
+		rvmrpc_window_unanswered(rdev);
+		break;
+	}
+}
+
+static void rvmrpc_window_leave(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_guest_bye(&rdev->w.guest);
+	rvmrpc_window_ring(rdev);
+}
+
+static void rvmrpc_window_drop(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_jobs_retire(rdev);
+	/* Whatever was in the window is looked at anew: the machine may have slept. */
+	memset(&rdev->w.guest, 0, sizeof(rdev->w.guest));
+}
+
+static const char *rvmrpc_window_wait_mode(const struct rvmrpc_dev *rdev)
+{
+	if (!rdev->has_irq)
+		return "timer";
+	return READ_ONCE(spin_us) ? "spin-then-interrupt" : "interrupt";
+}
+
+const struct rvmrpc_path rvmrpc_window_path = {
+	.connect = rvmrpc_window_connect,
+	.turn = rvmrpc_window_turn,
+	.leave = rvmrpc_window_leave,
+	.drop = rvmrpc_window_drop,
+	.cancel = rvmrpc_jobs_cancel,
+	.wait_mode = rvmrpc_window_wait_mode,
+};

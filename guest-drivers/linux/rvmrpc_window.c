@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The window of a stock QEMU: BAR 2 of its ivshmem-doorbell device.
+ *
+ * Other users of ivshmem have the same PCI ID, so nothing is written to a device and nothing of it is changed before
+ * one page of its memory was read and has our magic.  That page is written by whoever is at the other end: the magic
+ * authenticates nobody, which is why "auto" takes only what can be an rvmrpcd's, and ivshmem= can name the device.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/moduleparam.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+#include "rvmrpc_drv.h"
+
+static char *ivshmem = "auto";
+module_param(ivshmem, charp, 0444);
+MODULE_PARM_DESC(ivshmem, "ivshmem devices to use as a window: off, auto, or one PCI address (default auto)");
+
+/* ---- Mapping ---- */
+
+#ifdef CONFIG_VMAP_PFN
+/*
+ * The usual ways ask the MTRRs, in which firmware has made the PCI hole uncached; but this is RAM of the host, and on
+ * AMD the type of our mapping is what counts.
+ */
+static void *rvmrpc_map_write_back(phys_addr_t start, size_t size)
+{
+	size_t i, count = size >> PAGE_SHIFT;
+	unsigned long *pfns;
+	void *base;
+
+	pfns = kvmalloc_array(count, sizeof(*pfns), GFP_KERNEL);
+	if (!pfns)
+		return NULL;
+	for (i = 0; i < count; i++)
+		pfns[i] = PHYS_PFN(start) + i;
+	base = vmap_pfn(pfns, count, pgprot_decrypted(PAGE_KERNEL));
+	kvfree(pfns);
+	return base;
+}
+
+static void rvmrpc_unmap_write_back(void *base)
+{
+	vunmap(base);
+}
+#else
+static void *rvmrpc_map_write_back(phys_addr_t start, size_t size)
+{
+	return NULL;
+}
+
+static void rvmrpc_unmap_write_back(void *base)
+{
+}
+#endif
+
+static int rvmrpc_map(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	phys_addr_t start = pci_resource_start(pdev, RVMRPC_IVSHMEM_BAR_WINDOW);
+	size_t size = pci_resource_len(pdev, RVMRPC_IVSHMEM_BAR_WINDOW);
+
+	rdev->w.base = rvmrpc_map_write_back(start, size);
+	rdev->w.write_back = rdev->w.base;
+	if (!rdev->w.base) {
+		dev_notice(&pdev->dev, "this kernel cannot map the window write-back: calls will be slower\n");
+		rdev->w.base = memremap(start, size, MEMREMAP_WB);
+	}
+	return rdev->w.base ? 0 : -ENOMEM;
+}
+
+/* ---- Whose device is it? ---- */
+
+/* Reads one page, without a change to the device. */
+static u32 rvmrpc_probe_page(struct pci_dev *pdev, struct rvmrpc_window_id *id)
+{
+	struct rvmrpc_window win = {
+		.size = pci_resource_len(pdev, RVMRPC_IVSHMEM_BAR_WINDOW),
+	};
+	u32 status;
+
+	if (win.size < RVMRPC_WINDOW_SIZE_MIN || win.size > RVMRPC_WINDOW_SIZE_MAX)
+		return RVMRPC_HELLO_BAD_ARGS;
+	win.base = memremap(pci_resource_start(pdev, RVMRPC_IVSHMEM_BAR_WINDOW), PAGE_SIZE, MEMREMAP_WB);
+	if (!win.base)
+		return RVMRPC_HELLO_BAD_ARGS;
+	status = rvmrpc_guest_probe(&win, id);
+	memunmap(win.base);
+	return status;
+}
+
+static u32 rvmrpc_ivshmem_position(struct pci_dev *pdev)
+{
+	void __iomem *regs = pci_iomap(pdev, RVMRPC_IVSHMEM_BAR_REGS, 0);
+	u32 position = ~0u;
+
+	if (!regs)
+		return position;
+	position = readl(regs + RVMRPC_IVSHMEM_REG_POSITION);
+	pci_iounmap(pdev, regs);
+	return position;
+}
+
+static bool rvmrpc_has_own_device(void)
+{
+	struct pci_dev *own = pci_get_device(RVMRPC_PCI_VENDOR, RVMRPC_PCI_DEVICE, NULL);
+
+	pci_dev_put(own);
+	return own;
+}
+
+/* Whether the parameter lets this driver look into an ivshmem device; nothing of it is touched. */
+bool rvmrpc_window_wanted(struct pci_dev *pdev)
+{
+	u16 command;
+
+	if (!strcmp(ivshmem, "off"))
+		return false;
+	if (strcmp(ivshmem, "auto"))
+		return !strcmp(ivshmem, pci_name(pdev));
+	/* Firmware has switched it on, or nobody can have written to its memory. */
+	pci_read_config_word(pdev, PCI_COMMAND, &command);
+	return pdev->msix_cap && !rvmrpc_has_own_device() && (command & PCI_COMMAND_MEMORY) &&
+	       rvmrpc_ivshmem_position(pdev) == RVMRPC_IVSHMEM_ID_GUEST;
+}
+
+/**
+ * rvmrpc_window_map() - take an ivshmem device, if it has a window of ours
+ * @rdev: device
+ *
+ * Context: probe.
+ * Return: 0; -ENODEV for other users' devices; -errno.
+ */
+int rvmrpc_window_map(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	struct rvmrpc_window_id id;
+	u32 status = rvmrpc_probe_page(pdev, &id);
+	int err;
+
+	if (status == RVMRPC_HELLO_BAD_VERSION)
+		dev_err(&pdev->dev, "window of layout %u, ABI %u to %u: not for this driver\n", id.layout, id.abi_min,
+			id.abi_max);
+	if (status != RVMRPC_HELLO_OK)
+		return -ENODEV;
+	err = pcim_enable_device(pdev);
+	if (!err)
+		err = pci_request_region(pdev, RVMRPC_IVSHMEM_BAR_WINDOW, KBUILD_MODNAME);
+	if (!err)
+		err = pcim_iomap_regions(pdev, BIT(RVMRPC_IVSHMEM_BAR_REGS), KBUILD_MODNAME);
+	if (err)
+		return err;
+	rdev->w.regs = pcim_iomap_table(pdev)[RVMRPC_IVSHMEM_BAR_REGS];
+	rdev->w.doorbell = id.doorbell;
+	return rvmrpc_map(rdev);
+}
+
+/* No thread uses it any more. */
+void rvmrpc_window_unmap(struct rvmrpc_dev *rdev)
+{
+	if (!rdev->w.base)
+		return;
+	if (rdev->w.write_back)
+		rvmrpc_unmap_write_back(rdev->w.base);
+	else
+		memunmap(rdev->w.base);
+	rdev->w.base = NULL;
+}
+
+/* Any thread. */
+void rvmrpc_window_ring(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_count(RVMRPC_CNT_RINGS);
+	writel(rdev->w.doorbell, rdev->w.regs + RVMRPC_IVSHMEM_REG_DOORBELL);
+}

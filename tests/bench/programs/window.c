@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * window: a client that is itself the host's end of a window, for one VM.
+ *
+ * usage: window SOCKET CLIENT-CPU VCPU-CPU [SLOTS BYTES SIZE]
+ * It is the ivshmem server of a stock QEMU (-device ivshmem-doorbell,vectors=1) and the owner of its window, by the same
+ * core as rvmrpcd's, and spins for its answers.  One command a line on standard input, one JSON object a line as answer:
+ *
+ *	wait MS			until a guest said hello
+ *	spin N			N round trips of two threads on the two CPUs, over two cache lines
+ *	null N			N null calls in a burst
+ *	echo BYTES N		N calls whose argument and answer stay in the window
+ *	sleepy N MS		N null calls, each after the guest slept for MS
+ *	quit
+ *
+ * Answers: ns of each, in blocks of BLOCK calls for spin and null, and what was counted meanwhile.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rvmrpc_owner.h"
+
+#define BLOCK		16		/* calls between two looks at the clock */
+#define CALLS_MAX	100000
+#define NS_PER_MS	1000000ull
+#define CALL_NS		(1000 * NS_PER_MS)
+#define CHECK_ON	1024		/* spins between two looks at the clock */
+
+static struct rvmrpc_owner owner;
+static struct rvmrpc_done done;
+static int doorbell = -1, interrupt = -1;
+static uint64_t rings, samples[CALLS_MAX];
+
+static void die(const char *what)
+{
+	fprintf(stderr, "window: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t random64(void)
+{
+	uint64_t value;
+
+	if (getrandom(&value, sizeof(value), 0) != sizeof(value))
+		die("getrandom");
+	return value;
+}
+
+static void pin(pthread_t thread, int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	errno = pthread_setaffinity_np(thread, sizeof(set), &set);
+	if (errno)
+		die("cannot bind a thread to its CPU");
+}
+
+/* ---- QEMU's ivshmem protocol ---- */
+
+static void send_message(int sock, int64_t value, int fd)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .bytes = { 0 } };
+	struct iovec iov = { .iov_base = &value, .iov_len = sizeof(value) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.align), &fd, sizeof(int));
+	}
+	if (sendmsg(sock, &msg, 0) != sizeof(value))
+		die("sendmsg");
+}
+
+static int accept_vm(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), sock;
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+	unlink(path);
+	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) || listen(listener, 1))
+		die(path);
+	printf("{\"listening\": true}\n");
+	fflush(stdout);
+	sock = accept(listener, NULL, NULL);
+	if (sock < 0)
+		die("accept");
+	unlink(path);
+	return sock;
+}
+
+static void greet(int sock, int memory)
+{
+	send_message(sock, 0, -1);
+	send_message(sock, RVMRPC_IVSHMEM_ID_GUEST, -1);
+	send_message(sock, RVMRPC_IVSHMEM_ID_HOST, doorbell);
+	send_message(sock, -1, memory);
+	send_message(sock, RVMRPC_IVSHMEM_ID_GUEST, interrupt);
+}
+
+/* ---- The owner ---- */
+
+static void kick(void)
+{
+	uint64_t one = 1;
+
+	if (write(interrupt, &one, sizeof(one)) != sizeof(one))
+		die("eventfd");
+}
+
+static void drain(void)
+{
+	uint64_t n;
+
+	if (read(doorbell, &n, sizeof(n)) == sizeof(n))
+		rings += n;
+}
+
+/* Waits for the doorbell, at most so long. */
+static void wait_ring(int ms)
+{
+	struct pollfd p = { .fd = doorbell, .events = POLLIN };
+
+	poll(&p, 1, ms);
+	drain();
+	if (rvmrpc_owner_look(&owner, now_ns(), &done) & RVMRPC_LOOK_KICK)
+		kick();
+	done.head = done.tail = NULL;
+}
+
+/* Posts a call that was submitted, or holds a slot, and spins for its end.  Its status. */
+static uint32_t finish(struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now)
+{
+	unsigned int spins = 0;
+
+	rvmrpc_owner_copy_in(&owner, x);
+	rvmrpc_owner_post(&owner, x, now, &done);
+	if (rvmrpc_owner_kick(&owner))
+		kick();
+	while (!rvmrpc_owner_answered(&owner, call->slot)) {
+		if (++spins % CHECK_ON || now_ns() < call->deadline)
+			continue;
+		rvmrpc_proxy_expire(&owner.proxy, now_ns(), &done);
+		return call->status;
+	}
+	if (rvmrpc_owner_reap_begin(&owner, call->slot, x))
+		rvmrpc_owner_reap_commit(&owner, x, true, now, &done);
+	return call->status;
+}
+
+static uint32_t null_call(uint64_t now)
+{
+	struct rvmrpc_call call = {
+		.module = RVMRPC_MOD_CORE,
+		.procedure = RVMRPC_CORE_NULL,
+		.deadline = now + CALL_NS,
+	};
+	struct rvmrpc_xfer x;
+	uint32_t status = rvmrpc_proxy_submit(&owner.proxy, &call, now);
+
+	if (status == RVMRPC_STATUS_OK && rvmrpc_proxy_deliver_begin(&owner.proxy, &x, now, &done))
+		status = finish(&call, &x, now);
+	done.head = done.tail = NULL;
+	return status;
+}
+
+/* One echo whose argument is in the slot already. */
+static uint32_t echo_call(struct rvmrpc_call *call, uint32_t bytes, uint64_t *ns)
+{
+	uint64_t now = now_ns();
+	struct rvmrpc_xfer x;
+	uint32_t status;
+
+	call->arglen = bytes;
+	call->deadline = now + CALL_NS;
+	status = rvmrpc_proxy_run(&owner.proxy, call, &x, now);
+	if (status == RVMRPC_STATUS_OK)
+		status = finish(call, &x, now);
+	*ns = now_ns() - now;
+	done.head = done.tail = NULL;
+	if (status == RVMRPC_STATUS_OK &&
+	    (call->reslen != bytes || ((const unsigned char *)rvmrpc_owner_res(&owner, call))[bytes - 1] != 0x5a))
+		status = RVMRPC_STATUS_SYSTEM_ERROR;
+	return status;
+}
+
+/* ---- Two threads that spin, the limit ---- */
+
+static struct {
+	_Alignas(128) uint32_t ping;
+	_Alignas(128) uint32_t pong;
+	_Alignas(128) uint32_t n;
+} rally;
+
+static void *rally_thread(void *cpu)
+{
+	pin(pthread_self(), (int)(intptr_t)cpu);
+	for (uint32_t i = 1; i <= rally.n; i++) {
+		while (rvmrpc_os_load_acquire(&rally.ping) != i)
+			;
+		rvmrpc_os_store_release(&rally.pong, i);
+	}
+	return NULL;
+}
+
+static uint32_t spin_block(uint32_t *at)
+{
+	for (int i = 0; i < BLOCK; i++) {
+		rvmrpc_os_store_release(&rally.ping, ++*at);
+		while (rvmrpc_os_load_acquire(&rally.pong) != *at)
+			;
+	}
+	return RVMRPC_STATUS_OK;
+}
+
+static uint32_t null_block(uint32_t *at)
+{
+	uint64_t now = now_ns();
+	uint32_t status = RVMRPC_STATUS_OK;
+
+	*at += BLOCK;
+	for (int i = 0; i < BLOCK && status == RVMRPC_STATUS_OK; i++)
+		status = null_call(now);
+	return status;
+}
+
+/* ---- Commands ---- */
+
+static void print_samples(uint32_t n, uint32_t status, uint64_t kicks, uint64_t rung)
+{
+	printf("{\"status\": %u, \"kicks\": %llu, \"rings\": %llu, \"ns\": [", status,
+	       (unsigned long long)(owner.proxy.stats.kicks - kicks), (unsigned long long)(rings - rung));
+	for (uint32_t i = 0; i < n; i++)
+		printf("%s%llu", i ? ", " : "", (unsigned long long)samples[i]);
+	printf("]}\n");
+}
+
+static void run_blocks(uint32_t n, uint32_t (*block)(uint32_t *at))
+{
+	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
+	uint32_t at = 0, blocks = n / BLOCK, status = RVMRPC_STATUS_OK, i;
+
+	for (i = 0; i < blocks && status == RVMRPC_STATUS_OK; i++) {
+		uint64_t start = now_ns();
+
+		status = block(&at);
+		samples[i] = (now_ns() - start) / BLOCK;
+	}
+	drain();
+	print_samples(i, status, kicks, rung);
+}
+
+static void do_spin(uint32_t n, int cpu)
+{
+	pthread_t thread;
+
+	rally.ping = rally.pong = 0;
+	rally.n = n / BLOCK * BLOCK;
+	errno = pthread_create(&thread, NULL, rally_thread, (void *)(intptr_t)cpu);
+	if (errno)
+		die("pthread_create");
+	run_blocks(n, spin_block);
+	pthread_join(thread, NULL);
+}
+
+static void do_echo(uint32_t bytes, uint32_t n)
+{
+	struct rvmrpc_call call = {
+		.module = RVMRPC_MOD_ECHO,
+		.procedure = RVMRPC_ECHO_ECHO,
+		.res_max = owner.config.layout.res_bytes,
+		.deadline = now_ns() + CALL_NS,
+	};
+	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
+	uint32_t status = rvmrpc_proxy_hold(&owner.proxy, &call, now_ns()), i = 0;
+
+	if (status == RVMRPC_STATUS_OK) {
+		memset(rvmrpc_owner_req(&owner, &call), 0x5a, bytes);
+		for (i = 0; i < n && status == RVMRPC_STATUS_OK; i++)
+			status = echo_call(&call, bytes, &samples[i]);
+		rvmrpc_proxy_release(&owner.proxy, &call);
+	}
+	drain();
+	print_samples(i, status, kicks, rung);
+}
+
+static void do_sleepy(uint32_t n, uint32_t ms)
+{
+	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
+	uint32_t status = RVMRPC_STATUS_OK, i;
+
+	for (i = 0; i < n && status == RVMRPC_STATUS_OK; i++) {
+		uint64_t start;
+
+		usleep(ms * 1000);
+		start = now_ns();
+		status = null_call(start);
+		samples[i] = now_ns() - start;
+	}
+	drain();
+	print_samples(i, status, kicks, rung);
+}
+
+static void do_wait(uint32_t ms)
+{
+	uint64_t end = now_ns() + ms * NS_PER_MS;
+
+	while (!owner.proxy.epoch && now_ns() < end)
+		wait_ring(10);
+	printf("{\"connected\": %s}\n", owner.proxy.epoch ? "true" : "false");
+}
+
+static bool command(const char *line, int vcpu)
+{
+	uint32_t a = 0, b = 0;
+
+	/* Between commands the guest may have come, or gone. */
+	wait_ring(0);
+	if (sscanf(line, "wait %u", &a) == 1)
+		do_wait(a);
+	else if (sscanf(line, "spin %u", &a) == 1 && a <= CALLS_MAX)
+		do_spin(a, vcpu);
+	else if (sscanf(line, "null %u", &a) == 1 && a <= CALLS_MAX)
+		run_blocks(a, null_block);
+	else if (sscanf(line, "echo %u %u", &a, &b) == 2 && a && a <= owner.config.layout.req_bytes && b <= CALLS_MAX)
+		do_echo(a, b);
+	else if (sscanf(line, "sleepy %u %u", &a, &b) == 2 && a <= CALLS_MAX)
+		do_sleepy(a, b);
+	else if (!strncmp(line, "quit", 4))
+		return false;
+	else
+		printf("{\"error\": \"not understood\"}\n");
+	fflush(stdout);
+	return true;
+}
+
+static int make_window(uint64_t size, uint32_t nslots, uint32_t bytes)
+{
+	struct rvmrpc_owner_config config = {
+		.doorbell = RVMRPC_IVSHMEM_ID_HOST << 16,
+		.random = random64,
+	};
+	int fd = memfd_create("window", MFD_ALLOW_SEALING);
+	void *base;
+
+	if (!rvmrpc_layout_make(size, nslots, bytes, bytes, &config.layout)) {
+		fprintf(stderr, "window: that does not fit\n");
+		exit(2);
+	}
+	if (fd < 0 || ftruncate(fd, (off_t)size))
+		die("memfd");
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (base == MAP_FAILED)
+		die("mmap");
+	rvmrpc_owner_init(&owner, base, size, &config, 1);
+	rvmrpc_owner_set_spin(&owner, 1000);
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	char line[128];
+	int memory, vcpu;
+
+	if (argc < 4) {
+		fprintf(stderr, "usage: window SOCKET CLIENT-CPU VCPU-CPU [SLOTS BYTES SIZE]\n");
+		return 2;
+	}
+	vcpu = atoi(argv[3]);
+	memory = make_window(argc > 6 ? strtoull(argv[6], NULL, 0) : RVMRPC_WINDOW_SIZE_DEFAULT,
+			     argc > 4 ? (uint32_t)atoi(argv[4]) : 4, argc > 5 ? (uint32_t)atoi(argv[5]) : 0x4000);
+	doorbell = eventfd(0, EFD_NONBLOCK);
+	interrupt = eventfd(0, EFD_NONBLOCK);
+	if (doorbell < 0 || interrupt < 0)
+		die("eventfd");
+	greet(accept_vm(argv[1]), memory);
+	pin(pthread_self(), atoi(argv[2]));
+	while (fgets(line, sizeof(line), stdin) && command(line, vcpu))
+		;
+	return 0;
+}
