@@ -384,7 +384,6 @@ static uint32_t ms_left(uint64_t deadline, uint64_t now)
 static void fill_header(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now,
 			struct rvmrpc_hdr *hdr)
 {
-	memset(hdr, 0, sizeof(*hdr));
 	hdr->magic = RVMRPC_CALL_MAGIC;
 	hdr->abi = p->abi;
 	hdr->version = call->version;
@@ -392,19 +391,26 @@ static void fill_header(const struct rvmrpc_proxy *p, const struct rvmrpc_call *
 	hdr->xid = call->xid;
 	hdr->module = call->module;
 	hdr->procedure = call->procedure;
+	hdr->flags = 0;
+	hdr->status = 0;
 	hdr->length = call->arglen;
 	hdr->timeout_ms = ms_left(call->deadline, now);
+	hdr->reserved[0] = 0;
+	hdr->reserved[1] = 0;
 }
 
+/* All of it but the header, field by field: this is on the way of every call, twice. */
 static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call)
 {
-	memset(x, 0, sizeof(*x));
 	x->call = call;
 	x->epoch = p->epoch;
+	x->xid = call ? call->xid : 0;
 	x->slot = slot;
 	x->abi = p->abi;
-	if (call)
-		x->xid = call->xid;
+	x->payload_max = 0;
+	x->length = 0;
+	x->stale = false;
+	x->status = RVMRPC_STATUS_OK;
 }
 
 /* A slot that is free, or held by the call's client, becomes the call's. */
@@ -549,12 +555,14 @@ void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hd
 	const struct rvmrpc_call *call = x->call;
 
 	x->length = 0;
+	x->hdr = *hdr;
 	x->stale = hdr->magic != RVMRPC_CALL_MAGIC || hdr->abi != x->abi || hdr->epoch != x->epoch ||
 		   hdr->xid != x->xid || hdr->module != call->module || hdr->procedure != call->procedure;
-	if (x->stale)
+	if (x->stale) {
+		/* Nothing of it is the call's. */
+		memset(&x->hdr, 0, sizeof(x->hdr));
 		return;
-
-	x->hdr = *hdr;
+	}
 	x->status = hdr->status;
 	if (hdr->flags || hdr->timeout_ms || hdr->reserved[0] || hdr->reserved[1] || !guest_may_send(hdr->status) ||
 	    hdr->length > x->payload_max)

@@ -208,6 +208,7 @@ int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad
 		text = "none";
 	normalize(text, s->allow, &length, bad);
 	s->allow[length] = 0;
+	s->generation++;
 	return RVMRPC_STATUS_OK;
 }
 
@@ -301,6 +302,7 @@ int rvmrpc_server_add(struct rvmrpc_server *s, struct rvmrpc_module *m)
 	for (i = s->nmodules++; i && s->modules[i - 1]->number > m->number; i--)
 		s->modules[i] = s->modules[i - 1];
 	s->modules[i] = m;
+	s->generation++;
 	return RVMRPC_STATUS_OK;
 }
 
@@ -317,6 +319,7 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m)
 	for (s->nmodules--; i < s->nmodules; i++)
 		s->modules[i] = s->modules[i + 1];
 	s->modules[i] = NULL;
+	s->generation++;
 	return RVMRPC_STATUS_OK;
 }
 
@@ -348,45 +351,71 @@ static bool header_ok(const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi
 	       !hdr->flags && !hdr->status && !hdr->reserved[0] && !hdr->reserved[1];
 }
 
-static uint32_t judge(const struct rvmrpc_server *s, uint32_t req_bytes, struct rvmrpc_accepted *a)
+void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32_t procedure, struct rvmrpc_lookup *l)
 {
-	const struct rvmrpc_hdr *hdr = &a->hdr;
-	const struct rvmrpc_procedure *p;
-	struct rvmrpc_module *m = find_module(s, hdr->module);
-	uint16_t wanted = hdr->version;
+	struct rvmrpc_module *m = find_module(s, module);
+	const struct rvmrpc_procedure *p = m ? find_procedure(m, procedure) : NULL;
 
-	/* What the reply says: the version of the module that is there. */
-	a->hdr.version = m ? m->version : 0;
+	l->number = module;
+	l->procedure = procedure;
+	l->generation = s->generation;
+	l->status = RVMRPC_STATUS_OK;
+	l->flags = p ? p->flags : RVMRPC_PROC_MAY_SLEEP;
+	l->version = m ? m->version : 0;
+	l->module = m;
+	l->proc = p;
 	if (!m)
-		return RVMRPC_STATUS_MODULE_UNAVAILABLE;
-	if (wanted && wanted != m->version)
+		l->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
+	else if (!p && !m->dispatch)
+		l->status = RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
+	else if (!is_allowed(s, m, procedure, p ? p->name : NULL, l->flags))
+		l->status = RVMRPC_STATUS_NOT_ALLOWED;
+	else
+		l->flags |= RVMRPC_PROC_ALLOWED;
+}
+
+static uint32_t judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint32_t req_bytes)
+{
+	/* A wrong version comes before what the version that is there does not have. */
+	if (l->module && hdr->version && hdr->version != l->version)
 		return RVMRPC_STATUS_VERSION_MISMATCH;
-	p = find_procedure(m, hdr->procedure);
-	if (!p && !m->dispatch)
-		return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
-	a->flags = p ? p->flags : RVMRPC_PROC_MAY_SLEEP;
-	if (!is_allowed(s, m, hdr->procedure, p ? p->name : NULL, a->flags))
-		return RVMRPC_STATUS_NOT_ALLOWED;
-	a->flags |= RVMRPC_PROC_ALLOWED;
+	if (l->status != RVMRPC_STATUS_OK)
+		return l->status;
 	if (hdr->length > req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
-	if (p && (hdr->length < p->arg_min || hdr->length > p->arg_max))
+	if (l->proc && (hdr->length < l->proc->arg_min || hdr->length > l->proc->arg_max))
 		return RVMRPC_STATUS_GARBAGE_ARGS;
-	a->module = m;
-	a->proc = p;
 	return RVMRPC_STATUS_OK;
+}
+
+bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
+			 uint32_t req_bytes, struct rvmrpc_accepted *a)
+{
+	if (!header_ok(hdr, epoch, abi))
+		return false;
+	a->status = judge(l, hdr, req_bytes);
+	a->module = a->status == RVMRPC_STATUS_OK ? l->module : NULL;
+	a->proc = l->proc;
+	a->flags = l->flags;
+	a->counted = false;
+	a->hdr = *hdr;
+	/* What the reply says: the version of the module that is there. */
+	a->hdr.version = l->version;
+	return true;
 }
 
 bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
 			  uint32_t req_bytes, struct rvmrpc_accepted *a)
 {
-	if (!header_ok(hdr, epoch, abi))
+	struct rvmrpc_lookup l;
+
+	rvmrpc_server_lookup(s, hdr->module, hdr->procedure, &l);
+	if (!rvmrpc_server_judge(&l, hdr, epoch, abi, req_bytes, a))
 		return false;
-	memset(a, 0, sizeof(*a));
-	a->hdr = *hdr;
-	a->status = judge(s, req_bytes, a);
-	if (a->module)
+	if (a->module) {
 		a->module->running++;
+		a->counted = true;
+	}
 	return true;
 }
 
@@ -428,7 +457,6 @@ void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, ui
 
 	if (a->status == RVMRPC_STATUS_OK)
 		a->status = run_procedure(a, arg, res, res_bytes, &length);
-	memset(reply, 0, sizeof(*reply));
 	reply->magic = RVMRPC_CALL_MAGIC;
 	reply->abi = a->hdr.abi;
 	reply->version = a->hdr.version;
@@ -436,16 +464,20 @@ void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, ui
 	reply->xid = a->hdr.xid;
 	reply->module = a->hdr.module;
 	reply->procedure = a->hdr.procedure;
+	reply->flags = 0;
 	reply->status = a->status;
 	reply->length = length;
+	reply->timeout_ms = 0;
+	reply->reserved[0] = 0;
+	reply->reserved[1] = 0;
 }
 
 void rvmrpc_server_done(struct rvmrpc_server *s, struct rvmrpc_accepted *a)
 {
 	(void)s;
-	if (!a->module)
-		return;
-	a->module->running--;
+	if (a->counted)
+		a->module->running--;
+	a->counted = false;
 	a->module = NULL;
 }
 

@@ -58,7 +58,20 @@ struct rvmrpc_module {
 struct rvmrpc_server {
 	struct rvmrpc_module *modules[RVMRPC_MODULES_MAX];	/* sorted by number; registry lock */
 	uint32_t nmodules;					/* registry lock */
+	uint32_t generation;	/* changes with anything that a lookup found; registry lock to write */
 	char allow[RVMRPC_ALLOW_MAX];				/* normal form; registry lock */
+};
+
+/* What the registry says of one procedure, for as long as its generation is the same. */
+struct rvmrpc_lookup {
+	uint32_t number;		/* of the module, as asked for */
+	uint32_t procedure;		/* likewise */
+	uint32_t generation;
+	uint32_t status;		/* a refusal that holds for every call, or RVMRPC_STATUS_OK */
+	uint32_t flags;			/* RVMRPC_PROC_* */
+	uint16_t version;		/* of the module that is there, 0 = none */
+	struct rvmrpc_module *module;
+	const struct rvmrpc_procedure *proc;	/* NULL: dispatch */
 };
 
 /* A request that rvmrpc_server_accept() took; private memory. */
@@ -67,6 +80,7 @@ struct rvmrpc_accepted {
 	const struct rvmrpc_procedure *proc;	/* NULL: dispatch */
 	uint32_t flags;			/* RVMRPC_PROC_* that hold for this call */
 	uint32_t status;		/* refusal, or RVMRPC_STATUS_OK */
+	bool counted;			/* in the module's running */
 	struct rvmrpc_hdr hdr;		/* the checked copy */
 };
 
@@ -97,6 +111,14 @@ int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad
  */
 bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
 			  uint32_t req_bytes, struct rvmrpc_accepted *a);
+
+/*
+ * The same in two steps.  lookup() with the registry lock; judge() without it, as often as one likes, while the
+ * generation is the same and the module cannot go away: the call is not counted as running, nothing is to be undone.
+ */
+void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32_t procedure, struct rvmrpc_lookup *l);
+bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
+			 uint32_t req_bytes, struct rvmrpc_accepted *a);
 
 /*
  * Runs an accepted call (or does nothing for a refusal) and fills the reply's header.  No lock held; sleeps if the

@@ -154,6 +154,9 @@ struct rvmrpc_window_dev {
 
 	/* The server thread's own; others while it does not run. */
 	struct rvmrpc_guest guest;
+	struct rvmrpc_taken taken;	/* the request at hand; here, since the stack is zeroed at each entry */
+	struct rvmrpc_accepted call;
+	struct rvmrpc_hdr reply;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
 	u64 steal;			/* this CPU's stolen time at the last look */

@@ -28,17 +28,23 @@ static LIST_HEAD(rvmrpc_foreigners);	/* rvmrpc_registry_lock */
 /* ---- Calls ---- */
 
 /*
- * Judges a request.  On true *call is set, and if its status is OK the owner of the procedure is held until
- * rvmrpc_registry_done().
+ * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only for our own modules,
+ * which stay until no server thread runs; foreign ones are held and counted, under the lock.
  */
-bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
-			    struct rvmrpc_accepted *call, struct module **owner)
-{
-	bool accepted;
+static struct rvmrpc_lookup rvmrpc_lookups[16];
 
-	*owner = NULL;
-	mutex_lock(&rvmrpc_registry_lock);
-	accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
+static bool rvmrpc_registry_knows(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr)
+{
+	return l->generation == READ_ONCE(rvmrpc_registry.generation) && l->module && !l->module->owner &&
+	       l->number == hdr->module && l->procedure == hdr->procedure;
+}
+
+static bool rvmrpc_registry_accept_foreign(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+					   struct rvmrpc_accepted *call, struct module **owner)
+{
+	bool accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, origin->epoch, origin->abi, origin->req_bytes,
+					     call);
+
 	if (accepted && call->status == RVMRPC_STATUS_OK && call->module->owner) {
 		*owner = call->module->owner;
 		if (!try_module_get(*owner)) {
@@ -47,12 +53,33 @@ bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvm
 			call->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
 		}
 	}
+	return accepted;
+}
+
+/*
+ * Judges a request.  On true *call is set, and if its status is OK the owner of the procedure is held until
+ * rvmrpc_registry_done().  Server thread.
+ */
+bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+			    struct rvmrpc_accepted *call, struct module **owner)
+{
+	struct rvmrpc_lookup *l = &rvmrpc_lookups[(4 * hdr->module + hdr->procedure) % ARRAY_SIZE(rvmrpc_lookups)];
+	bool accepted;
+
+	*owner = NULL;
+	if (rvmrpc_registry_knows(l, hdr))
+		return rvmrpc_server_judge(l, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
+	mutex_lock(&rvmrpc_registry_lock);
+	rvmrpc_server_lookup(&rvmrpc_registry, hdr->module, hdr->procedure, l);
+	accepted = rvmrpc_registry_accept_foreign(origin, hdr, call, owner);
 	mutex_unlock(&rvmrpc_registry_lock);
 	return accepted;
 }
 
 void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner)
 {
+	if (!call->counted)
+		return;
 	mutex_lock(&rvmrpc_registry_lock);
 	rvmrpc_server_done(&rvmrpc_registry, call);
 	mutex_unlock(&rvmrpc_registry_lock);

@@ -30,44 +30,45 @@ MODULE_PARM_DESC(spin_us, "look for the next request for so long after a call, i
 
 /* ---- Requests ---- */
 
-static void rvmrpc_answer(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *t, struct rvmrpc_accepted *call)
+static void rvmrpc_answer(struct rvmrpc_dev *rdev)
 {
+	const struct rvmrpc_taken *t = &rdev->w.taken;
 	struct rvmrpc_guest *g = &rdev->w.guest;
-	struct rvmrpc_hdr reply;
 
-	rvmrpc_server_run(call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot), g->layout.res_bytes,
-			  &reply);
-	trace_rvmrpc_call_end(&reply, t->slot);
-	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
+	rvmrpc_server_run(&rdev->w.call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot),
+			  g->layout.res_bytes, &rdev->w.reply);
+	trace_rvmrpc_call_end(&rdev->w.reply, t->slot);
+	if (rvmrpc_guest_publish(g, t->slot, t->seq, &rdev->w.reply))
 		rvmrpc_window_ring(rdev);
 }
 
-static void rvmrpc_handle(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *t)
+static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 {
-	struct rvmrpc_guest *g = &rdev->w.guest;
+	const struct rvmrpc_taken *t = &rdev->w.taken;
+	struct rvmrpc_accepted *call = &rdev->w.call;
+	const struct rvmrpc_guest *g = &rdev->w.guest;
 	const struct rvmrpc_origin origin = {
 		.epoch = g->epoch,
 		.req_bytes = g->layout.req_bytes,
 		.abi = g->abi,
 	};
-	struct rvmrpc_accepted call;
 	struct module *owner;
 
-	if (!rvmrpc_registry_accept(&origin, &t->hdr, &call, &owner)) {
+	if (!rvmrpc_registry_accept(&origin, &t->hdr, call, &owner)) {
 		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
 		return;
 	}
 	rvmrpc_count_own(RVMRPC_CNT_CALLS);
-	trace_rvmrpc_call_begin(&call.hdr, t->slot);
-	if (call.status == RVMRPC_STATUS_OK && (call.flags & RVMRPC_PROC_MAY_SLEEP)) {
-		if (rvmrpc_jobs_give(rdev, t, &call, owner))
+	trace_rvmrpc_call_begin(&call->hdr, t->slot);
+	if (call->status == RVMRPC_STATUS_OK && (call->flags & RVMRPC_PROC_MAY_SLEEP)) {
+		if (rvmrpc_jobs_give(rdev, t, call, owner))
 			return;
-		call.status = RVMRPC_STATUS_BUSY;
+		call->status = RVMRPC_STATUS_BUSY;
 	}
-	if (call.status != RVMRPC_STATUS_OK)
+	if (call->status != RVMRPC_STATUS_OK)
 		rvmrpc_count_own(RVMRPC_CNT_REFUSED);
-	rvmrpc_answer(rdev, t, &call);
-	rvmrpc_registry_done(&call, owner);
+	rvmrpc_answer(rdev);
+	rvmrpc_registry_done(call, owner);
 }
 
 /* ---- Spinning ---- */
@@ -97,11 +98,13 @@ static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
 
 	if (!rdev->w.spin_us)
 		return false;
-	while (!rvmrpc_spin_ends(rdev)) {
+	do {
 		/* A PAUSE at each look would be an exit now and then, and under TCG one every time. */
 		for (i = 0; i < RVMRPC_SPIN_BATCH; i++) {
-			if (rvmrpc_guest_posted(g))
+			if (rvmrpc_guest_posted(g)) {
+				rvmrpc_count_own(RVMRPC_CNT_SPINS);
 				return true;
+			}
 		}
 		cpu_relax();
 		/* The first batch is free of the clock: in a burst the next request is there by then. */
@@ -109,7 +112,7 @@ static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
 			end = ktime_add_us(ktime_get(), rdev->w.spin_us);
 		else if (ktime_after(ktime_get(), end) || !rvmrpc_guest_alive(g))
 			break;
-	}
+	} while (!rvmrpc_spin_ends(rdev));
 	return false;
 }
 
@@ -182,7 +185,6 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_guest *g = &rdev->w.guest;
-	struct rvmrpc_taken taken;
 	u32 n;
 
 	/* Whatever woke it is seen now; what comes from here on ends a spin. */
@@ -193,14 +195,12 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 			rvmrpc_window_lost(rdev);
 			return;
 		}
-		if (rvmrpc_guest_take(g, &taken)) {
+		if (rvmrpc_guest_take(g, &rdev->w.taken)) {
 			rvmrpc_guest_beat(g);
-			rvmrpc_handle(rdev, &taken);
-			continue;
+			rvmrpc_handle(rdev);
 		}
-		if (!rvmrpc_spin(rdev))
+		if (!g->behind && !rvmrpc_guest_posted(g) && !rvmrpc_spin(rdev))
 			break;
-		rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	}
 	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
 		return;

@@ -178,20 +178,31 @@ static uint32_t finish(struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t
 	return call->status;
 }
 
+static struct rvmrpc_call null = {
+	.module = RVMRPC_MOD_CORE,
+	.procedure = RVMRPC_CORE_NULL,
+};
+
+/* In a slot that is held. */
 static uint32_t null_call(uint64_t now)
 {
-	struct rvmrpc_call call = {
-		.module = RVMRPC_MOD_CORE,
-		.procedure = RVMRPC_CORE_NULL,
-		.deadline = now + CALL_NS,
-	};
 	struct rvmrpc_xfer x;
-	uint32_t status = rvmrpc_proxy_submit(&owner.proxy, &call, now);
+	uint32_t status;
 
-	if (status == RVMRPC_STATUS_OK && rvmrpc_proxy_deliver_begin(&owner.proxy, &x, now, &done))
-		status = finish(&call, &x, now);
+	null.deadline = now + CALL_NS;
+	status = rvmrpc_proxy_run(&owner.proxy, &null, &x, now);
+	if (status == RVMRPC_STATUS_OK)
+		status = finish(&null, &x, now);
 	done.head = done.tail = NULL;
 	return status;
+}
+
+static uint32_t hold(struct rvmrpc_call *call)
+{
+	uint64_t now = now_ns();
+
+	call->deadline = now + CALL_NS;
+	return rvmrpc_proxy_hold(&owner.proxy, call, now);
 }
 
 /* One echo whose argument is in the slot already. */
@@ -268,7 +279,7 @@ static void print_samples(uint32_t n, uint32_t status, uint64_t kicks, uint64_t 
 static void run_blocks(uint32_t n, uint32_t (*block)(uint32_t *at))
 {
 	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
-	uint32_t at = 0, blocks = n / BLOCK, status = RVMRPC_STATUS_OK, i;
+	uint32_t at = 0, blocks = n / BLOCK, status = hold(&null), i;
 
 	for (i = 0; i < blocks && status == RVMRPC_STATUS_OK; i++) {
 		uint64_t start = now_ns();
@@ -276,6 +287,7 @@ static void run_blocks(uint32_t n, uint32_t (*block)(uint32_t *at))
 		status = block(&at);
 		samples[i] = (now_ns() - start) / BLOCK;
 	}
+	rvmrpc_proxy_release(&owner.proxy, &null);
 	drain();
 	print_samples(i, status, kicks, rung);
 }
@@ -299,10 +311,9 @@ static void do_echo(uint32_t bytes, uint32_t n)
 		.module = RVMRPC_MOD_ECHO,
 		.procedure = RVMRPC_ECHO_ECHO,
 		.res_max = owner.config.layout.res_bytes,
-		.deadline = now_ns() + CALL_NS,
 	};
 	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
-	uint32_t status = rvmrpc_proxy_hold(&owner.proxy, &call, now_ns()), i = 0;
+	uint32_t status = hold(&call), i = 0;
 
 	if (status == RVMRPC_STATUS_OK) {
 		memset(rvmrpc_owner_req(&owner, &call), 0x5a, bytes);
@@ -317,7 +328,7 @@ static void do_echo(uint32_t bytes, uint32_t n)
 static void do_sleepy(uint32_t n, uint32_t ms)
 {
 	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
-	uint32_t status = RVMRPC_STATUS_OK, i;
+	uint32_t status = hold(&null), i;
 
 	for (i = 0; i < n && status == RVMRPC_STATUS_OK; i++) {
 		uint64_t start;
@@ -327,6 +338,7 @@ static void do_sleepy(uint32_t n, uint32_t ms)
 		status = null_call(start);
 		samples[i] = now_ns() - start;
 	}
+	rvmrpc_proxy_release(&owner.proxy, &null);
 	drain();
 	print_samples(i, status, kicks, rung);
 }
