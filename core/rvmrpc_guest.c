@@ -67,6 +67,7 @@ static void open_epoch(struct rvmrpc_guest *g, const struct rvmrpc_hello_answer 
 	g->layout = a->layout;
 	g->posted = a->posted;
 	g->behind = 0;
+	g->last = 0;
 	for (i = 0; i < a->layout.nslots; i++)
 		g->taken[i] = 0;
 	g->state = RVMRPC_GUEST_OPEN;
@@ -92,19 +93,13 @@ enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t 
 	return rvmrpc_guest_alive(g) ? RVMRPC_ANSWER_OPEN : RVMRPC_ANSWER_STALE;
 }
 
-static uint32_t request_seq(const struct rvmrpc_guest *g, uint32_t slot)
-{
-	return rvmrpc_win_load32_acquire(&g->win, rvmrpc_host_slot_at(&g->layout, slot) +
-					 RVMRPC_SEQ_AT(rvmrpc_host_slot));
-}
-
 /* The slot with the oldest request that was not taken, RVMRPC_SLOT_NONE without one. */
-static uint32_t find_request(const struct rvmrpc_guest *g, uint32_t *seq)
+static uint32_t oldest(const struct rvmrpc_guest *g, uint32_t *seq)
 {
 	uint32_t found = RVMRPC_SLOT_NONE, left = g->behind, s, i;
 
 	for (i = 0; i < g->layout.nslots && left; i++) {
-		s = request_seq(g, i);
+		s = rvmrpc_guest_seq(g, i);
 		if (!s || s == g->taken[i])
 			continue;
 		/* Both are among the last few posted ones, so that the difference tells the order. */
@@ -117,7 +112,7 @@ static uint32_t find_request(const struct rvmrpc_guest *g, uint32_t *seq)
 	return found;
 }
 
-bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
+bool rvmrpc_guest_find(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
 {
 	uint32_t posted = rvmrpc_win_load32_acquire(&g->win, RVMRPC_HOST_WORD(posted));
 
@@ -128,32 +123,14 @@ bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
 	g->posted = posted;
 	if (!g->behind)
 		return false;
-	t->slot = find_request(g, &t->seq);
+	t->slot = oldest(g, &t->seq);
 	if (t->slot == RVMRPC_SLOT_NONE) {
 		g->behind = 0;
 		return false;
 	}
 	g->behind--;
-	g->taken[t->slot] = t->seq;
-	rvmrpc_win_read(&g->win, rvmrpc_host_slot_at(&g->layout, t->slot) + RVMRPC_HDR_AT(rvmrpc_host_slot),
-			&t->hdr, sizeof(t->hdr));
+	g->last = t->slot;
 	return true;
-}
-
-bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq, const struct rvmrpc_hdr *reply)
-{
-	uint64_t at = rvmrpc_guest_slot_at(&g->layout, slot);
-
-	rvmrpc_win_write(&g->win, at + RVMRPC_HDR_AT(rvmrpc_guest_slot), reply, sizeof(*reply));
-	rvmrpc_win_store32_release(&g->win, at + RVMRPC_SEQ_AT(rvmrpc_guest_slot), seq);
-	/* Pairs with the one between want and seq in rvmrpc_owner_sleep(). */
-	rvmrpc_os_mb();
-	return rvmrpc_win_load32(&g->win, rvmrpc_host_slot_at(&g->layout, slot) + RVMRPC_WANT_AT);
-}
-
-void rvmrpc_guest_beat(struct rvmrpc_guest *g)
-{
-	rvmrpc_win_store32_release(&g->win, RVMRPC_GUEST_WORD(beat), ++g->beat);
 }
 
 bool rvmrpc_guest_sleep(struct rvmrpc_guest *g)

@@ -29,6 +29,7 @@ struct rvmrpc_guest {
 	struct rvmrpc_layout layout;	/* OPEN: the checked copy */
 	uint32_t posted;	/* how far requests were looked for */
 	uint32_t behind;	/* posted ones that were not found yet */
+	uint32_t last;		/* slot of the last request */
 	uint32_t wait;
 	uint32_t beat;
 	uint32_t taken[RVMRPC_SLOTS_MAX];	/* seq of the last request of each slot */
@@ -74,8 +75,39 @@ static inline bool rvmrpc_guest_posted(const struct rvmrpc_guest *g)
 	return rvmrpc_win_load32_acquire(&g->win, RVMRPC_HOST_WORD(posted)) != g->posted;
 }
 
+static inline uint32_t rvmrpc_guest_seq(const struct rvmrpc_guest *g, uint32_t slot)
+{
+	return rvmrpc_win_seq(&g->win, rvmrpc_host_slot_at(&g->layout, slot));
+}
+
+/*
+ * Whether the next request is in the slot that the last one was in: most often so, and then its header comes with the
+ * line that is looked at here, and the line with the word `posted' is not needed.
+ */
+static inline bool rvmrpc_guest_due(const struct rvmrpc_guest *g)
+{
+	uint32_t next = g->posted + 1;
+
+	return rvmrpc_guest_seq(g, g->last) == (next ? next : 1);
+}
+
+/* For rvmrpc_guest_take(), when it is not.  False: there is none. */
+bool rvmrpc_guest_find(struct rvmrpc_guest *g, struct rvmrpc_taken *t);
+
 /* Takes the oldest request.  False: there is none. */
-bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t);
+static inline bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
+{
+	if (!g->behind && rvmrpc_guest_due(g)) {
+		g->posted += g->posted + 1 ? 1 : 2;
+		t->slot = g->last;
+		t->seq = g->posted;
+	} else if (!rvmrpc_guest_find(g, t)) {
+		return false;
+	}
+	g->taken[t->slot] = t->seq;
+	rvmrpc_win_read_hdr(&g->win, rvmrpc_host_slot_at(&g->layout, t->slot), &t->hdr);
+	return true;
+}
 
 /* The payloads of a slot, in place. */
 static inline void *rvmrpc_guest_arg(const struct rvmrpc_guest *g, uint32_t slot)
@@ -89,10 +121,23 @@ static inline void *rvmrpc_guest_res(const struct rvmrpc_guest *g, uint32_t slot
 }
 
 /* Publishes an answer whose payload is in the slot's area.  True: ring, the host sleeps and waits for it. */
-bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq, const struct rvmrpc_hdr *reply);
+static inline bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq,
+					const struct rvmrpc_hdr *reply)
+{
+	uint64_t at = rvmrpc_guest_slot_at(&g->layout, slot);
+
+	rvmrpc_win_write_hdr(&g->win, at, reply);
+	rvmrpc_win_publish(&g->win, at, seq);
+	/* Pairs with the one between want and seq in rvmrpc_owner_sleep(). */
+	rvmrpc_os_mb();
+	return rvmrpc_win_load32(&g->win, rvmrpc_host_slot_at(&g->layout, slot) + RVMRPC_WANT_AT);
+}
 
 /* A sign of life. */
-void rvmrpc_guest_beat(struct rvmrpc_guest *g);
+static inline void rvmrpc_guest_beat(struct rvmrpc_guest *g)
+{
+	rvmrpc_win_store32(&g->win, RVMRPC_GUEST_WORD(beat), ++g->beat);
+}
 
 /*
  * Says that the guest sleeps until the interrupt, and looks once more.  False: there is something to do, and awake()

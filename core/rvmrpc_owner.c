@@ -258,28 +258,54 @@ uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_d
 
 /* ---- Requests ---- */
 
+static void write_header(const struct rvmrpc_owner *o, uint32_t slot, const struct rvmrpc_call *call,
+			 uint64_t epoch, uint32_t timeout_ms)
+{
+	const uint64_t words[RVMRPC_SLOT_SEQ / 8] = {
+		RVMRPC_HDR_WORD0(RVMRPC_ABI_WINDOW, call->version),
+		epoch,
+		call->xid,
+		RVMRPC_HDR_PAIR(call->module, call->procedure),
+		0,
+		RVMRPC_HDR_PAIR(call->arglen, timeout_ms),
+	};
+
+	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, slot), words);
+}
+
+static void post(struct rvmrpc_owner *o, uint32_t slot)
+{
+	if (!++o->page.posted)
+		o->page.posted++;
+	o->seq[slot] = o->page.posted;
+	rvmrpc_win_publish(&o->win, rvmrpc_host_slot_at(&o->config.layout, slot), o->page.posted);
+	rvmrpc_win_store32_release(&o->win, RVMRPC_HOST_WORD(posted), o->page.posted);
+}
+
 void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x)
 {
-	const struct rvmrpc_layout *l = &o->config.layout;
-
-	if (!x->call->in_place && x->length)
-		rvmrpc_win_write(&o->win, rvmrpc_req_at(l, x->slot), x->call->arg, x->length);
-	rvmrpc_win_write(&o->win, rvmrpc_host_slot_at(l, x->slot) + RVMRPC_HDR_AT(rvmrpc_host_slot), &x->hdr,
-			 sizeof(x->hdr));
+	if (x->length)
+		rvmrpc_win_write(&o->win, rvmrpc_req_at(&o->config.layout, x->slot), x->call->arg, x->length);
+	write_header(o, x->slot, x->call, x->epoch, x->hdr.timeout_ms);
 }
 
 bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
 {
-	uint64_t at = rvmrpc_host_slot_at(&o->config.layout, x->slot);
-
 	if (!rvmrpc_proxy_deliver_commit(&o->proxy, x, true, now, done))
 		return false;
-	if (!++o->page.posted)
-		o->page.posted++;
-	o->seq[x->slot] = o->page.posted;
-	rvmrpc_win_store32_release(&o->win, at + RVMRPC_SEQ_AT(rvmrpc_host_slot), o->page.posted);
-	rvmrpc_win_store32_release(&o->win, RVMRPC_HOST_WORD(posted), o->page.posted);
+	post(o, x->slot);
 	return true;
+}
+
+uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now)
+{
+	uint32_t status = rvmrpc_proxy_run(&o->proxy, call, now);
+
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	write_header(o, call->slot, call, o->proxy.epoch, rvmrpc_ms_left(call->deadline, now));
+	post(o, call->slot);
+	return status;
 }
 
 bool rvmrpc_owner_kick(struct rvmrpc_owner *o)
@@ -310,15 +336,21 @@ bool rvmrpc_owner_rekick(struct rvmrpc_owner *o)
 
 /* ---- Answers ---- */
 
-bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrpc_xfer *x)
+bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrpc_xfer *x, uint64_t now,
+			     struct rvmrpc_done *done)
 {
+	struct rvmrpc_call *call = o->proxy.slots[slot].call;
 	struct rvmrpc_hdr hdr;
 
 	o->proxy.unanswered = 0;
+	o->proxy.last_seen = now;
+	rvmrpc_win_read_hdr(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot), &hdr);
+	if (call && call->in_place) {
+		rvmrpc_proxy_answer(&o->proxy, call, &hdr, now, done);
+		return false;
+	}
 	if (rvmrpc_proxy_reply_begin(&o->proxy, slot, x) || !x->call)
 		return false;
-	rvmrpc_win_read(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot) + RVMRPC_HDR_AT(rvmrpc_guest_slot),
-			&hdr, sizeof(hdr));
 	rvmrpc_proxy_reply_check(x, &hdr);
 	if (x->stale) {
 		/* The guest says that it is done with the slot: then this is its answer, and a bad one. */
@@ -337,7 +369,6 @@ void rvmrpc_owner_reap_commit(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, boo
 			      struct rvmrpc_done *done)
 {
 	rvmrpc_proxy_reply_commit(&o->proxy, x, ok, now, done);
-	o->proxy.last_seen = now;
 }
 
 /* ---- Sleep ---- */

@@ -66,12 +66,17 @@ void rvmrpc_owner_close(struct rvmrpc_owner *o, uint32_t status, uint64_t now, s
 void rvmrpc_owner_set_spin(struct rvmrpc_owner *o, uint32_t us);
 
 /*
- * After rvmrpc_proxy_deliver_begin() or _run(): copies header and, unless it is in place, argument into the window.  No
- * lock needed; the call is pinned.  Then commit(): as rvmrpc_proxy_deliver_commit(), and true means that it is posted.
+ * After rvmrpc_proxy_deliver_begin(): copies header and argument into the window.  No lock needed; the call is pinned.  Then commit(): as rvmrpc_proxy_deliver_commit(), and true means that it is posted.
  * After the last of several: rvmrpc_owner_kick().
  */
 void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x);
 bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done);
+
+/*
+ * The form without copies, after rvmrpc_proxy_hold(): posts what the client has built in its slot.  Statuses as
+ * rvmrpc_proxy_run()'s; the call has not begun unless OK.  Then rvmrpc_owner_kick().
+ */
+uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now);
 
 /* True when the guest sleeps and was not kicked for it yet: interrupt it. */
 bool rvmrpc_owner_kick(struct rvmrpc_owner *o);
@@ -86,16 +91,16 @@ bool rvmrpc_owner_rekick(struct rvmrpc_owner *o);
 static inline bool rvmrpc_owner_answered(const struct rvmrpc_owner *o, uint32_t slot)
 {
 	return o->proxy.slots[slot].state == RVMRPC_SLOT_BUSY &&
-	       rvmrpc_win_load32_acquire(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot) +
-					 RVMRPC_SEQ_AT(rvmrpc_guest_slot)) == o->seq[slot];
+	       rvmrpc_win_seq(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot)) == o->seq[slot];
 }
 
 /*
- * Begins to take the answer of a slot that answered() says has one: reads its header and checks it.  False: nobody waits
- * for it any more.  True: copy x->length bytes (copy_out(), no lock needed; nothing to copy for a call in place), then
- * rvmrpc_owner_reap_commit().
+ * Begins to take the answer of a slot that answered() says has one: reads its header and checks it.  False: nothing is
+ * to be copied, a call in place has ended, or nobody waits for the answer any more.  True: copy x->length bytes
+ * (copy_out(), no lock needed), then rvmrpc_owner_reap_commit().
  */
-bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrpc_xfer *x);
+bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrpc_xfer *x, uint64_t now,
+			     struct rvmrpc_done *done);
 void rvmrpc_owner_copy_out(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x, void *buf);
 void rvmrpc_owner_reap_commit(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, bool ok, uint64_t now,
 			      struct rvmrpc_done *done);

@@ -374,32 +374,7 @@ bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p)
 	return true;
 }
 
-static uint32_t ms_left(uint64_t deadline, uint64_t now)
-{
-	uint64_t ms = deadline > now ? (deadline - now + 999999) / 1000000 : 0;
-
-	return ms < RVMRPC_TIMEOUT_MS_MAX ? (uint32_t)ms : RVMRPC_TIMEOUT_MS_MAX;
-}
-
-static void fill_header(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now,
-			struct rvmrpc_hdr *hdr)
-{
-	hdr->magic = RVMRPC_CALL_MAGIC;
-	hdr->abi = p->abi;
-	hdr->version = call->version;
-	hdr->epoch = p->epoch;
-	hdr->xid = call->xid;
-	hdr->module = call->module;
-	hdr->procedure = call->procedure;
-	hdr->flags = 0;
-	hdr->status = 0;
-	hdr->length = call->arglen;
-	hdr->timeout_ms = ms_left(call->deadline, now);
-	hdr->reserved[0] = 0;
-	hdr->reserved[1] = 0;
-}
-
-/* All of it but the header, field by field: this is on the way of every call, twice. */
+/* All of it but the header. */
 static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call)
 {
 	x->call = call;
@@ -413,22 +388,58 @@ static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint3
 	x->status = RVMRPC_STATUS_OK;
 }
 
-/* A slot that is free, or held by the call's client, becomes the call's. */
-static void deliver(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call, uint64_t now)
+static void slot_free(struct rvmrpc_slot *slot)
 {
-	call->state = RVMRPC_CALL_DELIVERING;
-	call->slot = slot;
-	p->slots[slot].state = RVMRPC_SLOT_DELIVERING;
-	p->slots[slot].call = call;
+	slot->state = RVMRPC_SLOT_FREE;
+	slot->call = NULL;
+}
 
-	xfer_init(p, x, slot, call);
-	x->length = call->arglen;
-	fill_header(p, call, now, &x->hdr);
+static bool guest_may_send(uint32_t status)
+{
+	return status <= RVMRPC_STATUS_BUSY || status == RVMRPC_STATUS_CANCELLED ||
+	       status == RVMRPC_STATUS_SYSTEM_ERROR;
+}
+
+/* No status: the header is that of another call. */
+#define STALE	(RVMRPC_STATUS_MAX + 1u)
+
+/* What the header of an answer means, once it was copied. */
+static uint32_t reply_status(const struct rvmrpc_call *call, uint16_t abi, uint64_t epoch, uint32_t payload_max,
+			     const struct rvmrpc_hdr *hdr)
+{
+	const uint64_t *w = ((const union rvmrpc_hdr_words *)hdr)->word;
+
+	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | (w[2] ^ call->xid) |
+	    (w[3] ^ RVMRPC_HDR_PAIR(call->module, call->procedure)))
+		return STALE;
+	/* flags, timeout_ms, reserved */
+	if ((uint32_t)w[4] | w[5] >> 32 | w[6] | w[7] || !guest_may_send(hdr->status) || hdr->length > payload_max)
+		return RVMRPC_STATUS_SYSTEM_ERROR;
+	if (hdr->status == RVMRPC_STATUS_OK && hdr->length > call->res_max)
+		return RVMRPC_STATUS_TOO_BIG;
+	return hdr->status;
+}
+
+static void fill_header(const struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_hdr *hdr)
+{
+	const struct rvmrpc_call *call = x->call;
+
+	memset(hdr, 0, sizeof(*hdr));
+	hdr->magic = RVMRPC_CALL_MAGIC;
+	hdr->abi = x->abi;
+	hdr->version = call->version;
+	hdr->epoch = x->epoch;
+	hdr->xid = x->xid;
+	hdr->module = call->module;
+	hdr->procedure = call->procedure;
+	hdr->length = call->arglen;
+	hdr->timeout_ms = rvmrpc_ms_left(call->deadline, now);
 }
 
 bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
 {
 	struct rvmrpc_call *call;
+	uint32_t slot;
 
 	/* Do not wake the guest for a caller that has gone. */
 	while (p->pending_head && p->pending_head->deadline <= now)
@@ -438,7 +449,15 @@ bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, u
 
 	call = p->pending_head;
 	pending_remove(p, call);
-	deliver(p, x, find_slot(p), call, now);
+	slot = find_slot(p);
+	call->state = RVMRPC_CALL_DELIVERING;
+	call->slot = slot;
+	p->slots[slot].state = RVMRPC_SLOT_DELIVERING;
+	p->slots[slot].call = call;
+
+	xfer_init(p, x, slot, call);
+	x->length = call->arglen;
+	fill_header(x, now, &x->hdr);
 	return true;
 }
 
@@ -460,22 +479,38 @@ uint32_t rvmrpc_proxy_hold(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uin
 	return RVMRPC_STATUS_OK;
 }
 
-uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now)
+uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now)
 {
+	struct rvmrpc_slot *slot = &p->slots[call->slot];
 	uint32_t status = submit_check(p, call, now);
 
 	if (status == RVMRPC_STATUS_OK && call->epoch != p->epoch)
 		status = RVMRPC_STATUS_RESET;
 	/* The guest still has what this client sent before. */
-	if (status == RVMRPC_STATUS_OK && p->slots[call->slot].state != RVMRPC_SLOT_FREE)
+	if (status == RVMRPC_STATUS_OK && slot->state != RVMRPC_SLOT_FREE)
 		status = RVMRPC_STATUS_BUSY;
 	if (status != RVMRPC_STATUS_OK) {
 		p->stats.refused++;
 		return status;
 	}
 	call_begin(p, call, now);
-	deliver(p, x, call->slot, call, now);
+	call->state = RVMRPC_CALL_DELIVERED;
+	slot->state = RVMRPC_SLOT_BUSY;
+	slot->call = call;
 	return RVMRPC_STATUS_OK;
+}
+
+void rvmrpc_proxy_answer(struct rvmrpc_proxy *p, struct rvmrpc_call *call, const struct rvmrpc_hdr *hdr, uint64_t now,
+			 struct rvmrpc_done *done)
+{
+	uint32_t status = reply_status(call, p->abi, p->epoch, p->res_bytes, hdr);
+
+	if (status == STALE || (status == RVMRPC_STATUS_SYSTEM_ERROR && hdr->status != status))
+		p->stats.bad_replies++;
+	slot_free(&p->slots[call->slot]);
+	call->reslen = status == RVMRPC_STATUS_OK || status == RVMRPC_STATUS_TOO_BIG ? hdr->length : 0;
+	call->answered_version = status == STALE ? 0 : hdr->version;
+	call_end(p, call, status == STALE ? RVMRPC_STATUS_SYSTEM_ERROR : status, true, now, done);
 }
 
 void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call)
@@ -487,12 +522,6 @@ void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call)
 static struct rvmrpc_slot *xfer_slot(struct rvmrpc_proxy *p, const struct rvmrpc_xfer *x)
 {
 	return p->epoch == x->epoch ? &p->slots[x->slot] : NULL;
-}
-
-static void slot_free(struct rvmrpc_slot *slot)
-{
-	slot->state = RVMRPC_SLOT_FREE;
-	slot->call = NULL;
 }
 
 bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
@@ -544,33 +573,18 @@ uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct 
 	return 0;
 }
 
-static bool guest_may_send(uint32_t status)
-{
-	return status <= RVMRPC_STATUS_BUSY || status == RVMRPC_STATUS_CANCELLED ||
-	       status == RVMRPC_STATUS_SYSTEM_ERROR;
-}
-
 void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hdr)
 {
-	const struct rvmrpc_call *call = x->call;
+	uint32_t status = reply_status(x->call, x->abi, x->epoch, x->payload_max, hdr);
 
-	x->length = 0;
-	x->hdr = *hdr;
-	x->stale = hdr->magic != RVMRPC_CALL_MAGIC || hdr->abi != x->abi || hdr->epoch != x->epoch ||
-		   hdr->xid != x->xid || hdr->module != call->module || hdr->procedure != call->procedure;
-	if (x->stale) {
-		/* Nothing of it is the call's. */
-		memset(&x->hdr, 0, sizeof(x->hdr));
-		return;
-	}
-	x->status = hdr->status;
-	if (hdr->flags || hdr->timeout_ms || hdr->reserved[0] || hdr->reserved[1] || !guest_may_send(hdr->status) ||
-	    hdr->length > x->payload_max)
-		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
-	else if (hdr->status == RVMRPC_STATUS_OK && hdr->length > call->res_max)
-		x->status = RVMRPC_STATUS_TOO_BIG;
-	else if (hdr->status == RVMRPC_STATUS_OK)
-		x->length = hdr->length;
+	x->stale = status == STALE;
+	/* What the commit needs of it; nothing of another call's. */
+	x->hdr.version = x->stale ? 0 : hdr->version;
+	x->hdr.status = x->stale ? 0 : hdr->status;
+	x->hdr.length = x->stale ? 0 : hdr->length;
+	if (!x->stale)
+		x->status = status;
+	x->length = status == RVMRPC_STATUS_OK ? hdr->length : 0;
 }
 
 void rvmrpc_proxy_reply_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,

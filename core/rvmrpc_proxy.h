@@ -139,7 +139,8 @@ struct rvmrpc_xfer {
 	uint32_t length;		/* payload bytes to copy */
 	bool stale;			/* reply: for another call, drop it */
 	uint32_t status;		/* reply: to report */
-	struct rvmrpc_hdr hdr;		/* delivery: to be written before the payload */
+	struct rvmrpc_hdr hdr;		/* delivery by deliver_begin(): to be written before the payload; reply: version,
+					 * status and length that it had */
 };
 
 /* An epoch to be: what was agreed with the guest, all of it checked. */
@@ -182,14 +183,26 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
 
 /*
- * The form without copies: hold() takes a slot, in which the client builds its argument; run() begins the delivery of
- * what is there (arglen is set by then; go on with rvmrpc_proxy_deliver_commit()); once the call has ended, release()
- * gives the slot back.  The slot stays the client's meanwhile, through a new epoch too.  hold() and run() refuse as
- * submit() does, hold() with BUSY when no slot is free, run() with RESET when the epoch is another one by now.
+ * The form without copies: hold() takes a slot, in which the client builds its argument; run() hands it to the guest
+ * (arglen is set by then), and can be repeated once the call has ended; release() gives the slot back.  The slot stays
+ * the client's meanwhile, through a new epoch too.  hold() and run() refuse as submit() does, hold() with BUSY when no
+ * slot is free, run() with RESET when the epoch is another one by now.
+ *
+ * answer() ends a call that run() began by the private copy of its reply's header.
  */
 uint32_t rvmrpc_proxy_hold(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
-uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now);
+uint32_t rvmrpc_proxy_run(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
+void rvmrpc_proxy_answer(struct rvmrpc_proxy *p, struct rvmrpc_call *call, const struct rvmrpc_hdr *hdr, uint64_t now,
+			 struct rvmrpc_done *done);
 void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call);
+
+/* What a deadline leaves, in milliseconds, rounded up; at most RVMRPC_TIMEOUT_MS_MAX. */
+static inline uint32_t rvmrpc_ms_left(uint64_t deadline, uint64_t now)
+{
+	uint64_t ms = deadline > now ? (deadline - now + 999999) / 1000000 : 0;
+
+	return ms < RVMRPC_TIMEOUT_MS_MAX ? (uint32_t)ms : RVMRPC_TIMEOUT_MS_MAX;
+}
 
 /* Ends a call with CANCELLED, at once or at the commit under way.  Nothing happens when it has ended. */
 void rvmrpc_proxy_cancel(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done);

@@ -345,12 +345,6 @@ static const struct rvmrpc_procedure *find_procedure(const struct rvmrpc_module 
 	return NULL;
 }
 
-static bool header_ok(const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi)
-{
-	return hdr->magic == RVMRPC_CALL_MAGIC && hdr->abi == abi && epoch && hdr->epoch == epoch && hdr->xid &&
-	       !hdr->flags && !hdr->status && !hdr->reserved[0] && !hdr->reserved[1];
-}
-
 void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32_t procedure, struct rvmrpc_lookup *l)
 {
 	struct rvmrpc_module *m = find_module(s, module);
@@ -372,36 +366,6 @@ void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32
 		l->status = RVMRPC_STATUS_NOT_ALLOWED;
 	else
 		l->flags |= RVMRPC_PROC_ALLOWED;
-}
-
-static uint32_t judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint32_t req_bytes)
-{
-	/* A wrong version comes before what the version that is there does not have. */
-	if (l->module && hdr->version && hdr->version != l->version)
-		return RVMRPC_STATUS_VERSION_MISMATCH;
-	if (l->status != RVMRPC_STATUS_OK)
-		return l->status;
-	if (hdr->length > req_bytes)
-		return RVMRPC_STATUS_TOO_BIG;
-	if (l->proc && (hdr->length < l->proc->arg_min || hdr->length > l->proc->arg_max))
-		return RVMRPC_STATUS_GARBAGE_ARGS;
-	return RVMRPC_STATUS_OK;
-}
-
-bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
-			 uint32_t req_bytes, struct rvmrpc_accepted *a)
-{
-	if (!header_ok(hdr, epoch, abi))
-		return false;
-	a->status = judge(l, hdr, req_bytes);
-	a->module = a->status == RVMRPC_STATUS_OK ? l->module : NULL;
-	a->proc = l->proc;
-	a->flags = l->flags;
-	a->counted = false;
-	a->hdr = *hdr;
-	/* What the reply says: the version of the module that is there. */
-	a->hdr.version = l->version;
-	return true;
 }
 
 bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
@@ -426,50 +390,31 @@ static bool status_ok(int status)
 	       status == RVMRPC_STATUS_CANCELLED || status == RVMRPC_STATUS_SYSTEM_ERROR;
 }
 
-static int run_procedure(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes, uint32_t *length)
+uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes)
 {
-	rvmrpc_dispatch_fn fn = a->proc && a->proc->handler ? a->proc->handler : a->module->dispatch;
+	const struct rvmrpc_hdr *hdr = a->hdr;
 	struct rvmrpc_response response = { .resmax = res_bytes, .res = res };
 	struct rvmrpc_request request = {
-		.mod = a->hdr.module,
-		.func = a->hdr.procedure,
-		.arglen = a->hdr.length,
-		.timeout_ms = a->hdr.timeout_ms,
-		.xid = a->hdr.xid,
+		.mod = hdr->module,
+		.func = hdr->procedure,
+		.arglen = hdr->length,
+		.timeout_ms = hdr->timeout_ms,
+		.xid = hdr->xid,
 		.arg = arg,
 	};
-	int status = fn(&request, &response);
+	rvmrpc_dispatch_fn fn;
+	int status;
 
-	if (!status_ok(status))
-		return RVMRPC_STATUS_SYSTEM_ERROR;
-	if (status != RVMRPC_STATUS_OK)
-		return status;
-	if (response.reslen > res_bytes)
-		return RVMRPC_STATUS_TOO_BIG;
-	*length = response.reslen;
-	return RVMRPC_STATUS_OK;
-}
-
-void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes,
-		       struct rvmrpc_hdr *reply)
-{
-	uint32_t length = 0;
-
-	if (a->status == RVMRPC_STATUS_OK)
-		a->status = run_procedure(a, arg, res, res_bytes, &length);
-	reply->magic = RVMRPC_CALL_MAGIC;
-	reply->abi = a->hdr.abi;
-	reply->version = a->hdr.version;
-	reply->epoch = a->hdr.epoch;
-	reply->xid = a->hdr.xid;
-	reply->module = a->hdr.module;
-	reply->procedure = a->hdr.procedure;
-	reply->flags = 0;
-	reply->status = a->status;
-	reply->length = length;
-	reply->timeout_ms = 0;
-	reply->reserved[0] = 0;
-	reply->reserved[1] = 0;
+	if (a->status != RVMRPC_STATUS_OK)
+		return 0;
+	fn = a->proc && a->proc->handler ? a->proc->handler : a->module->dispatch;
+	status = fn(&request, &response);
+	if (status == RVMRPC_STATUS_OK && response.reslen <= res_bytes)
+		return response.reslen;
+	if (status == RVMRPC_STATUS_OK)
+		status = RVMRPC_STATUS_TOO_BIG;
+	a->status = status_ok(status) ? status : RVMRPC_STATUS_SYSTEM_ERROR;
+	return 0;
 }
 
 void rvmrpc_server_done(struct rvmrpc_server *s, struct rvmrpc_accepted *a)

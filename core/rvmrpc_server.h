@@ -10,6 +10,7 @@
 
 #include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp, rvmrpc_index_nospec() */
 #include "rvmrpc_abi.h"
+#include "rvmrpc_window.h"
 
 #define RVMRPC_MODULES_MAX	64
 #define RVMRPC_ALLOW_MAX	1024	/* bytes of an allow-list's text, NUL included */
@@ -74,14 +75,15 @@ struct rvmrpc_lookup {
 	const struct rvmrpc_procedure *proc;	/* NULL: dispatch */
 };
 
-/* A request that rvmrpc_server_accept() took; private memory. */
+/* A request that rvmrpc_server_accept() took. */
 struct rvmrpc_accepted {
 	struct rvmrpc_module *module;	/* NULL when refused */
 	const struct rvmrpc_procedure *proc;	/* NULL: dispatch */
 	uint32_t flags;			/* RVMRPC_PROC_* that hold for this call */
 	uint32_t status;		/* refusal, or RVMRPC_STATUS_OK */
 	bool counted;			/* in the module's running */
-	struct rvmrpc_hdr hdr;		/* the checked copy */
+	uint16_t version;		/* of the module that is there, for the reply */
+	const struct rvmrpc_hdr *hdr;	/* the checked copy, the caller's; as long as this is used */
 };
 
 void rvmrpc_server_init(struct rvmrpc_server *s);
@@ -117,15 +119,72 @@ bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr,
  * generation is the same and the module cannot go away: the call is not counted as running, nothing is to be undone.
  */
 void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32_t procedure, struct rvmrpc_lookup *l);
-bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch, uint16_t abi,
-			 uint32_t req_bytes, struct rvmrpc_accepted *a);
+
+static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr,
+					    uint32_t req_bytes)
+{
+	/* A wrong version comes before what the version that is there does not have. */
+	if (hdr->version && l->module && hdr->version != l->version)
+		return RVMRPC_STATUS_VERSION_MISMATCH;
+	if (l->status != RVMRPC_STATUS_OK)
+		return l->status;
+	if (hdr->length > req_bytes)
+		return RVMRPC_STATUS_TOO_BIG;
+	if (l->proc && (hdr->length < l->proc->arg_min || hdr->length > l->proc->arg_max))
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	return RVMRPC_STATUS_OK;
+}
+
+static inline bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch,
+				       uint16_t abi, uint32_t req_bytes, struct rvmrpc_accepted *a)
+{
+	const uint64_t *w = ((const union rvmrpc_hdr_words *)hdr)->word;
+
+	/* magic and abi; epoch; flags and status; what is reserved.  And an xid. */
+	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | w[4] | w[6] | w[7] ||
+	    !epoch || !w[2])
+		return false;
+	a->status = rvmrpc_lookup_status(l, hdr, req_bytes);
+	a->module = a->status == RVMRPC_STATUS_OK ? l->module : NULL;
+	a->proc = l->proc;
+	a->flags = l->flags;
+	a->counted = false;
+	a->version = l->version;
+	a->hdr = hdr;
+	return true;
+}
 
 /*
- * Runs an accepted call (or does nothing for a refusal) and fills the reply's header.  No lock held; sleeps if the
- * procedure does.  arg and res are the payloads, behind the headers, in the slot.
+ * Runs an accepted call (or does nothing for a refusal); a->status is its outcome.  No lock held; sleeps if the
+ * procedure does.  arg and res are the payloads.  Returns the answer's bytes.
  */
-void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes,
-		       struct rvmrpc_hdr *reply);
+uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes);
+
+static inline void rvmrpc_server_reply(const struct rvmrpc_accepted *a, uint32_t length, struct rvmrpc_hdr *reply)
+{
+	reply->magic = RVMRPC_CALL_MAGIC;
+	reply->abi = a->hdr->abi;
+	reply->version = a->version;
+	reply->epoch = a->hdr->epoch;
+	reply->xid = a->hdr->xid;
+	reply->module = a->hdr->module;
+	reply->procedure = a->hdr->procedure;
+	reply->flags = 0;
+	reply->status = a->status;
+	reply->length = length;
+	reply->timeout_ms = 0;
+	reply->reserved[0] = 0;
+	reply->reserved[1] = 0;
+}
+
+/* Both: performs the call and fills the reply's header. */
+static inline void rvmrpc_server_run(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes,
+				     struct rvmrpc_hdr *reply)
+{
+	uint32_t length = rvmrpc_server_perform(a, arg, res, res_bytes);
+
+	rvmrpc_server_reply(a, length, reply);
+}
 
 /* After rvmrpc_server_run().  Registry lock held. */
 void rvmrpc_server_done(struct rvmrpc_server *s, struct rvmrpc_accepted *a);

@@ -129,8 +129,32 @@ static inline uint64_t rvmrpc_res_at(const struct rvmrpc_layout *l, uint32_t slo
 	return l->res + (uint64_t)slot * l->stride;
 }
 
-#define RVMRPC_SEQ_AT(type)	__builtin_offsetof(struct type, seq)
 #define RVMRPC_WANT_AT		__builtin_offsetof(struct rvmrpc_host_slot, want)
-#define RVMRPC_HDR_AT(type)	__builtin_offsetof(struct type, hdr)
+
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved[1], RVMRPC_SLOT_SEQ);
+
+/* The seq of the slot at that offset: what was written before it is seen after. */
+static inline uint32_t rvmrpc_win_seq(const struct rvmrpc_window *w, uint64_t slot_at)
+{
+	return rvmrpc_win_load32_acquire(w, slot_at + RVMRPC_SLOT_SEQ);
+}
+
+/* Copies a slot's header, whose seq was seen. */
+static inline void rvmrpc_win_read_hdr(const struct rvmrpc_window *w, uint64_t slot_at, struct rvmrpc_hdr *hdr)
+{
+	rvmrpc_win_read(w, slot_at, hdr, RVMRPC_SLOT_SEQ);
+	hdr->reserved[1] = 0;
+}
+
+/* Writes a slot's header; it and the payload count once its seq is published. */
+static inline void rvmrpc_win_write_hdr(const struct rvmrpc_window *w, uint64_t slot_at, const void *hdr)
+{
+	rvmrpc_win_write(w, slot_at, hdr, RVMRPC_SLOT_SEQ);
+}
+
+static inline void rvmrpc_win_publish(const struct rvmrpc_window *w, uint64_t slot_at, uint32_t seq)
+{
+	rvmrpc_win_store32_release(w, slot_at + RVMRPC_SLOT_SEQ, seq);
+}
 
 #endif /* RVMRPC_WINDOW_H */

@@ -325,24 +325,34 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, xid, 16);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, status, 36);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
 
-/* One slot of the window, as the host writes it ... */
-struct rvmrpc_host_slot {
-	uint32_t seq;		/* of the request, written last; 0 never is one */
-	uint32_t want;		/* not 0: the host sleeps, ring when the answer is there */
-	uint32_t reserved[14];
+/* A header as it is moved and compared: eight words, not thirteen fields. */
+union rvmrpc_hdr_words {
 	struct rvmrpc_hdr hdr;
+	uint64_t word[8];
+};
+
+#define RVMRPC_HDR_WORD0(abi, version)	(RVMRPC_CALL_MAGIC | (uint64_t)(abi) << 32 | (uint64_t)(version) << 48)
+#define RVMRPC_HDR_WORD0_FIXED		0xffffffffffffull	/* all of it but the version */
+#define RVMRPC_HDR_PAIR(low, high)	((uint32_t)(low) | (uint64_t)(high) << 32)
+
+/*
+ * One slot of the window, as the host writes it, and as the guest does.  The header's last u64 is zero in every copy;
+ * here its low half is the request's seq (never 0), written last: who sees it has the header on the same line.
+ */
+struct rvmrpc_host_slot {
+	struct rvmrpc_hdr hdr;
+	uint32_t want;		/* not 0: the host sleeps, ring when the answer is there */
+	uint32_t reserved[15];
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_host_slot, 2 * 64);
-RVMRPC_ASSERT_OFFSET(rvmrpc_host_slot, hdr, 64);
+RVMRPC_ASSERT_OFFSET(rvmrpc_host_slot, want, 64);
 
-/* ... and as the guest does. */
 struct rvmrpc_guest_slot {
-	uint32_t seq;		/* of the request that is answered, written last */
-	uint32_t reserved[15];
 	struct rvmrpc_hdr hdr;
 };
-RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 2 * 64);
-RVMRPC_ASSERT_OFFSET(rvmrpc_guest_slot, hdr, 64);
+RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
+
+#define RVMRPC_SLOT_SEQ			56	/* offset of seq in either */
 
 /* Outcome of a call.  The guest may send those up to BUSY, CANCELLED and SYSTEM_ERROR; the rest are the host's. */
 #define RVMRPC_STATUS_OK			0

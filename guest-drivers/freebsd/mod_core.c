@@ -26,7 +26,7 @@ rvmrpc_os_cancel(uint64_t xid)
 	mtx_lock(&sc->mtx);
 	for (i = 0; i < sc->session->nslots; i++) {
 		slot = &sc->session->slots[i];
-		if (slot->busy && slot->call.hdr.xid == xid)
+		if (slot->busy && slot->hdr.xid == xid)
 			slot->cancelled = true;
 	}
 	mtx_unlock(&sc->mtx);

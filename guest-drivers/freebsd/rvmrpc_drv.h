@@ -70,6 +70,7 @@ struct rvmrpc_slot {
 	char		*request;	/* shared with the host */
 	char		*response;
 	struct task	task;
+	struct rvmrpc_hdr hdr;		/* of the request; as call */
 	struct rvmrpc_accepted call;	/* server's, then its worker's */
 	sbintime_t	deadline;	/* of the call; softc's mtx */
 	bool		busy;		/* with a worker; softc's mtx */

@@ -20,4 +20,13 @@ rvmrpc_index_nospec(uint32_t index, uint32_t size)
 	return (index & mask);
 }
 
+/* Of the window; compilers must neither tear, repeat nor move these. */
+#define	rvmrpc_os_load(p)		__atomic_load_n(p, __ATOMIC_RELAXED)
+#define	rvmrpc_os_load_acquire(p)	__atomic_load_n(p, __ATOMIC_ACQUIRE)
+#define	rvmrpc_os_store(p, v)		__atomic_store_n(p, v, __ATOMIC_RELAXED)
+#define	rvmrpc_os_store_release(p, v)	__atomic_store_n(p, v, __ATOMIC_RELEASE)
+/* A kernel with one CPU has a host with more. */
+#define	rvmrpc_os_mb()			__asm __volatile("mfence" : : : "memory")
+#define	rvmrpc_os_barrier()		__asm __volatile("" : : : "memory")
+
 #endif /* RVMRPC_OS_H */

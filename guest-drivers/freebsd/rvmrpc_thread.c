@@ -91,7 +91,7 @@ rvmrpc_worker(void *arg, int pending __unused)
 static void
 rvmrpc_hand_to_worker(struct rvmrpc_softc *sc, struct rvmrpc_slot *slot)
 {
-	uint32_t ms = MIN(slot->call.hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
+	uint32_t ms = MIN(slot->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
 
 	mtx_lock(&sc->mtx);
 	slot->deadline = sbinuptime() + ms * SBT_1MS;
@@ -215,7 +215,6 @@ static void
 rvmrpc_take(struct rvmrpc_softc *sc, uint32_t number)
 {
 	struct rvmrpc_slot *slot = rvmrpc_slot(sc, number);
-	struct rvmrpc_hdr hdr;
 
 	if (slot == NULL) {
 		rvmrpc_notice(sc,
@@ -225,9 +224,9 @@ rvmrpc_take(struct rvmrpc_softc *sc, uint32_t number)
 		rvmrpc_back_off(sc);
 		return;
 	}
-	memcpy(&hdr, slot->request, sizeof(hdr));
+	memcpy(&slot->hdr, slot->request, sizeof(slot->hdr));
 	__compiler_membar();	/* from here on only the copy counts */
-	if (!rvmrpc_registry_accept(sc->session, &hdr, &slot->call)) {
+	if (!rvmrpc_registry_accept(sc->session, &slot->hdr, &slot->call)) {
 		rvmrpc_count(sc, RVMRPC_CNT_MALFORMED);
 		return;
 	}

@@ -63,6 +63,7 @@ struct rvmrpc_slot {
 	void *response;
 	struct rvmrpc_frame *frame;	/* the worker's */
 	struct work_struct work;
+	struct rvmrpc_hdr hdr;		/* of the request; as call */
 	struct rvmrpc_accepted call;	/* server thread, then the worker once it is queued */
 	struct module *owner;		/* held while the call runs; as call */
 	unsigned long deadline;		/* of the call, in jiffies; server thread */
@@ -156,7 +157,6 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_guest guest;
 	struct rvmrpc_taken taken;	/* the request at hand; here, since the stack is zeroed at each entry */
 	struct rvmrpc_accepted call;
-	struct rvmrpc_hdr reply;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
 	u64 steal;			/* this CPU's stolen time at the last look */

@@ -26,10 +26,9 @@ struct rvmrpc_job {
 	u32 res_bytes;			/* fixed */
 
 	/* Set by the server thread before the job is queued, the worker's from then on. */
+	struct rvmrpc_taken taken;
 	struct rvmrpc_accepted call;
 	struct module *owner;
-	u32 slot;
-	u32 seq;
 	u64 deadline;			/* ns since boot, sleep of the machine included */
 
 	bool busy;			/* set by the server thread, cleared by the worker */
@@ -160,12 +159,12 @@ static bool rvmrpc_job_publish(struct rvmrpc_job *job, const struct rvmrpc_hdr *
 	rdev = job->rdev;
 	if (rdev) {
 		struct rvmrpc_guest *g = &rdev->w.guest;
-		u32 slot = job->slot;
+		u32 slot = job->taken.slot;
 
 		memcpy(rvmrpc_guest_res(g, slot), job->res, reply->length);
 		/* Once it is published, the host may post the next request. */
 		WRITE_ONCE(job->busy, false);
-		if (rvmrpc_guest_publish(g, slot, job->seq, reply))
+		if (rvmrpc_guest_publish(g, slot, job->taken.seq, reply))
 			rvmrpc_window_ring(rdev);
 	}
 	mutex_unlock(&job->lock);
@@ -217,17 +216,17 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 		      const struct rvmrpc_accepted *call, struct module *owner)
 {
 	struct rvmrpc_job *job = rdev->w.jobs[taken->slot];
-	u32 timeout = min_t(u32, call->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
+	u32 timeout = min_t(u32, taken->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
 
 	if (!job || job->busy || rvmrpc_jobs_running(rdev) >= rvmrpc_jobs_max(rdev))
 		return false;
+	job->taken = *taken;
 	job->call = *call;
+	job->call.hdr = &job->taken.hdr;
 	job->owner = owner;
-	job->slot = taken->slot;
-	job->seq = taken->seq;
 	job->deadline = ktime_get_boottime_ns() + (u64)timeout * NSEC_PER_MSEC;
 	job->cancelled = false;
-	memcpy(job->arg, rvmrpc_guest_arg(&rdev->w.guest, taken->slot), call->hdr.length);
+	memcpy(job->arg, rvmrpc_guest_arg(&rdev->w.guest, taken->slot), taken->hdr.length);
 	WRITE_ONCE(job->busy, true);
 	rvmrpc_count_own(RVMRPC_CNT_WORKERS);
 	queue_work(rvmrpc_workers, &job->work);
@@ -264,7 +263,7 @@ void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
 		struct rvmrpc_job *job = rdev->w.jobs[i];
 
-		if (job && READ_ONCE(job->busy) && job->call.hdr.xid == xid)
+		if (job && READ_ONCE(job->busy) && job->taken.hdr.xid == xid)
 			WRITE_ONCE(job->cancelled, true);
 	}
 }

@@ -19,7 +19,7 @@
 #include "rvmrpc_trace.h"
 
 #define RVMRPC_SPIN_MIN_US	10	/* what a spin grows from */
-#define RVMRPC_SPIN_BATCH	64	/* looks at the word between looks at all else */
+#define RVMRPC_SPIN_BATCH	256	/* looks at one slot between looks at all else */
 #define RVMRPC_TURN_MAX		256	/* requests before the thread looks at all else */
 #define RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
 #define RVMRPC_HELLO_THEN_MS	1000
@@ -34,11 +34,12 @@ static void rvmrpc_answer(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_taken *t = &rdev->w.taken;
 	struct rvmrpc_guest *g = &rdev->w.guest;
+	struct rvmrpc_hdr reply;
 
 	rvmrpc_server_run(&rdev->w.call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot),
-			  g->layout.res_bytes, &rdev->w.reply);
-	trace_rvmrpc_call_end(&rdev->w.reply, t->slot);
-	if (rvmrpc_guest_publish(g, t->slot, t->seq, &rdev->w.reply))
+			  g->layout.res_bytes, &reply);
+	trace_rvmrpc_call_end(&reply, t->slot);
+	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
 		rvmrpc_window_ring(rdev);
 }
 
@@ -58,8 +59,7 @@ static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
 		return;
 	}
-	rvmrpc_count_own(RVMRPC_CNT_CALLS);
-	trace_rvmrpc_call_begin(&call->hdr, t->slot);
+	trace_rvmrpc_call_begin(&t->hdr, t->slot);
 	if (call->status == RVMRPC_STATUS_OK && (call->flags & RVMRPC_PROC_MAY_SLEEP)) {
 		if (rvmrpc_jobs_give(rdev, t, call, owner))
 			return;
@@ -101,11 +101,11 @@ static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
 	do {
 		/* A PAUSE at each look would be an exit now and then, and under TCG one every time. */
 		for (i = 0; i < RVMRPC_SPIN_BATCH; i++) {
-			if (rvmrpc_guest_posted(g)) {
-				rvmrpc_count_own(RVMRPC_CNT_SPINS);
+			if (rvmrpc_guest_due(g))
 				return true;
-			}
 		}
+		if (rvmrpc_guest_posted(g))
+			return true;
 		cpu_relax();
 		/* The first batch is free of the clock: in a burst the next request is there by then. */
 		if (!end)
@@ -196,11 +196,16 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 			return;
 		}
 		if (rvmrpc_guest_take(g, &rdev->w.taken)) {
-			rvmrpc_guest_beat(g);
+			/* What is not the answer comes after it: the host goes on meanwhile. */
 			rvmrpc_handle(rdev);
+			rvmrpc_guest_beat(g);
+			rvmrpc_count_own(RVMRPC_CNT_CALLS);
 		}
-		if (!g->behind && !rvmrpc_guest_posted(g) && !rvmrpc_spin(rdev))
+		if (g->behind || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
+			continue;
+		if (!rvmrpc_spin(rdev))
 			break;
+		rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	}
 	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
 		return;

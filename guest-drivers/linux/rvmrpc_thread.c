@@ -112,7 +112,7 @@ void rvmrpc_worker(struct work_struct *work)
 
 static void rvmrpc_hand_to_worker(struct rvmrpc_slot *slot)
 {
-	u32 timeout = min_t(u32, slot->call.hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
+	u32 timeout = min_t(u32, slot->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
 
 	slot->deadline = jiffies + msecs_to_jiffies(timeout);
 	slot->cancelled = false;
@@ -202,7 +202,6 @@ static void rvmrpc_take(struct rvmrpc_dev *rdev, u32 number)
 	struct rvmrpc_session *session = rdev->session;
 	struct rvmrpc_origin origin;
 	struct rvmrpc_slot *slot;
-	struct rvmrpc_hdr hdr;
 
 	slot = number < session->nslots ?
 		&session->slots[array_index_nospec(number, session->nslots)] : NULL;
@@ -215,19 +214,19 @@ static void rvmrpc_take(struct rvmrpc_dev *rdev, u32 number)
 		rvmrpc_back_off(rdev);
 		return;
 	}
-	memcpy(&hdr, slot->request, sizeof(hdr));
+	memcpy(&slot->hdr, slot->request, sizeof(slot->hdr));
 	barrier();	/* from here on only the copy counts */
 	origin.epoch = session->epoch;
 	origin.abi = session->abi;
-	origin.req_bytes = session->req_pages * RVMRPC_PAGE_SIZE - sizeof(hdr);
-	if (!rvmrpc_registry_accept(&origin, &hdr, &slot->call, &slot->owner)) {
+	origin.req_bytes = session->req_pages * RVMRPC_PAGE_SIZE - sizeof(slot->hdr);
+	if (!rvmrpc_registry_accept(&origin, &slot->hdr, &slot->call, &slot->owner)) {
 		rvmrpc_count(RVMRPC_CNT_MALFORMED);
 		return;
 	}
 	rvmrpc_count(RVMRPC_CNT_CALLS);
 	if (slot->call.status != RVMRPC_STATUS_OK)
 		rvmrpc_count(RVMRPC_CNT_REFUSED);
-	trace_rvmrpc_call_begin(&slot->call.hdr, number);
+	trace_rvmrpc_call_begin(&slot->hdr, number);
 	if (slot->call.status == RVMRPC_STATUS_OK && (slot->call.flags & RVMRPC_PROC_MAY_SLEEP)) {
 		rvmrpc_hand_to_worker(slot);
 	} else {
@@ -349,7 +348,7 @@ static void rvmrpc_gate_cancel(struct rvmrpc_dev *rdev, u64 xid)
 	for (i = 0; i < session->nslots; i++) {
 		struct rvmrpc_slot *slot = &session->slots[i];
 
-		if (READ_ONCE(slot->busy) && slot->call.hdr.xid == xid)
+		if (READ_ONCE(slot->busy) && slot->hdr.xid == xid)
 			WRITE_ONCE(slot->cancelled, true);
 	}
 }

@@ -28,6 +28,7 @@ struct memory {
 
 struct worker {
 	struct rvmrpc_accepted a;
+	struct rvmrpc_hdr hdr;
 	struct memory *memory;
 	uint32_t slot;
 };
@@ -330,16 +331,18 @@ static void finish(struct worker *w)
 
 static void guest_request(uint32_t slot)
 {
-	struct worker w = { .memory = guest.memory, .slot = slot };
-	struct rvmrpc_hdr hdr;
+	struct worker *w = g_new0(struct worker, 1);
 
-	memcpy(&hdr, guest.memory->req[slot], HDR);
-	g_assert_true(rvmrpc_server_accept(&guest.server, &hdr, guest.epoch, 1, REQ, &w.a));
-	if (w.a.flags & RVMRPC_PROC_MAY_SLEEP) {
-		g_ptr_array_add(guest.workers, g_memdup2(&w, sizeof(w)));
+	w->memory = guest.memory;
+	w->slot = slot;
+	memcpy(&w->hdr, guest.memory->req[slot], HDR);
+	g_assert_true(rvmrpc_server_accept(&guest.server, &w->hdr, guest.epoch, 1, REQ, &w->a));
+	if (w->a.flags & RVMRPC_PROC_MAY_SLEEP) {
+		g_ptr_array_add(guest.workers, w);
 		return;
 	}
-	finish(&w);
+	finish(w);
+	g_free(w);
 	guest.reply_slot = slot;
 }
 
@@ -368,10 +371,10 @@ static void guest_worker(void)
 		return;
 	oldest = guest.workers->pdata[0];
 	w = g_ptr_array_steal_index(guest.workers, below(guest.workers->len));
-	guest.overtaken += w->a.hdr.xid > oldest->a.hdr.xid;
+	guest.overtaken += w->hdr.xid > oldest->hdr.xid;
 	finish(w);
-	code = gate_reply(w->memory, w->a.hdr.epoch, w->slot);
-	if (w->a.hdr.epoch != host.proxy.epoch)
+	code = gate_reply(w->memory, w->hdr.epoch, w->slot);
+	if (w->hdr.epoch != host.proxy.epoch)
 		g_assert_true(code == RVMRPC_GATE_RESET || code == 0);
 	else
 		g_assert_cmphex(code, ==, 0);

@@ -70,7 +70,11 @@ static struct rvmrpc_hdr header(uint32_t module, uint32_t procedure, uint32_t le
 
 static bool accept_hdr(struct rvmrpc_hdr hdr, struct rvmrpc_accepted *a)
 {
-	return rvmrpc_server_accept(&server, &hdr, EPOCH, 1, REQ, a);
+	static struct rvmrpc_hdr copy;
+
+	/* What was accepted points to it. */
+	copy = hdr;
+	return rvmrpc_server_accept(&server, &copy, EPOCH, 1, REQ, a);
 }
 
 /* Takes a request through all of the server; returns the reply's status. */

@@ -93,7 +93,7 @@ static void test_echo(void)
 	g_assert_true(serve_one(w));
 	g_assert_false(serve_one(w));
 	g_assert_false(rvmrpc_owner_sleep(&w->owner));
-	g_assert_true(rvmrpc_owner_reap_begin(&w->owner, call.slot, &x));
+	g_assert_true(rvmrpc_owner_reap_begin(&w->owner, call.slot, &x, w->now, &w->done));
 	g_assert_cmpuint(x.length, ==, 6);
 	rvmrpc_owner_copy_out(&w->owner, &x, answer);
 	rvmrpc_owner_reap_commit(&w->owner, &x, true, w->now, &w->done);

@@ -33,7 +33,7 @@
 
 #include "rvmrpc_owner.h"
 
-#define BLOCK		16		/* calls between two looks at the clock */
+#define BLOCK		32		/* calls between two looks at the clock */
 #define CALLS_MAX	100000
 #define NS_PER_MS	1000000ull
 #define CALL_NS		(1000 * NS_PER_MS)
@@ -158,23 +158,38 @@ static void wait_ring(int ms)
 	done.head = done.tail = NULL;
 }
 
-/* Posts a call that was submitted, or holds a slot, and spins for its end.  Its status. */
-static uint32_t finish(struct rvmrpc_call *call, struct rvmrpc_xfer *x, uint64_t now)
+/* Not answered after so many spins: what a daemon's timer would look at. */
+static void look_again(const struct rvmrpc_call *call, uint64_t *again)
 {
-	unsigned int spins = 0;
+	uint64_t now = now_ns();
 
-	rvmrpc_owner_copy_in(&owner, x);
-	rvmrpc_owner_post(&owner, x, now, &done);
+	if (now - call->submitted > *again) {
+		*again *= 2;
+		if (rvmrpc_owner_rekick(&owner))
+			kick();
+	}
+	if (now >= call->deadline)
+		rvmrpc_proxy_expire(&owner.proxy, now, &done);
+}
+
+/* Posts what the call's slot holds, and spins for the answer.  Its status. */
+static uint32_t run(struct rvmrpc_call *call, uint64_t now)
+{
+	uint64_t again = 2 * NS_PER_MS;
+	unsigned int spins = 0;
+	uint32_t status = rvmrpc_owner_run(&owner, call, now);
+
+	if (status != RVMRPC_STATUS_OK)
+		return status;
 	if (rvmrpc_owner_kick(&owner))
 		kick();
-	while (!rvmrpc_owner_answered(&owner, call->slot)) {
-		if (++spins % CHECK_ON || now_ns() < call->deadline)
-			continue;
-		rvmrpc_proxy_expire(&owner.proxy, now_ns(), &done);
-		return call->status;
+	while (!rvmrpc_owner_answered(&owner, call->slot) && !done.head) {
+		if (++spins % CHECK_ON == 0)
+			look_again(call, &again);
 	}
-	if (rvmrpc_owner_reap_begin(&owner, call->slot, x))
-		rvmrpc_owner_reap_commit(&owner, x, true, now, &done);
+	if (!done.head)
+		rvmrpc_owner_reap_begin(&owner, call->slot, NULL, now, &done);
+	done.head = done.tail = NULL;
 	return call->status;
 }
 
@@ -186,15 +201,8 @@ static struct rvmrpc_call null = {
 /* In a slot that is held. */
 static uint32_t null_call(uint64_t now)
 {
-	struct rvmrpc_xfer x;
-	uint32_t status;
-
 	null.deadline = now + CALL_NS;
-	status = rvmrpc_proxy_run(&owner.proxy, &null, &x, now);
-	if (status == RVMRPC_STATUS_OK)
-		status = finish(&null, &x, now);
-	done.head = done.tail = NULL;
-	return status;
+	return run(&null, now);
 }
 
 static uint32_t hold(struct rvmrpc_call *call)
@@ -209,16 +217,12 @@ static uint32_t hold(struct rvmrpc_call *call)
 static uint32_t echo_call(struct rvmrpc_call *call, uint32_t bytes, uint64_t *ns)
 {
 	uint64_t now = now_ns();
-	struct rvmrpc_xfer x;
 	uint32_t status;
 
 	call->arglen = bytes;
 	call->deadline = now + CALL_NS;
-	status = rvmrpc_proxy_run(&owner.proxy, call, &x, now);
-	if (status == RVMRPC_STATUS_OK)
-		status = finish(call, &x, now);
+	status = run(call, now);
 	*ns = now_ns() - now;
-	done.head = done.tail = NULL;
 	if (status == RVMRPC_STATUS_OK &&
 	    (call->reslen != bytes || ((const unsigned char *)rvmrpc_owner_res(&owner, call))[bytes - 1] != 0x5a))
 		status = RVMRPC_STATUS_SYSTEM_ERROR;
