@@ -25,7 +25,7 @@ void rvmrpc_os_exit(void);
 
 /*
  * Worker, may sleep: writes back what is dirty first if sync is set, drops what mode (RVMRPC_DROP_*, checked) names, and
- * counts what became free.  RVMRPC_STATUS_OK or SYSTEM_ERROR.
+ * counts what became free.  One at a time.  RVMRPC_STATUS_OK, BUSY or SYSTEM_ERROR.
  */
 int rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed);
 

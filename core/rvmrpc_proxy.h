@@ -139,8 +139,7 @@ struct rvmrpc_xfer {
 	uint32_t length;		/* payload bytes to copy */
 	bool stale;			/* reply: for another call, drop it */
 	uint32_t status;		/* reply: to report */
-	struct rvmrpc_hdr hdr;		/* delivery by deliver_begin(): to be written before the payload; reply: version,
-					 * status and length that it had */
+	struct rvmrpc_hdr hdr;		/* delivery: to be written before the payload; reply: its version, status, length */
 };
 
 /* An epoch to be: what was agreed with the guest, all of it checked. */

@@ -35,17 +35,23 @@ reclaim_drop(uint32_t mode)
 	rvmrpc_uma_reclaim();
 }
 
+/* One at a time: each would hold a worker while a disk hangs. */
+static volatile u_int reclaim_busy;
+
 int
 rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed)
 {
 	uint64_t before, after;
 
+	if (atomic_cmpset_int(&reclaim_busy, 0, 1) == 0)
+		return (RVMRPC_STATUS_BUSY);
 	if (sync)
 		sys_sync(curthread, NULL);
 	before = reclaim_free_bytes();
 	reclaim_drop(mode);
 	after = reclaim_free_bytes();
 	*freed = after > before ? after - before : 0;
+	atomic_store_rel_int(&reclaim_busy, 0);
 	return (RVMRPC_STATUS_OK);
 }
 

@@ -6,6 +6,7 @@
 #include <linux/fcntl.h>
 #include <linux/file.h>
 #include <linux/mm.h>
+#include <linux/mutex.h>
 #include <linux/suspend.h>
 #include <linux/vmstat.h>
 #include "rvmrpc_drv.h"
@@ -46,7 +47,10 @@ static int reclaim_drop(u32 mode)
 	return err;
 }
 
-int rvmrpc_os_drop_caches(u32 mode, bool sync, u64 *freed)
+/* One at a time: on a disk that hangs, each would take a worker for as long as the disk does. */
+static DEFINE_MUTEX(reclaim_lock);
+
+static int reclaim_run(u32 mode, bool sync, u64 *freed)
 {
 	u64 before, after;
 
@@ -58,6 +62,17 @@ int rvmrpc_os_drop_caches(u32 mode, bool sync, u64 *freed)
 	after = reclaim_free_bytes();
 	*freed = after > before ? after - before : 0;
 	return RVMRPC_STATUS_OK;
+}
+
+int rvmrpc_os_drop_caches(u32 mode, bool sync, u64 *freed)
+{
+	int status;
+
+	if (!mutex_trylock(&reclaim_lock))
+		return RVMRPC_STATUS_BUSY;
+	status = reclaim_run(mode, sync, freed);
+	mutex_unlock(&reclaim_lock);
+	return status;
 }
 
 int rvmrpc_mod_reclaim_init(void)
