@@ -100,7 +100,8 @@ static uint32_t oldest(const struct rvmrpc_guest *g, uint32_t *seq)
 
 	for (i = 0; i < g->layout.nslots && left; i++) {
 		s = rvmrpc_guest_seq(g, i);
-		if (!s || s == g->taken[i])
+		/* One that came since `posted' was read has its turn later, or it would overtake an older one. */
+		if (!s || s == g->taken[i] || (int32_t)(s - g->posted) > 0)
 			continue;
 		/* Both are among the last few posted ones, so that the difference tells the order. */
 		if (found == RVMRPC_SLOT_NONE || (int32_t)(s - *seq) < 0) {

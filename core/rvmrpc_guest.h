@@ -86,9 +86,10 @@ static inline uint32_t rvmrpc_guest_seq(const struct rvmrpc_guest *g, uint32_t s
  */
 static inline bool rvmrpc_guest_due(const struct rvmrpc_guest *g)
 {
-	uint32_t next = g->posted + 1;
+	uint32_t next = g->posted + 1 ? g->posted + 1 : 1;
 
-	return rvmrpc_guest_seq(g, g->last) == (next ? next : 1);
+	/* The word `posted' may lag behind a slot's seq, and rvmrpc_guest_find() goes by the word: never take one twice. */
+	return rvmrpc_guest_seq(g, g->last) == next && g->taken[g->last] != next;
 }
 
 /* For rvmrpc_guest_take(), when it is not.  False: there is none. */

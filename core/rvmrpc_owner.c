@@ -39,9 +39,9 @@ bool rvmrpc_layout_make(uint64_t size, uint32_t nslots, uint32_t req_bytes, uint
 	l->ring = (uint32_t)at;
 	l->ring_bytes = RVMRPC_RING_BYTES;
 	at = page_up(at + l->ring_bytes);
-	/* One page more between slots: areas that are a power of two apart share lines of a cache. */
+	/* A page more between areas: those that are a power of two apart get in each other's way in caches and TLBs. */
 	l->req = (uint32_t)at;
-	l->res = (uint32_t)page_up(at + req_bytes);
+	l->res = (uint32_t)page_up(at + req_bytes) + RVMRPC_PAGE_SIZE;
 	l->stride = (uint32_t)(page_up(l->res + (uint64_t)res_bytes) - at) + RVMRPC_PAGE_SIZE;
 	return rvmrpc_layout_ok(l, size);
 }
@@ -219,6 +219,8 @@ static uint32_t look_for_hello(struct rvmrpc_owner *o, uint64_t now, struct rvmr
 	if (o->hellos >= RVMRPC_HELLOS_PER_SECOND)
 		return RVMRPC_LOOK_LATER;
 	rvmrpc_win_read(&o->win, RVMRPC_GUEST_WORD(hello), &hello, sizeof(hello));
+	/* The copy comes before the second look at the nonce. */
+	rvmrpc_os_mb();
 	/* Half of one that is being written; its writer rings when it is whole. */
 	if (hello.nonce != nonce || rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(hello.nonce)) != nonce)
 		return 0;

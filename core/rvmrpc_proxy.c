@@ -200,6 +200,9 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 			call_abort(p, p->slots[i].call, status, now, done);
 	}
 	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
+		/* A request is being copied into it, with no lock: nobody else's until the commit. */
+		if (p->slots[i].state == RVMRPC_SLOT_DELIVERING)
+			p->slots[i].held = true;
 		p->slots[i].state = RVMRPC_SLOT_FREE;
 		p->slots[i].call = NULL;
 	}
@@ -537,6 +540,8 @@ bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, 
 		/* The guest never heard of the slot: it is free again. */
 		if (slot)
 			slot_free(slot);
+		else
+			p->slots[x->slot].held = false;
 		call_end(p, call, status, false, now, done);
 		return false;
 	}

@@ -78,7 +78,7 @@ enum rvmrpc_slot_state {
 
 struct rvmrpc_slot {
 	enum rvmrpc_slot_state state;
-	bool held;		/* a client builds a request in it or reads an answer, whatever became of the epoch */
+	bool held;		/* somebody writes or reads its areas, whatever became of the epoch: a client, or a copy */
 	struct rvmrpc_call *call;
 };
 

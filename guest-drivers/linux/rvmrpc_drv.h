@@ -146,6 +146,13 @@ enum rvmrpc_counter {
 
 struct rvmrpc_job;
 
+/* Where a request came from, as far as its judgement needs it. */
+struct rvmrpc_origin {
+	u64 epoch;
+	u32 req_bytes;
+	u16 abi;
+};
+
 /* The path by the window; see rvmrpc_window.c for the mapping, rvmrpc_jobs.c for the workers. */
 struct rvmrpc_window_dev {
 	void __iomem *regs;		/* ivshmem's; with base, from probe to remove */
@@ -155,6 +162,7 @@ struct rvmrpc_window_dev {
 
 	/* The server thread's own; others while it does not run. */
 	struct rvmrpc_guest guest;
+	struct rvmrpc_origin origin;	/* of what comes in this epoch */
 	struct rvmrpc_taken taken;	/* the request at hand; here, since the stack is zeroed at each entry */
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
@@ -248,16 +256,31 @@ extern struct mutex rvmrpc_registry_lock;
 
 int rvmrpc_builtin_add(struct rvmrpc_module *module);
 void rvmrpc_builtin_remove(struct rvmrpc_module *module);
-/* Where a request came from, as far as its judgement needs it. */
-struct rvmrpc_origin {
-	u64 epoch;
-	u32 req_bytes;
-	u16 abi;
-};
+/*
+ * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only for our own modules,
+ * which stay until no server thread runs; foreign ones are held and counted, under the lock.
+ */
+extern struct rvmrpc_lookup rvmrpc_lookups[16];
 
-bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
-			    struct rvmrpc_accepted *call, struct module **owner);
+bool rvmrpc_registry_accept_slow(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+				 struct rvmrpc_lookup *l, struct rvmrpc_accepted *call, struct module **owner);
 void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner);
+
+/*
+ * Judges a request.  On true *call is set, and if its status is OK the owner of the procedure is held until
+ * rvmrpc_registry_done().  Server thread.
+ */
+static inline bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+					  struct rvmrpc_accepted *call, struct module **owner)
+{
+	struct rvmrpc_lookup *l = &rvmrpc_lookups[(4 * hdr->module + hdr->procedure) % ARRAY_SIZE(rvmrpc_lookups)];
+
+	if (l->generation != READ_ONCE(rvmrpc_registry.generation) || l->number != hdr->module ||
+	    l->procedure != hdr->procedure || !l->module || l->module->owner)
+		return rvmrpc_registry_accept_slow(origin, hdr, l, call, owner);
+	*owner = NULL;
+	return rvmrpc_server_judge(l, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
+}
 
 /* ---- procfile.c: files of an own mount of proc ---- */
 

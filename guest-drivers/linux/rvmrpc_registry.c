@@ -27,17 +27,7 @@ static LIST_HEAD(rvmrpc_foreigners);	/* rvmrpc_registry_lock */
 
 /* ---- Calls ---- */
 
-/*
- * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only for our own modules,
- * which stay until no server thread runs; foreign ones are held and counted, under the lock.
- */
-static struct rvmrpc_lookup rvmrpc_lookups[16];
-
-static bool rvmrpc_registry_knows(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr)
-{
-	return l->generation == READ_ONCE(rvmrpc_registry.generation) && l->module && !l->module->owner &&
-	       l->number == hdr->module && l->procedure == hdr->procedure;
-}
+struct rvmrpc_lookup rvmrpc_lookups[16];
 
 static bool rvmrpc_registry_accept_foreign(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
 					   struct rvmrpc_accepted *call, struct module **owner)
@@ -56,19 +46,12 @@ static bool rvmrpc_registry_accept_foreign(const struct rvmrpc_origin *origin, c
 	return accepted;
 }
 
-/*
- * Judges a request.  On true *call is set, and if its status is OK the owner of the procedure is held until
- * rvmrpc_registry_done().  Server thread.
- */
-bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
-			    struct rvmrpc_accepted *call, struct module **owner)
+bool rvmrpc_registry_accept_slow(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
+				 struct rvmrpc_lookup *l, struct rvmrpc_accepted *call, struct module **owner)
 {
-	struct rvmrpc_lookup *l = &rvmrpc_lookups[(4 * hdr->module + hdr->procedure) % ARRAY_SIZE(rvmrpc_lookups)];
 	bool accepted;
 
 	*owner = NULL;
-	if (rvmrpc_registry_knows(l, hdr))
-		return rvmrpc_server_judge(l, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
 	mutex_lock(&rvmrpc_registry_lock);
 	rvmrpc_server_lookup(&rvmrpc_registry, hdr->module, hdr->procedure, l);
 	accepted = rvmrpc_registry_accept_foreign(origin, hdr, call, owner);

@@ -47,15 +47,9 @@ static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_taken *t = &rdev->w.taken;
 	struct rvmrpc_accepted *call = &rdev->w.call;
-	const struct rvmrpc_guest *g = &rdev->w.guest;
-	const struct rvmrpc_origin origin = {
-		.epoch = g->epoch,
-		.req_bytes = g->layout.req_bytes,
-		.abi = g->abi,
-	};
 	struct module *owner;
 
-	if (!rvmrpc_registry_accept(&origin, &t->hdr, call, &owner)) {
+	if (!rvmrpc_registry_accept(&rdev->w.origin, &t->hdr, call, &owner)) {
 		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
 		return;
 	}
@@ -239,6 +233,9 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	struct rvmrpc_guest *g = &rdev->w.guest;
 
 	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	rdev->w.origin.epoch = g->epoch;
+	rdev->w.origin.req_bytes = g->layout.req_bytes;
+	rdev->w.origin.abi = g->abi;
 	rdev->w.spin_us = 0;
 	rdev->w.complained = false;
 	rvmrpc_was_robbed(rdev);

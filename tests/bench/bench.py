@@ -20,14 +20,15 @@ import report
 import rows
 import stand as stands
 import waiting
+import window
 
 QUICK = {"rounds": 2, "divide": 10, "payload": 5, "flood_ms": 300, "again": 1, "ask": 2, "ask_s": 3,
          "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
 FULL = {"rounds": 8, "divide": 1, "payload": 40, "flood_ms": 1000, "again": 5, "ask": 5, "ask_s": 6,
         "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
-PARTS = ("rows", "payload", "clients", "vms", "states", "jobs", "idle")
+PARTS = ("rows", "payload", "clients", "vms", "states", "window", "jobs", "idle")
 # Of guests that they start themselves.
-ALONE = ("jobs", "idle")
+ALONE = ("window", "jobs", "idle")
 
 
 def parse():
@@ -103,6 +104,8 @@ def run(stand, size, parts):
     stand.start_host()
     if set(parts) - set(ALONE):
         found = with_peers(stand, size, parts, result)
+    if "window" in parts:
+        attempt(result, "window", lambda: window.measure(stand, size["rounds"], size["divide"]))
     if "jobs" in parts:
         attempt(result, "jobs", lambda: waiting.jobs(
             stand, size["job_s"], size["turns"], size["vcpus"]))

@@ -89,6 +89,35 @@ def ratio_lines(about, ratios):
             judged("meminfo against the vsock server", ratios["meminfo_vs_vsock"], 1, True)]
 
 
+def window_lines(about, found):
+    """Targets of the client that maps the window; of its ratio to S on hardware, emulated or not, only."""
+    burst = found["burst"]
+    lines = [judged("burst_events: exits to user space, interrupts, hypercalls per call in a burst",
+                    burst["burst_events"], 0.02)]
+    if about["accel"] != "tcg":
+        lines += [judged("burst_S: null call in a burst / two threads that spin", burst["burst_S"], 2.0),
+                  judged("inplace_1MiB: memcpy in the guest / answer of 1 MiB used in place",
+                         found["in_place"][-1]["ratio"], 0.8, True)]
+    return lines
+
+
+def window_text(parts):
+    """The tables of the client that maps the window."""
+    if not parts.get("window"):
+        return []
+    found = parts["window"]
+    burst = found["burst"]
+    return ["## The window, mapped by its client", "A client that is itself the host's end; the guest's driver "
+            "on QEMU's ivshmem. S: round trips of two threads on two cache lines, on the same two CPUs, in the "
+            "same rounds.", "",
+            table(["", "n", "S, ns", "null call, ns", "burst_S", "burst_events", "all exits per call"],
+                  [["both sides spin", burst["n"], burst["spin_ns"], burst["null_ns"], burst["burst_S"],
+                    number(burst["burst_events"], 4), number(burst["exits"], 4)]]),
+            table(["answer in place, bytes", "call, us", "memcpy in the guest, us", "memcpy / call"],
+                  [[str(r["bytes"]), r["p50_us"], r["memcpy_us"], r["ratio"]] for r in found["in_place"]]),
+            f"A null call to a guest asleep, woken by the interrupt: {found['asleep_us']} us.", ""]
+
+
 def target_lines(about, ratios, parts):
     """What there is to show, and whether it does."""
     lines = ratio_lines(about, ratios)
@@ -97,6 +126,8 @@ def target_lines(about, ratios, parts):
         peak = speeds.index(max(speeds))
         lines.append(judged("throughput after its maximum, lowest point / maximum",
                             round(min(speeds[peak:]) / max(speeds), 3), 0.8, True))
+    if parts.get("window"):
+        lines += window_lines(about, parts["window"])
     if parts.get("payload"):
         last = parts["payload"][-1]
         lines.append(judged("1 MiB payload: bandwidth / memcpy's in the guest",
@@ -209,7 +240,7 @@ def write(folder, about, rows, limit, ratios, parts):
                 *kernel_lines(rows),
                 "Counts are per call; exits include the guest's own ticks.", "", calls_table(rows)]
     out += [f"**{name} broke**: {why}\n" for name, why in parts.get("broken", {}).items()]
-    out += growth_text(parts) + waiting_text(parts)
+    out += growth_text(parts) + window_text(parts) + waiting_text(parts)
     out += [f"![{name}]({name})" for name in plots(folder, rows, parts)]
     (folder / "report.md").write_text("\n".join(out) + "\n", encoding="utf-8")
     (folder / "details.json").write_text(json.dumps({

@@ -46,7 +46,7 @@ def main():
         problems = check_json(json.loads((folder / "bench.json").read_text())) if ran else ["no run"]
         text = (folder / "report.md").read_text() if ran else ""
         problems += [f"the report lacks {words}" for words in
-                     ("Emulated CPU", "## Payload", "## Clients", "## Who answers",
+                     ("Emulated CPU", "## Payload", "## The window, mapped by its client", "## Clients", "## Who answers",
                       "## The cost of waiting: an idle guest",
                       "## The cost of waiting: a job", "latency.svg") if words not in text]
     print(f"{'not ok' if problems else 'ok'} 2 - the JSON and the report are complete")

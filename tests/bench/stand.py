@@ -199,6 +199,12 @@ class Stand:
                 return None
         wait_for(answers, 60, f"peer {target}", interval=0.5)
 
+    def pin_vm(self, vm):
+        """vCPU threads of a guest to the host's second CPU, QEMU's others to its first."""
+        masks = " ".join(f"{1 << cpu:x}" for cpu in self.cpus)
+        self.sh(f"set -- {masks}; for t in /proc/{vm.process.pid}/task/*; do case $(cat $t/comm) in "
+                "CPU*) mask=$2 ;; *) mask=$1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
+
     def stop(self):
         """Ends all."""
         for vm in list(VM.live):
@@ -346,7 +352,7 @@ class NestedStand(Stand):
                        "file": f"/proc/rvmrpc/{UUID}/meminfo",
                        "ssh": self.ssh("cat /proc/meminfo"), "shell": self.ssh("sh")}
         self.start_peers()
-        self.pin()
+        self.pin_vm(self.vm)
 
     def make_vm(self, **options):
         """Another L2; booted by the caller."""
@@ -361,12 +367,6 @@ class NestedStand(Stand):
             if name:
                 os.sched_setaffinity(int(task.name), {cpus[int(name.group(1)) % len(cpus)]})
 
-    def pin(self):
-        """vCPU threads to L1's second CPU, QEMU's others to its first."""
-        pid = self.vm.process.pid
-        self.sh(f"for t in /proc/{pid}/task/*; do case $(cat $t/comm) in "
-                "CPU*) mask=2 ;; *) mask=1 ;; esac; taskset -p $mask ${t##*/} >/dev/null; done")
-
 
 def make_stand(accel):
     """The stand for an accelerator."""
@@ -379,4 +379,4 @@ def settle(seconds):
 
 
 __all__ = ["BENCH", "BUILD", "GuestError", "NoAnswer", "PARAMETERS", "Stand", "Timeout",
-           "make_stand", "settle"]
+           "make_stand", "settle", "wait_for"]

@@ -38,7 +38,11 @@ static uint64_t number_of(const char *path, const char *format)
 /* Those of the process with that PID: folders are named PID-FD. */
 static void print_kvm(const char *pid)
 {
-	static const char * const names[] = { "exits", "irq_injections", "halt_exits", "halt_wakeup" };
+	static const struct { const char *file, *key; } names[] = {
+		{ "exits", "exits" }, { "irq_injections", "irq_injections" }, { "halt_exits", "halt_exits" },
+		{ "halt_wakeup", "halt_wakeup" }, { "mmio_exits", "mmio_exits" }, { "io_exits", "io_exits" },
+		{ "signal_exits", "signal_exits" }, { "hypercalls", "kvm_hypercalls" },
+	};
 	char path[512];
 	glob_t found;
 	uint64_t sum;
@@ -49,10 +53,10 @@ static void print_kvm(const char *pid)
 		return;
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		for (j = sum = 0; j < found.gl_pathc; j++) {
-			snprintf(path, sizeof(path), "%s/%s", found.gl_pathv[j], names[i]);
+			snprintf(path, sizeof(path), "%s/%s", found.gl_pathv[j], names[i].file);
 			sum += number_of(path, "%" SCNu64);
 		}
-		printf("\"%s\": %" PRIu64 ", ", names[i], sum);
+		printf("\"%s\": %" PRIu64 ", ", names[i].key, sum);
 	}
 	globfree(&found);
 }

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The window itself: a client that maps it, beside two threads that spin on two cache lines.
+
+The client is the host's end of the window of one guest that has QEMU's ivshmem
+and nothing of our QEMU: what a call costs without a daemon between.
+"""
+import json
+import shlex
+import statistics
+
+from stand import NoAnswer, Timeout, settle, wait_for
+
+SLOTS, BYTES, SIZE = 4, 1 << 20, 1 << 24
+SIZES = (4096, 65536, 1 << 20)
+CALLS = 20000
+# Calls in a burst may cost that: to exit to user space, to be interrupted, to make a hypercall.
+EVENTS = ("mmio_exits", "io_exits", "signal_exits", "kvm_hypercalls")
+
+
+class Client:
+    """The program, with a pipe to it; it stays until the block ends."""
+
+    def __init__(self, stand):
+        self.stand = stand
+        self.base = f"{stand.folder}/window"
+        self.socket = f"{self.base}.sock"
+        self.lines = 0
+
+    def __enter__(self):
+        cpus = " ".join(str(cpu) for cpu in self.stand.cpus)
+        self.stand.sh(f"rm -f {self.base}.*; mkfifo {self.base}.in; "
+                      f"({self.stand.bench}/bench_window {self.socket} {cpus} {SLOTS} {BYTES} {SIZE} "
+                      f"<{self.base}.in >{self.base}.out 2>&1 &) ; (exec 1>{self.base}.in; "
+                      f"setsid sh -c 'echo $$ >{self.base}.pid; exec sleep 100000' &)")
+        self.answer()
+        return self
+
+    def __exit__(self, *_):
+        self.stand.sh(f"kill $(cat {self.base}.pid)")
+
+    def answer(self, timeout=60):
+        """The next line that it prints."""
+        self.lines += 1
+
+        def look():
+            text = self.stand.sh(f"sed -n {self.lines}p {self.base}.out")
+            return text if text.endswith("\n") else None
+        try:
+            return json.loads(wait_for(look, timeout, "an answer of bench_window", interval=0.1))
+        except (Timeout, ValueError) as error:
+            raise NoAnswer(f"bench_window: {error}") from None
+
+    def command(self, text, timeout=60):
+        """One command's answer, whose calls were all answered with OK."""
+        self.stand.sh(f"echo {shlex.quote(text)} >{self.base}.in")
+        answer = self.answer(timeout)
+        if answer.get("status"):
+            raise NoAnswer(f"bench_window {text}: status {answer['status']} after {len(answer['ns'])}")
+        return answer
+
+
+def start_guest(stand, client):
+    """A guest of that client, with the driver connected."""
+    vm = stand.make_vm(smp=1, memory="256M", device=False, extra=[
+        "-name", "window,debug-threads=on", "-chardev", f"socket,path={client.socket},id=window",
+        "-device", "ivshmem-doorbell,vectors=1,chardev=window"])
+    stand.vm = vm.boot()
+    vm.guest.check("modprobe rvmrpc && insmod /bench/rvmrpc_bench_guest.ko")
+    if not client.command("wait 10000")["connected"]:
+        raise NoAnswer("the guest's driver did not connect")
+    stand.pin_vm(vm)
+    settle(1)
+    return vm
+
+
+def burst(stand, client, vm, rounds, calls):
+    """Rounds of both, and what the calls cost beside time."""
+    ratios, spins, nulls, kicks, events, exits = [], [], [], 0, 0, 0
+    for _ in range(rounds):
+        spin = statistics.median(client.command(f"spin {calls}")["ns"])
+        before = stand.counters(vm)
+        null = client.command(f"null {calls}")
+        after = stand.counters(vm)
+        ratios.append(statistics.median(null["ns"]) / spin)
+        spins.append(spin)
+        nulls.append(statistics.median(null["ns"]))
+        kicks += null["kicks"] + null["rings"]
+        events += sum(after.get(key, 0) - before.get(key, 0) for key in EVENTS)
+        exits += (after.get("exits") or 0) - (before.get("exits") or 0)
+    n = rounds * calls
+    return {"n": n, "spin_ns": round(statistics.median(spins)), "null_ns": round(statistics.median(nulls)),
+            "burst_S": round(statistics.median(ratios), 2), "burst_events": round((kicks + events) / n, 4),
+            "exits": round(exits / n, 4) if stand.accel != "tcg" else None}
+
+
+def in_place(stand, client, rounds, n):
+    """Echoes whose bytes never leave the window, and the guest's memcpy of as many."""
+    found = {size: ([], []) for size in SIZES}
+    for _ in range(rounds):
+        for size, (calls, copies) in found.items():
+            calls += client.command(f"echo {size} {n if size > 65536 else 10 * n}")["ns"]
+            copies += stand.guest_samples(f"memcpy {{n}} {size}", n)
+    return [{"bytes": size, "p50_us": round(statistics.median(calls) / 1000, 2),
+             "memcpy_us": round(statistics.median(copies) / 1000, 2),
+             "ratio": round(statistics.median(copies) / statistics.median(calls), 2)}
+            for size, (calls, copies) in found.items()]
+
+
+def measure(stand, rounds, divide):
+    """All of it."""
+    with Client(stand) as client:
+        vm = start_guest(stand, client)
+        try:
+            return {"burst": burst(stand, client, vm, rounds, CALLS // divide),
+                    "in_place": in_place(stand, client, rounds, max(10, 40 // divide)),
+                    "asleep_us": round(statistics.median(
+                        client.command(f"sleepy {max(5, 40 // divide)} 20")["ns"]) / 1000, 1)}
+        finally:
+            vm.stop()
+            stand.vm = None
