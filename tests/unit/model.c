@@ -53,7 +53,7 @@ struct key {
 	uint8_t registered, stopped, armed, ncalls, client_calls, asleep;
 	uint8_t queue[NCALLS + 1];
 	struct { uint8_t state, doom, slot, expired, in_flight; } call[NCALLS];
-	struct { uint8_t state, call, held; } slot[NSLOTS];
+	struct { uint8_t state, call, held, copied; } slot[NSLOTS];
 	struct { uint8_t pc, call, slot, old, answer; } gate[NGATES];
 };
 
@@ -104,6 +104,7 @@ static void make_key(struct key *k)
 		k->slot[i].state = w.proxy.slots[i].state;
 		k->slot[i].call = index_of(w.proxy.slots[i].call);
 		k->slot[i].held = w.held[i];
+		k->slot[i].copied = w.proxy.slots[i].held;
 	}
 	for (i = 0; i < NGATES; i++) {
 		k->gate[i].pc = w.gates[i].pc;
@@ -165,9 +166,10 @@ static void check_slot(uint32_t s)
 		[GATE_REPLYING] = RVMRPC_SLOT_REPLYING,
 	};
 	enum rvmrpc_slot_state expected = w.held[s] ? RVMRPC_SLOT_BUSY : RVMRPC_SLOT_FREE;
-	uint32_t i, users = 0;
+	uint32_t i, users = 0, copies = 0;
 
 	for (i = 0; i < NGATES; i++) {
+		copies += w.gates[i].pc == GATE_DELIVERING && w.gates[i].old_epoch && w.gates[i].x.slot == s;
 		if (w.gates[i].pc == GATE_OUT || w.gates[i].old_epoch || w.gates[i].x.slot != s)
 			continue;
 		users++;
@@ -175,6 +177,9 @@ static void check_slot(uint32_t s)
 		g_assert_true(w.proxy.slots[s].call == w.gates[i].x.call);
 	}
 	g_assert_cmpuint(users, <=, 1);
+	/* A request of an ended epoch that is still copied into the slot keeps others out, and nothing else does. */
+	g_assert_cmpuint(copies, ==, w.proxy.slots[s].held);
+	g_assert_true(!copies || !users);
 	/* Neither lost nor owned twice. */
 	g_assert_cmpint(w.proxy.slots[s].state, ==, expected);
 	if (expected == RVMRPC_SLOT_FREE)

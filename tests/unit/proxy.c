@@ -453,7 +453,8 @@ static uint64_t disturb(enum disturbance d)
 	case NEW_EPOCH:
 		connect_guest(4, EPOCH + 1);
 		submit_ok(1);
-		g_assert_cmpuint(deliver(NULL), ==, 0);
+		/* Not the slot into which the old epoch's request is still being copied. */
+		g_assert_cmpuint(deliver(NULL), ==, calls[0].state == RVMRPC_CALL_DELIVERING ? 1 : 0);
 		break;
 	case CANCEL_THEN_RESET:
 		rvmrpc_proxy_cancel(&proxy, &calls[0], NOW, &done);
@@ -474,9 +475,9 @@ static void settle(enum disturbance d)
 	assert_ended(0, disturbed_status[d]);
 	g_assert_cmpuint(calls[0].reslen, ==, 0);
 	if (d == NEW_EPOCH) {
-		/* The other call's slot has the same number and is untouched. */
-		g_assert_cmpint(proxy.slots[0].state, ==, RVMRPC_SLOT_BUSY);
-		g_assert_true(proxy.slots[0].call == &calls[1]);
+		/* The other call's slot is untouched, also when it has the same number. */
+		g_assert_cmpint(proxy.slots[calls[1].slot].state, ==, RVMRPC_SLOT_BUSY);
+		g_assert_true(proxy.slots[calls[1].slot].call == &calls[1]);
 		rvmrpc_proxy_unregister(&proxy, RVMRPC_STATUS_RESET, NOW, &done);
 		assert_ended(1, RVMRPC_STATUS_RESET);
 	}
