@@ -6,6 +6,7 @@
 
 StockVM.query() asks the daemon, so that all of VM's waits for states work.
 """
+import json
 import os
 import pathlib
 import shutil
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE.parent / "vm"), str(HERE.parent / "clients")]
 from fdstore import FDStore  # noqa: E402
 from harness import BUILD, VM, Timeout, wait_for  # noqa: E402
 from harness.paths import connect_unix  # noqa: E402
-from harness.sock import SocketClient  # noqa: E402
+from harness.sock import EVENT, SocketClient  # noqa: E402
 import tools  # noqa: E402
 
 # Debian 12's package, and Debian 13's as scripts/fetch-qemu unpacks it.
@@ -256,15 +257,40 @@ class StockVM(VM):
         return self.daemon.query(self.name)
 
 
-def pair(name="web", version="7.2", **options):
-    """(daemon, VM), started; for what a file's cases share, close with end()."""
-    daemon = Rvmrpcd(name).start()
-    try:
-        return daemon, StockVM(daemon, name, version=version, **options).__enter__()
-    except BaseException:
-        daemon.report()
-        daemon.close()
-        raise
+class Served(StockVM):
+    """A guest with a daemon of its own: vm.daemon. Of other names it serves VMs that are not there yet."""
+
+    def __init__(self, name="web", *, more=(), window=None, **options):
+        super().__init__(Rvmrpcd(name, *more, window=window), name, **options)
+
+    def start(self):
+        """The daemon first: without it QEMU does not start."""
+        if self.daemon.process is None:
+            self.daemon.start()
+        return super().start()
+
+    def stop(self):
+        """Ends both; what is wrong with the daemon fails the file's last case."""
+        super().stop()
+        try:
+            self.daemon.close()
+        except AssertionError as error:
+            VM.complaints.append(f"rvmrpcd: {error}")
+
+    def report(self, _error=None):
+        """Of both."""
+        super().report()
+        self.daemon.report()
+
+
+def wait_event(client, name, timeout=30.0):
+    """The data of the first event of that name on a connection that has subscribed."""
+    deadline = time.monotonic() + timeout
+    while True:
+        frame = client.recv(max(0.1, deadline - time.monotonic()))
+        event = json.loads(frame.payload) if frame.kind == EVENT else {}
+        if event.get("event") == name:
+            return event["data"]
 
 
 class Load:
@@ -273,7 +299,7 @@ class Load:
     Every call must end with a status or with the connection; .statuses counts them.
     """
 
-    def __init__(self, daemon, name, clients=8, module=1, procedure=0, timeout=5000):
+    def __init__(self, daemon, name, clients=8, module=0, procedure=0, timeout=5000):
         self.daemon, self.name = daemon, name
         self.call = (module, procedure, b"", timeout)
         self.statuses = {}
