@@ -7,8 +7,6 @@ import socket
 import struct
 import threading
 
-from harness.paths import short_path
-
 SIZE = 1 << 20
 
 
@@ -44,8 +42,7 @@ class Doorbell:
         os.ftruncate(self.memory, SIZE)
         self.events = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2 * vectors)]
         self.sock = socket.socket(socket.AF_UNIX)
-        with short_path(self.path) as name:
-            self.sock.bind(name)
+        self.sock.bind(str(self.path))
         self.sock.listen(1)
         self.peer = None
         threading.Thread(target=self._serve, daemon=True).start()

@@ -18,7 +18,7 @@ import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent / "vm"), str(HERE.parent / "clients")]
+sys.path += [str(HERE.parent / "vm"), str(HERE.parent / "clients")]
 
 # pylint: disable=wrong-import-position
 from fdstore import FDStore  # noqa: E402

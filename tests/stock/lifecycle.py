@@ -1,0 +1,242 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A stock guest that resets, sleeps, starts another kernel, or has devices of others; hung storage; idleness."""
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import time
+
+from foreign import Doorbell, Plain
+from stand import Load, Served, tools
+
+from harness import case, comment, counters, insmod, kernel_files, main, ms, shared, wait_connected
+from harness.sock import STATUS
+
+CORE, ECHO, TEST, SLEEP = 0, 1, 0x101, 1
+IDLE = 30           # seconds
+IDLE_RATE = 0.2     # wake-ups a second
+FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-stock-")
+DEVICES = ("cd /sys/bus/pci/devices; for d in *; do [ $(cat $d/vendor)$(cat $d/device) != 0x1af40x1110 ] || "
+           "echo $d $(od -An -v -tx1 -N64 $d/config | tr -d ' \\n') $(basename $(readlink $d/driver || echo none)); done")
+
+
+def guest():
+    """The guest that cases share, with module test."""
+    vm = shared(Served, memory="192M", append="rvmrpc.allow=default,test.*", share=images())
+    if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
+        insmod(vm, "rvmrpc_test_mod")
+    works(vm)
+    return vm
+
+
+def images():
+    """A folder with a kernel and an initramfs, for kexec."""
+    for name, file in zip(("vmlinuz", "initramfs"), kernel_files("6.12")):
+        if not os.path.exists(f"{FOLDER.name}/{name}"):
+            shutil.copy(file, f"{FOLDER.name}/{name}")
+    return FOLDER.name
+
+
+def works(vm):
+    """Three calls in turn."""
+    with vm.daemon.client("web") as c:
+        for i in range(3):
+            assert c.call(ECHO, 0, bytes([i]), timeout=5000) == ("ok", bytes([i]))
+
+
+def boot_id(vm):
+    """Another after each boot."""
+    return vm.guest.check("cat /proc/sys/kernel/random/boot_id").strip()
+
+
+def answer(client):
+    """The status of the next answer."""
+    return STATUS[client.recv(20).status]
+
+
+@case("system_reset: the call under way gets reset, and the driver comes again")
+def resets():
+    """The connection of the client stays."""
+    vm = guest()
+    before = vm.query()
+    with vm.daemon.client("web") as c:
+        c.submit(TEST, SLEEP, ms(10000), 20000)
+        time.sleep(0.3)
+        vm.qmp.cmd("system_reset")
+        assert answer(c) == "reset"
+        wait_connected(vm, before["epoch"])
+        vm.wait_ready()
+        assert c.call(CORE, 0)[0] == "ok"
+
+
+@case("a guest that reboots: the call under way gets not-connected")
+def reboots():
+    """The driver said goodbye."""
+    vm = guest()
+    epoch = vm.query()["epoch"]
+    with vm.daemon.client("web") as c:
+        c.submit(TEST, SLEEP, ms(10000), 20000)
+        time.sleep(0.3)
+        vm.guest.sock.sendall(b"reboot -f\n")
+        assert answer(c) == "not-connected"
+        wait_connected(vm, epoch)
+        vm.wait_ready()
+
+
+@case("the driver goes and comes ten times under 8 clients' load", timeout=90)
+def unloads():
+    """Each call ends with a status, and the guest stays."""
+    vm = guest()
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    boot = boot_id(vm)
+    with Load(vm.daemon, "web") as load:
+        for _ in range(10):
+            epoch = vm.query()["epoch"]
+            vm.guest.check("rmmod rvmrpc && modprobe rvmrpc")
+            wait_connected(vm, epoch)
+            load.wait_more()
+    comment(f"{load.statuses}, longest {load.longest * 1e3:.0f} ms")
+    assert set(load.statuses) <= {"ok", "not-connected", "reset"}, load.statuses
+    assert boot_id(vm) == boot
+
+
+@case("suspend to RAM and wake up")
+def suspends():
+    """The driver leaves before, and registers after."""
+    vm = guest()
+    epoch, boot = vm.query()["epoch"], boot_id(vm)
+    vm.guest.sock.sendall(b"echo mem > /sys/power/state\n")
+    vm.qmp.wait_event("SUSPEND", timeout=20)
+    with vm.daemon.client("web") as c:
+        assert c.call(CORE, 0)[0] in ("stopped", "not-connected")
+    vm.qmp.cmd("system_wakeup")
+    wait_connected(vm, epoch)
+    vm.guest.sync()
+    works(vm)
+    assert boot_id(vm) == boot
+
+
+@case("kexec: the new kernel's driver takes the window over", timeout=120)
+def kexecs():
+    """No firmware and no reset of devices between."""
+    vm = guest()
+    vm.guest.check("mount -t 9p -o trans=virtio share /mnt")
+    epoch, boot = vm.query()["epoch"], boot_id(vm)
+    vm.qmp.take_events()
+    with Load(vm.daemon, "web", clients=2) as load:
+        vm.guest.sock.sendall(b'kexec-file /mnt/vmlinuz /mnt/initramfs "$(cat /proc/cmdline)"\n')
+        wait_connected(vm, epoch, timeout=60)
+        load.wait_more()
+    vm.wait_ready()
+    assert boot_id(vm) != boot
+    assert "RESET" not in {event["event"] for event in vm.qmp.take_events()}
+    assert set(load.statuses) <= {"ok", "not-connected", "reset"}, load.statuses
+    works(vm)
+
+
+@case("the window's page table entry is write-back")
+def write_back():
+    """Emulators ignore the type: only the entry tells."""
+    vm = guest()
+    text = vm.guest.run(
+        "echo 1 >/proc/sys/kernel/kptr_restrict; "
+        r"a=$(sed -n 's/^\(0x[0-9a-f]*\)-.* rvmrpc_.*ioremap.*/\1/p' /proc/vmallocinfo | head -1); "
+        "insmod /lib/rvmrpc/rvmrpc_pte_test.ko address=$a; dmesg | grep pte: | tail -1")[1]
+    assert "peration canceled" in text, text
+    assert re.search(r"pte: 0x[0-9a-f]+ level \d write-back", text), text
+
+
+def devices(vm):
+    """{address: (config's first 64 bytes in hex, driver)} of all ivshmem devices."""
+    found = {}
+    for line in vm.guest.check(DEVICES).splitlines():
+        words = line.split()
+        found[words[0]] = (words[-2], words[-1])
+    return found
+
+
+@case("ivshmem devices of others stay untouched, whichever comes first", timeout=120)
+def others():
+    """Their memory, their doorbells and all of their configuration."""
+    with tempfile.TemporaryDirectory(prefix="rvmrpc-foreign-") as folder:
+        ours = [Plain(folder, 1), Doorbell(folder, 2), Doorbell(folder, 3, ident=5)]
+        before, after = ["0x4", "0x5", "0x7"], "0x6"
+        args = [arg + (f",addr={before.pop(0)}" if arg.startswith("ivshmem-") else "")
+                for device in ours for arg in device.args]
+        with Served(device_opts=f"addr={after}", foreign=args, append="rvmrpc.load=0") as vm:
+            untouched = devices(vm)
+            assert len(untouched) == 4, untouched
+            vm.guest.check("modprobe rvmrpc")
+            vm.wait_state()
+            works(vm)
+            own = f"0000:00:{int(after, 16):02x}.0"
+            now = devices(vm)
+            assert now.pop(own)[1] == "rvmrpc", now
+            del untouched[own]
+            assert now == untouched and {driver for _, driver in now.values()} == {"none"}, (now, untouched)
+            vm.guest.check("rmmod rvmrpc && modprobe rvmrpc")
+            vm.wait_state()
+            assert not [type(device).__name__ for device in ours if device.changed()]
+        for device in ours[1:]:
+            device.close()
+
+
+@case("hung storage: 16 hanging drop-caches do not blind meminfo", timeout=120)
+def hung_storage():
+    """The disk writes one byte a second, and dirty data waits for it."""
+    disk = pathlib.Path(FOLDER.name, "disk.raw")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 30)
+    drive = ["-drive", f"file={disk},format=raw,if=none,id=hung", "-device", "virtio-blk-pci,drive=hung"]
+    with Served(memory="512M", extra=drive, append="rvmrpc.watchdog_ms=500") as vm:
+        throttle(vm, 1)
+        # The last close would write it back.
+        vm.guest.check("(exec 3<>/dev/vda; sleep 300) >/dev/null 2>&1 & echo 90 >/proc/sys/vm/dirty_ratio; "
+                       "dd if=/dev/zero of=/dev/vda bs=1M count=30 conv=notrunc 2>/dev/null")
+        epoch = vm.query()["epoch"]
+        ends = []
+        for number in range(16):
+            done = vm.daemon.rvmrpc("drop-caches", "web", "pagecache", "--sync", "-t", "200")
+            assert done.status != 0 and done.seconds < 2, done
+            ends.append(done.err.strip().splitlines()[-1])
+            if number % 4 == 3:
+                time.sleep(1.2)
+            # No more than a busy machine's delay, each time.
+            mem = vm.daemon.ok("meminfo", "web", "--json")
+            assert mem.seconds < 2 and mem.json()["total"] > 0, mem
+        comment("\n".join(sorted(set(ends))))
+        assert vm.query()["state"] == "connected"
+        comment(f"epochs {epoch} to {vm.query()['epoch']}")
+        throttle(vm, 0)
+        vm.guest.check("sync", timeout=60)
+        assert vm.daemon.ok("drop-caches", "web", "pagecache", "--sync", "-t", "30000").seconds < 30
+
+
+def throttle(vm, rate):
+    """Bytes a second of the disk, 0 for all."""
+    limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+    vm.qmp.cmd("block_set_io_throttle", {"device": "hung", **limits, "bps_wr": rate})
+
+
+@case(f"an idle guest for {IDLE} s: no load, no more than {IDLE_RATE} wake-ups a second", timeout=120)
+def idles():
+    """By the driver's counters; the machine may be as busy as it likes."""
+    with Served(memory="192M", append=tools.PATIENT) as vm:
+        works(vm)
+        vm.guest.check("echo 0 >/proc/sys/kernel/watchdog; sleep 3")
+        keys = ("sleeps", "rings", "interrupts")
+        before, start = counters(vm), time.monotonic()
+        time.sleep(IDLE)
+        after, seconds = counters(vm), time.monotonic() - start
+        grown = {key: after[key] - before[key] for key in keys}
+        load = vm.guest.check("cat /proc/loadavg").split()[0]
+        comment(f"{grown} in {seconds:.0f} s, load {load}")
+        # One more: the first may come at once.
+        assert sum(grown.values()) <= IDLE_RATE * seconds + 1, grown
+        assert load == "0.00"
+
+
+if __name__ == "__main__":
+    main()
