@@ -73,13 +73,28 @@ static void open_epoch(struct rvmrpc_guest *g, const struct rvmrpc_hello_answer 
 	g->state = RVMRPC_GUEST_OPEN;
 }
 
+static bool nonce_is_there(const struct rvmrpc_guest *g)
+{
+	return rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(answer.nonce)) == g->nonce;
+}
+
+/* Whether the host page's epoch is still the one that the hello named. */
+static bool epoch_is_as_greeted(const struct rvmrpc_guest *g)
+{
+	return rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch)) == g->seen;
+}
+
 enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t *status)
 {
 	struct rvmrpc_hello_answer a;
 
-	if (rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(answer.nonce)) != g->nonce)
-		return rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch)) == g->seen ?
-			RVMRPC_ANSWER_NONE : RVMRPC_ANSWER_STALE;
+	/* The host writes the nonce, then the epoch: after another epoch was seen, a look at the nonce decides. */
+	if (!nonce_is_there(g)) {
+		if (epoch_is_as_greeted(g))
+			return RVMRPC_ANSWER_NONE;
+		if (!nonce_is_there(g))
+			return RVMRPC_ANSWER_STALE;
+	}
 	rvmrpc_win_read(&g->win, RVMRPC_HOST_WORD(answer), &a, sizeof(a));
 	*status = a.status;
 	if (a.status == RVMRPC_HELLO_OK &&
@@ -89,6 +104,8 @@ enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t 
 		g->state = RVMRPC_GUEST_IDLE;
 		return RVMRPC_ANSWER_REFUSED;
 	}
+	if (epoch_is_as_greeted(g))
+		return RVMRPC_ANSWER_NONE;
 	open_epoch(g, &a);
 	return rvmrpc_guest_alive(g) ? RVMRPC_ANSWER_OPEN : RVMRPC_ANSWER_STALE;
 }

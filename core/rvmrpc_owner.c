@@ -180,7 +180,6 @@ static void open_epoch(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello,
 	o->page.answer.abi = terms.abi;
 	o->page.answer.layout = o->config.layout;
 	o->page.answer.posted = o->page.posted;
-	write_epoch(o, terms.epoch);
 }
 
 /* A refusal is an answer too. */
@@ -201,6 +200,9 @@ static uint32_t answer_hello(struct rvmrpc_owner *o, const struct rvmrpc_hello *
 	write_page(o, answer);
 	o->page.answer.nonce = hello->nonce;
 	rvmrpc_win_store64_release(&o->win, RVMRPC_HOST_WORD(answer.nonce), hello->nonce);
+	/* And only then the epoch: a guest that sees another one without its nonce knows that its hello came too late. */
+	if (o->page.answer.status == RVMRPC_HELLO_OK)
+		write_epoch(o, o->page.answer.epoch);
 	o->nonce = hello->nonce;
 	return looked;
 }
