@@ -38,6 +38,8 @@ class L1(VM):
     is self.share out here.
     """
 
+    mounts = MOUNTS
+
     def __init__(self, kvm="stock", params="", **options):
         super().__init__("6.12", **{"smp": 2, "memory": "2048M", "device": False, **options})
         self.kvm = kvm
@@ -52,7 +54,7 @@ class L1(VM):
 
     def command(self):
         args = super().command()
-        for tag, (path, readonly) in {**MOUNTS, "share": (self.share, False)}.items():
+        for tag, (path, readonly) in {**self.mounts, "share": (self.share, False)}.items():
             args += ["-fsdev", f"local,id={tag},path={path},security_model=none,"
                                f"readonly={'on' if readonly else 'off'}",
                      "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
@@ -72,7 +74,7 @@ class L1(VM):
         super().boot(timeout)
         mounts = [f"mkdir -p /{tag} && mount -t 9p -o trans=virtio,msize=512000,"
                   f"{'ro,cache=loose' if readonly else 'cache=none'} {tag} /{tag}"
-                  for tag, (_, readonly) in {**MOUNTS, "share": (None, False)}.items()]
+                  for tag, (_, readonly) in {**self.mounts, "share": (None, False)}.items()]
         self.guest.check(" && ".join([
             *mounts, "ln -s /nested/lib /lib64", "ln -s /nested/lib /lib/x86_64-linux-gnu"]))
         for line in self.guest.check("cd /sys/class/virtio-ports && grep . */name").split():
@@ -146,6 +148,8 @@ class RemoteProcess:
 class L2(VM):
     """A guest of L1's KVM. Its files are in a folder of L1's share."""
 
+    PROGRAM = ("/nested/qemu-system-x86_64", "-L", "/nested/data")
+
     def __init__(self, l1, slot=0, **options):
         if l1.guests[slot] is not None:
             raise RuntimeError(f"slot {slot} of L1 is taken")
@@ -162,8 +166,7 @@ class L2(VM):
         return f"pipe,id={name},path={self.l1.ports[f'l2-{self.slot}-{name}']}"
 
     def command(self):
-        command = super().command()
-        return ["/nested/qemu-system-x86_64", "-L", "/nested/data", *command[1:]]
+        return [*self.PROGRAM, *super().command()[1:]]
 
     def wait_ready(self, timeout=120.0):
         """Waits for the shell, and asks the monitor something at times.
