@@ -67,12 +67,13 @@ def write_vm(folder, name, uuid):
 class Rvmrpcd:
     """A daemon for the VMs of these names, in a folder of its own; with a store of descriptors."""
 
-    def __init__(self, *names, window=None, folder=None, store=True):
+    def __init__(self, *names, window=None, folder=None, store=True, program=None):
         self.own_dir = folder is None
         self.dir = pathlib.Path(folder or tempfile.mkdtemp(prefix="rvmrpcd-")).resolve()
         self.uuids = {name: UUID.format(number) for number, name in enumerate(names, 1)}
         write_config(self.dir, self.uuids, window)
         self.store = FDStore(self.dir) if store else None
+        self.program = program
         self.process = None
         self.starts = 0
         self.keep = False
@@ -102,7 +103,7 @@ class Rvmrpcd:
     def start(self):
         """Starts it and waits until it serves all its VMs."""
         self.starts += 1
-        command = [daemon_file(), "--config", self.dir / "rvmrpcd.conf"]
+        command = [self.program or daemon_file(), "--config", self.dir / "rvmrpcd.conf"]
         env = dict(os.environ, LC_ALL="C.UTF-8", G_DEBUG="fatal-criticals",
                    ASAN_OPTIONS="detect_leaks=1:abort_on_error=0", UBSAN_OPTIONS="print_stacktrace=1")
         with open(self.dir / "rvmrpcd.log", "ab") as log:
@@ -115,6 +116,7 @@ class Rvmrpcd:
                 env.pop("NOTIFY_SOCKET", None)
                 self.process = subprocess.Popen(  # pylint: disable=consider-using-with
                     command, env=env, **options)
+        (self.dir / "rvmrpcd.pid").write_text(f"{self.process.pid}\n", encoding="ascii")
         wait_for(self._serves, 20, "rvmrpcd's sockets")
         return self
 
