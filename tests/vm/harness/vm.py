@@ -243,16 +243,16 @@ class VM:
                 print(f"# {name}: {line}")
 
 
-def stop_by_pidfile(rundir, timeout=10.0):
-    """Ends the QEMU that was started in a folder; false when none runs."""
-    pidfile = pathlib.Path(rundir) / "pid"
+def stop_by_pidfile(rundir, timeout=10.0, name="pid", program="qemu-system"):
+    """Ends the program that was started in a folder, QEMU by default; false when none runs."""
+    pidfile = pathlib.Path(rundir) / name
     try:
         pid = int(pidfile.read_text())
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            if b"qemu-system" not in f.read():
+            if program.encode() not in f.read():
                 return False
         os.kill(pid, signal.SIGTERM)
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return False
-    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), timeout, f"end of QEMU {pid}")
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}"), timeout, f"end of {program} {pid}")
     return True
