@@ -185,6 +185,35 @@ static void test_torn_hello(void)
 	world_end();
 }
 
+/* The host stopped between an answer's nonce and its epoch, or before both: that is no other epoch. */
+static void test_half_an_answer(void)
+{
+	uint64_t seen, epoch, nonce;
+	uint32_t status;
+
+	world_begin();
+	say_hello();
+	seen = w.guest.seen;
+	nonce = w.guest.nonce;
+	look();
+	epoch = w.owner.page.epoch;
+	poke64(RVMRPC_HOST_WORD(epoch), seen);
+	g_assert_cmpint(answered(&status), ==, RVMRPC_ANSWER_NONE);
+	g_assert_cmpint(w.guest.state, ==, RVMRPC_GUEST_GREETED);
+	poke64(RVMRPC_HOST_WORD(answer.nonce), 0);
+	g_assert_cmpint(answered(&status), ==, RVMRPC_ANSWER_NONE);
+	/* The nonce comes first: without it another epoch is not the answer's. */
+	poke64(RVMRPC_HOST_WORD(epoch), epoch);
+	g_assert_cmpint(answered(&status), ==, RVMRPC_ANSWER_STALE);
+	poke64(RVMRPC_HOST_WORD(answer.nonce), nonce);
+	g_assert_cmpint(answered(&status), ==, RVMRPC_ANSWER_OPEN);
+	assert_works();
+	/* An answer to an epoch that has ended since. */
+	poke64(RVMRPC_HOST_WORD(epoch), epoch + 1);
+	g_assert_cmpint(answered(&status), ==, RVMRPC_ANSWER_STALE);
+	world_end();
+}
+
 static void test_hello_flood(void)
 {
 	uint32_t i, opened = 0, late = 0, looked;
@@ -517,6 +546,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/epochs/refused-goes-on", test_refused_goes_on);
 	g_test_add_func("/epochs/stale-hello", test_stale_hello);
 	g_test_add_func("/epochs/torn-hello", test_torn_hello);
+	g_test_add_func("/epochs/half-an-answer", test_half_an_answer);
 	g_test_add_func("/epochs/hello-flood", test_hello_flood);
 	g_test_add_func("/epochs/bye", test_bye);
 	g_test_add_func("/epochs/hello-supersedes-bye", test_hello_supersedes_bye);
