@@ -366,7 +366,8 @@ bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrp
 
 void rvmrpc_owner_copy_out(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x, void *buf)
 {
-	rvmrpc_win_read(&o->win, rvmrpc_res_at(&o->config.layout, x->slot), buf, x->length);
+	if (x->length)
+		rvmrpc_win_read(&o->win, rvmrpc_res_at(&o->config.layout, x->slot), buf, x->length);
 }
 
 void rvmrpc_owner_reap_commit(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, bool ok, uint64_t now,
