@@ -125,7 +125,7 @@ static void put_channel(JsonBuilder *b, World *world)
 
     begin(b, "rvmrpc");
     if (!world) {
-        put_text(b, "state", "absent");
+        put_text(b, "state", "disconnected");
         json_builder_end_object(b);
         return;
     }
