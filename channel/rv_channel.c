@@ -55,7 +55,8 @@ typedef struct RvSource {
     RvChannel *ch;
 } RvSource;
 
-static uint64_t random64(void)
+/* 63 bits: for most of JSON's readers integers are signed, and an epoch is shown in JSON. */
+static uint64_t random63(void)
 {
     uint64_t value;
 
@@ -63,7 +64,7 @@ static uint64_t random64(void)
     while (getrandom(&value, sizeof(value), 0) != sizeof(value)) {
         g_usleep(1000);
     }
-    return value;
+    return value >> 1;
 }
 
 static void kick(RvChannel *ch)
@@ -387,13 +388,13 @@ RvChannel *rv_channel_new(const RvChannelConfig *config)
     const struct rvmrpc_owner_config owner = {
         .layout = config->layout,
         .doorbell = config->doorbell,
-        .random = random64,
+        .random = random63,
     };
     RvChannel *ch = g_new0(RvChannel, 1);
 
     ch->config = *config;
     ch->next_deadline = ch->again_at = NEVER;
-    rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner, random64() >> 32);
+    rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner, random63() >> 31);
     ch->list = rv_list_new(ch);
     ch->source = g_source_new(&source_funcs, sizeof(RvSource));
     ((RvSource *)ch->source)->ch = ch;
