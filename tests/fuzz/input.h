@@ -18,8 +18,9 @@ static inline void input_bytes(struct input *in, void *to, size_t n)
 	size_t have = n < in->left ? n : in->left;
 
 	memset(to, 0, n);
-	if (have)
-		memcpy(to, in->data, have);
+	if (!have)
+		return;
+	memcpy(to, in->data, have);
 	in->data += have;
 	in->left -= have;
 }

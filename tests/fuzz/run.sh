@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # run.sh SOURCE-ROOT WORK-FOLDER HARNESS: builds one harness with libFuzzer,
-# ASan and UBSan and runs it for FUZZ_SECONDS (15). Prints TAP; an input that
+# ASan and UBSan and runs it for FUZZ_SECONDS (10). Prints TAP; an input that
 # fails is kept in the work folder.
 set -euo pipefail
 
 root=$1
 work=$2/$3
 harness=$3
-seconds=${FUZZ_SECONDS:-15}
+seconds=${FUZZ_SECONDS:-10}
 
-sources=("$root"/core/rvmrpc_{proxy,server}.c)
+sources=("$root"/core/rvmrpc_{proxy,server,owner,guest}.c)
 flags=()
 if [[ $harness == reply ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c)
@@ -23,7 +23,7 @@ fi
 mkdir -p "$work"
 echo 1..2
 if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
-    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -pthread \
     -I "$root/include" -I "$root/core" -I "$root/channel" \
     "$root/tests/fuzz/$harness.c" "${sources[@]}" "${flags[@]}" \
     -o "$work/fuzz" >"$work/log" 2>&1; then
