@@ -100,7 +100,8 @@ enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t 
 	rvmrpc_win_read(&g->win, RVMRPC_HOST_WORD(answer), &a, sizeof(a));
 	*status = a.status;
 	if (a.status == RVMRPC_HELLO_OK &&
-	    (a.abi != RVMRPC_ABI_WINDOW || !a.epoch || !rvmrpc_layout_ok(&a.layout, g->win.size)))
+	    (a.abi != RVMRPC_ABI_WINDOW || !a.epoch || a.reserved || !rvmrpc_all_zero(a.reserved2, sizeof(a.reserved2)) ||
+	     !rvmrpc_layout_ok(&a.layout, g->win.size)))
 		*status = RVMRPC_HELLO_BAD_ARGS;
 	if (*status != RVMRPC_HELLO_OK) {
 		g->state = RVMRPC_GUEST_IDLE;
