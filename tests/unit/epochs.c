@@ -523,6 +523,8 @@ static void answer_with(void (*spoil)(struct rvmrpc_hello_answer *a))
 #define SPOIL(name, statement)	static void spoil_##name(struct rvmrpc_hello_answer *a) { statement; }
 SPOIL(abi, a->abi = 3)
 SPOIL(epoch, a->epoch = 0)
+SPOIL(reserved, a->reserved = 0x100)
+SPOIL(reserved2, a->reserved2[14] = 1)
 SPOIL(nslots, a->layout.nslots = RVMRPC_SLOTS_MAX + 1)
 SPOIL(req, a->layout.req = SIZE)
 SPOIL(res, a->layout.res = 0xffffffc0)
@@ -534,8 +536,8 @@ SPOIL(res_bytes, a->layout.res_bytes = RVMRPC_SLOT_BYTES_MAX + 64)
 static void test_bad_answers(void)
 {
 	static void (*const spoils[])(struct rvmrpc_hello_answer *a) = {
-		spoil_abi, spoil_epoch, spoil_nslots, spoil_req, spoil_res, spoil_stride, spoil_slots,
-		spoil_guest_slots, spoil_res_bytes,
+		spoil_abi, spoil_epoch, spoil_reserved, spoil_reserved2, spoil_nslots, spoil_req, spoil_res, spoil_stride,
+		spoil_slots, spoil_guest_slots, spoil_res_bytes,
 	};
 	size_t i;
 
