@@ -92,7 +92,9 @@ def ratio_lines(about, ratios):
 def window_lines(about, found):
     """Targets of the client that maps the window; of its ratio to S on hardware, emulated or not, only."""
     burst = found["burst"]
-    lines = [judged("burst_events: exits to user space, interrupts, hypercalls per call in a burst",
+    lines = [judged("stock_meminfo_vs_qga: QGA open, read, close / meminfo by rvmrpcd's socket",
+                    found["daemon"]["stock_meminfo_vs_qga"], 10, True),
+             judged("burst_events: exits to user space, interrupts, hypercalls per call in a burst",
                     burst["burst_events"], 0.02)]
     if about["accel"] != "tcg":
         lines += [judged("burst_S: null call in a burst / two threads that spin", burst["burst_S"], 2.0),
@@ -115,6 +117,9 @@ def window_text(parts):
                     number(burst["burst_events"], 4), number(burst["exits"], 4)]]),
             table(["answer in place, bytes", "call, us", "memcpy in the guest, us", "memcpy / call"],
                   [[str(r["bytes"]), r["p50_us"], r["memcpy_us"], r["ratio"]] for r in found["in_place"]]),
+            table(["by rvmrpcd, p50 us", "null", "meminfo", "QGA: open, read, close", "QGA / meminfo"],
+                  [["socket", *(found["daemon"][key] for key in
+                                ("null_us", "meminfo_us", "qga_us", "stock_meminfo_vs_qga"))]]),
             f"A null call to a guest asleep, woken by the interrupt: {found['asleep_us']} us.", ""]
 
 

@@ -32,6 +32,7 @@ UUID = "52564d52-0000-4000-8000-0000000000b0"
 
 levels.SLOTS = 4
 levels.MOUNTS["images"] = (BENCH, True)
+levels.MOUNTS["tools"] = (BUILD / "host-tools", True)
 
 
 class NoAnswer(Exception):
@@ -84,7 +85,7 @@ class BenchL2(levels.L2):
 class Stand:
     """What the measuring needs of either host."""
 
-    accel = kernel = vsock = None
+    accel = kernel = vsock = tools = None
     at_once = 8     # guests
     bench = peers = folder = None
 
@@ -171,6 +172,13 @@ class Stand:
                 f"{self.peers}/{self.ssh_name} -y -y -i {self.key} -p {SSH_PORT} "
                 f"root@127.0.0.1 {shlex.quote(command)} 2>/dev/null")
 
+    def start_agent(self):
+        """qemu-ga in the guest."""
+        self.vm.guest.check(
+            "for p in /sys/class/virtio-ports/*; do "
+            "if grep -q org.qemu.guest_agent $p/name; then port=/dev/${p##*/}; fi; done; "
+            "setsid /bench/qemu-ga -m virtio-serial -p $port -t /tmp >/tmp/qga.log 2>&1 &")
+
     def start_peers(self):
         """In the guest: network, agents, servers."""
         guest = self.vm.guest
@@ -178,9 +186,7 @@ class Stand:
                     "ip addr add 10.0.2.15/24 dev eth0; mkdir -p /etc/dropbear /var/run /var/log")
         guest.check("/bench/dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; "
                     "setsid /bench/dropbear -r /etc/dropbear/key -s -p 22 >/tmp/dropbear.log 2>&1")
-        guest.check("for p in /sys/class/virtio-ports/*; do "
-                    "if grep -q org.qemu.guest_agent $p/name; then port=/dev/${p##*/}; fi; done; "
-                    "setsid /bench/qemu-ga -m virtio-serial -p $port -t /tmp >/tmp/qga.log 2>&1 &")
+        self.start_agent()
         if self.vsock:
             guest.check("modprobe vmw_vsock_virtio_transport; setsid /bench/bench_vsockd "
                         ">/tmp/vsockd.log 2>&1 &")
@@ -220,6 +226,7 @@ class LocalStand(Stand):
         super().__init__()
         self.accel = accel
         self.bench = BENCH
+        self.tools = BUILD / "host-tools"
         self.peers = PEERS
         self.key = BENCH / "key"
         self.kernel = accel == "kvm" and os.path.exists("/dev/rvmrpc")
@@ -321,6 +328,7 @@ class NestedStand(Stand):
     def __init__(self):
         super().__init__()
         self.bench = self.peers = "/bench"
+        self.tools = "/tools"
         self.key = "/bench/key"
         self.folder = "/tmp"
         self.cpus = [0, 1]

@@ -106,12 +106,74 @@ def in_place(stand, client, rounds, n):
             for size, (calls, copies) in found.items()]
 
 
+class Daemon:
+    """rvmrpcd for one VM, until the block ends."""
+
+    def __init__(self, stand):
+        self.stand = stand
+        self.base = f"{stand.folder}/rvmrpcd"
+
+    def __enter__(self):
+        self.stand.sh(f"rm -rf {self.base}; mkdir -p {self.base}/vms; "
+                      f"printf '[daemon]\\nivshmem-dir={self.base}\\nsocket-dir={self.base}\\n"
+                      f"vm-dir={self.base}/vms\\n' >{self.base}/conf; "
+                      f"({self.stand.tools}/rvmrpcd --config {self.base}/conf --vm web >{self.base}/log 2>&1 & "
+                      f"echo $! >{self.base}/pid)")
+        wait_for(lambda: self.stand.sh(f"test -S {self.base}/web.sock && echo yes || true"), 20,
+                 "rvmrpcd's socket", interval=0.1)
+        return self
+
+    def __exit__(self, *_):
+        self.stand.sh(f"kill $(cat {self.base}/pid)")
+
+
+def start_stock(stand, daemon):
+    """A guest of rvmrpcd that has qemu-ga, too."""
+    vm = stand.vm = stand.make_vm(smp=1, memory="256M", device=False, extra=[
+        "-name", "stock,debug-threads=on", "-chardev", f"socket,path={daemon.base}/web.ivshmem,id=window",
+        "-device", "ivshmem-doorbell,vectors=1,chardev=window", "-device", "virtio-serial-pci,id=serial",
+        "-chardev", f"socket,id=qga,path={daemon.base}/qga.sock,server=on,wait=off",
+        "-device", "virtserialport,bus=serial.0,chardev=qga,name=org.qemu.guest_agent.0"]).boot()
+    vm.guest.check("modprobe rvmrpc; mkdir -p /var/run /var/log")
+    stand.start_agent()
+
+    def answers(row, target):
+        try:
+            return stand.client(row, target, 1, timeout=20)
+        except NoAnswer:
+            return None
+    for row, target in (("socket-null", "web.sock"), ("qga-ping", "qga.sock")):
+        wait_for(lambda r=row, t=target: answers(r, f"{daemon.base}/{t}"), 60, target, interval=0.5)
+    settle(1)
+    return vm
+
+
+def by_daemon(stand, rounds, n):
+    """The same facts by rvmrpcd's socket and by qemu-ga, of one guest."""
+    rows = {"null": ("socket-null", "web.sock"), "meminfo": ("socket-meminfo", "web.sock"),
+            "qga": ("qga-read", "qga.sock")}
+    samples = {name: [] for name in rows}
+    with Daemon(stand) as daemon:
+        vm = start_stock(stand, daemon)
+        try:
+            for _ in range(rounds):
+                for name, (row, target) in rows.items():
+                    samples[name] += stand.client(row, f"{daemon.base}/{target}", n if name != "qga" else n // 4, 3)
+        finally:
+            vm.stop()
+            stand.vm = None
+    found = {name: statistics.median(ns) / 1000 for name, ns in samples.items()}
+    return {**{f"{name}_us": round(us, 1) for name, us in found.items()},
+            "stock_meminfo_vs_qga": round(found["qga"] / found["meminfo"], 1)}
+
+
 def measure(stand, rounds, divide):
     """All of it."""
+    daemon = by_daemon(stand, rounds, 100 // divide * 4)
     with Client(stand) as client:
         vm = start_guest(stand, client)
         try:
-            return {"burst": burst(stand, client, vm, rounds, CALLS // divide),
+            return {"daemon": daemon, "burst": burst(stand, client, vm, rounds, CALLS // divide),
                     "in_place": in_place(stand, client, rounds, max(10, 40 // divide)),
                     "asleep_us": round(statistics.median(
                         client.command(f"sleepy {max(5, 40 // divide)} 20")["ns"]) / 1000, 1)}
