@@ -473,7 +473,7 @@ static int parse(RvmrpcSockClient *c)
     return is_whole(c);
 }
 
-/* Large payloads go past the buffer.  1: there is more, 0: not now, -1: gone. */
+/* Large payloads pass by the buffer.  1: more came, 0: not now, -1: gone. */
 static int fill(RvmrpcSockClient *c)
 {
     bool direct = c->payload && c->have >= sizeof(c->hdr);

@@ -109,6 +109,7 @@ static void accepted_any(int fd, void *opaque)
     }
     g_warning("a VM that is not configured is not served: %s",
               error ? error->message : "there are too many");
+    ivshmem_refuse(fd);
     close(fd);
 }
 

@@ -21,6 +21,8 @@
  * no QEMU.
  */
 bool ivshmem_greet(int sock, int memory, int doorbell, int interrupt);
+/* Instead: QEMU does not start, and says that the server's version is wrong. */
+void ivshmem_refuse(int sock);
 
 /* ---- fdstore.c ---- */
 

@@ -285,7 +285,7 @@ static unsigned new_id(const Vm *vm)
     return id;
 }
 
-/* The layout that was configured; an older window of another size is one slot. */
+/* What is configured; one slot in a window from before, which is too small. */
 static bool find_layout(const World *world, struct rvmrpc_layout *layout)
 {
     uint32_t bytes = MIN(world->size / 8, RVMRPC_SLOT_BYTES_MAX);
@@ -307,14 +307,21 @@ void vm_greet(Vm *vm, int sock)
     if (vm->worlds.length >= WORLDS_MAX) {
         say(vm, "%u QEMUs are connected; is its socket in several domains?",
             vm->worlds.length);
+        ivshmem_refuse(sock);
         world_close(world);
         return;
     }
     if (!world_make(world, vm->config->window.size) ||
-        !find_layout(world, &layout) ||
-        !ivshmem_greet(sock, world->fds[FD_MEMORY], world->fds[FD_DOORBELL],
+        !find_layout(world, &layout)) {
+        say(vm, "cannot make a window: %s", g_strerror(errno));
+        ivshmem_refuse(sock);
+        world_close(world);
+        return;
+    }
+    if (!ivshmem_greet(sock, world->fds[FD_MEMORY], world->fds[FD_DOORBELL],
                        world->fds[FD_INTERRUPT])) {
-        say(vm, "cannot give QEMU its window: %s", g_strerror(errno));
+        say(vm, "cannot give QEMU %d its window: %s", world->pid,
+            g_strerror(errno));
         world_close(world);
         return;
     }
