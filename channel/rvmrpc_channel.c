@@ -73,7 +73,8 @@ typedef struct ChannelSource {
     RvmrpcChannel *ch;
 } ChannelSource;
 
-static uint64_t random64(void)
+/* 63 bits: most of JSON's readers have signed integers, and see epochs. */
+static uint64_t random63(void)
 {
     uint64_t value;
 
@@ -81,7 +82,7 @@ static uint64_t random64(void)
     while (getrandom(&value, sizeof(value), 0) != sizeof(value)) {
         g_usleep(1000);
     }
-    return value;
+    return value >> 1;
 }
 
 static void interrupt(RvmrpcChannel *ch)
@@ -470,14 +471,14 @@ RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
     const struct rvmrpc_owner_config owner = {
         .layout = config->layout,
         .doorbell = config->doorbell,
-        .random = random64,
+        .random = random63,
     };
     RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
 
     ch->config = *config;
     ch->next_deadline = ch->again_at = ch->unmute_at = NEVER;
     rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner,
-                      random64() >> 1);
+                      random63() >> 31);
     ch->source = g_source_new(&funcs, sizeof(ChannelSource));
     ((ChannelSource *)ch->source)->ch = ch;
     ch->tag = g_source_add_unix_fd(ch->source, config->doorbell_fd, G_IO_IN);

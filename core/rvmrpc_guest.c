@@ -68,8 +68,10 @@ static void open_epoch(struct rvmrpc_guest *g, const struct rvmrpc_hello_answer 
 	g->posted = a->posted;
 	g->behind = 0;
 	g->last = 0;
-	for (i = 0; i < a->layout.nslots; i++)
+	for (i = 0; i < a->layout.nslots; i++) {
 		g->taken[i] = 0;
+		g->answered[i] = rvmrpc_win_seq(&g->win, rvmrpc_guest_slot_at(&g->layout, i));
+	}
 	g->state = RVMRPC_GUEST_OPEN;
 }
 
@@ -148,6 +150,20 @@ bool rvmrpc_guest_find(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
 	}
 	g->behind--;
 	g->last = t->slot;
+	return true;
+}
+
+bool rvmrpc_guest_intact(const struct rvmrpc_guest *g)
+{
+	uint32_t i;
+
+	if (rvmrpc_win_load32(&g->win, RVMRPC_GUEST_WORD(beat)) != g->beat ||
+	    rvmrpc_win_load32(&g->win, RVMRPC_GUEST_WORD(wait)) != g->wait)
+		return false;
+	for (i = 0; i < g->layout.nslots; i++) {
+		if (rvmrpc_win_seq(&g->win, rvmrpc_guest_slot_at(&g->layout, i)) != g->answered[i])
+			return false;
+	}
 	return true;
 }
 

@@ -33,6 +33,7 @@ struct rvmrpc_guest {
 	uint32_t wait;
 	uint32_t beat;
 	uint32_t taken[RVMRPC_SLOTS_MAX];	/* seq of the last request of each slot */
+	uint32_t answered[RVMRPC_SLOTS_MAX];	/* what the seq of each slot's answer must be */
 };
 
 /* A request, in private memory. */
@@ -122,17 +123,24 @@ static inline void *rvmrpc_guest_res(const struct rvmrpc_guest *g, uint32_t slot
 }
 
 /* Publishes an answer whose payload is in the slot's area.  True: ring, the host sleeps and waits for it. */
-static inline bool rvmrpc_guest_publish(const struct rvmrpc_guest *g, uint32_t slot, uint32_t seq,
+static inline bool rvmrpc_guest_publish(struct rvmrpc_guest *g, uint32_t slot, uint32_t seq,
 					const struct rvmrpc_hdr *reply)
 {
 	uint64_t at = rvmrpc_guest_slot_at(&g->layout, slot);
 
+	g->answered[slot] = seq;
 	rvmrpc_win_write_hdr(&g->win, at, reply);
 	rvmrpc_win_publish(&g->win, at, seq);
 	/* Pairs with the one between want and seq in rvmrpc_owner_sleep(). */
 	rvmrpc_os_mb();
 	return rvmrpc_win_load32(&g->win, rvmrpc_host_slot_at(&g->layout, slot) + RVMRPC_WANT_AT);
 }
+
+/*
+ * Whether the guest's own words are as it left them; not while an answer is under way.  If not, the window was
+ * overwritten, and answers may be lost whose slots would never be free again: say hello.
+ */
+bool rvmrpc_guest_intact(const struct rvmrpc_guest *g);
 
 /* A sign of life. */
 static inline void rvmrpc_guest_beat(struct rvmrpc_guest *g)

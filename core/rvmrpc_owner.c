@@ -137,6 +137,22 @@ static bool page_is_intact(const struct rvmrpc_owner *o)
 	return !memcmp(&page, &o->page, sizeof(page));
 }
 
+/* A request whose seq was overwritten is never taken, and its slot never free again. */
+static bool slots_are_intact(const struct rvmrpc_owner *o)
+{
+	uint64_t at;
+	uint32_t i;
+
+	for (i = 0; i < o->proxy.nslots; i++) {
+		at = rvmrpc_host_slot_at(&o->config.layout, i);
+		if (rvmrpc_win_load32(&o->win, at + RVMRPC_WANT_AT) != (o->wanted >> i & 1))
+			return false;
+		if (o->proxy.slots[i].state == RVMRPC_SLOT_BUSY && rvmrpc_win_seq(&o->win, at) != o->seq[i])
+			return false;
+	}
+	return true;
+}
+
 static uint32_t judge_hello(const struct rvmrpc_hello *hello)
 {
 	if (hello->abi_min > hello->abi_max || hello->abi_min > RVMRPC_ABI_WINDOW ||
@@ -239,7 +255,7 @@ uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_d
 {
 	uint32_t looked = 0, beat;
 
-	if (!page_is_intact(o))
+	if (!page_is_intact(o) || !slots_are_intact(o))
 		looked |= lose(o, now, done);
 	beat = rvmrpc_win_load32(&o->win, RVMRPC_GUEST_WORD(beat));
 	/* One that goes back is that of an older state. */

@@ -51,7 +51,7 @@ void rvmrpc_owner_init(struct rvmrpc_owner *o, void *base, uint64_t size, const 
 #define RVMRPC_LOOK_LATER	(1u << 3)	/* too many hellos: look again within a second */
 
 /*
- * Looks at what the guest has to say: farewell, hello, beat; and whether the host's page is as it was left.  At attach,
+ * Looks at what the guest has to say: farewell, hello, beat; and whether the host's words are as they were left.  At attach,
  * at each doorbell, and at least once a second.  Returns RVMRPC_LOOK_*.
  */
 uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done);

@@ -222,22 +222,28 @@ def throttle(vm, rate):
     vm.qmp.cmd("block_set_io_throttle", {"device": "hung", **limits, "bps_wr": rate})
 
 
-@case(f"an idle guest for {IDLE} s: no load, no more than {IDLE_RATE} wake-ups a second", timeout=120)
+@case(f"an idle guest for {IDLE} s: load fades, no more than {IDLE_RATE} wake-ups a second", timeout=120)
 def idles():
     """By the driver's counters; the machine may be as busy as it likes."""
     with Served(memory="192M", append=tools.PATIENT) as vm:
         works(vm)
         vm.guest.check("echo 0 >/proc/sys/kernel/watchdog; sleep 3")
         keys = ("sleeps", "rings", "interrupts")
-        before, start = counters(vm), time.monotonic()
+        before, start, began = counters(vm), time.monotonic(), load_average(vm)
         time.sleep(IDLE)
         after, seconds = counters(vm), time.monotonic() - start
         grown = {key: after[key] - before[key] for key in keys}
-        load = vm.guest.check("cat /proc/loadavg").split()[0]
-        comment(f"{grown} in {seconds:.0f} s, load {load}")
+        load = load_average(vm)
+        comment(f"{grown} in {seconds:.0f} s, load {began} to {load}")
         # One more: the first may come at once.
         assert sum(grown.values()) <= IDLE_RATE * seconds + 1, grown
-        assert load == "0.00"
+        # What starting left behind fades to 0.61 of it in 30 s.
+        assert load <= 0.7 * began + 0.01, (began, load)
+
+
+def load_average(vm):
+    """Of a minute."""
+    return float(vm.guest.check("cat /proc/loadavg").split()[0])
 
 
 if __name__ == "__main__":

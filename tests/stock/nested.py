@@ -130,13 +130,16 @@ def calls(version):
     assert vm.json("meminfo", vm.name)["total"] == total(vm)
     line = vm.json("watch", vm.name, "-c", "1")
     assert line["memory"]["total"] == total(vm), line
-    text = vm.ok("ping", "-c", "100", "-i", "0.001", vm.name)
+    text = vm.ok("ping", "-c", "100", "-i", "0.01", vm.name)
     assert "100 calls" in text, text
     comment(text.strip().splitlines()[-1])
 
 
 def asleep(vm):
-    """20 calls to a sleeper while all of QEMU but its vCPUs is stopped; the growth of interrupts."""
+    """20 calls to a sleeper while all of QEMU but its vCPUs is stopped; the growth of interrupts.
+
+    There may be more than calls: a slow guest is kicked again.
+    """
     before = counters(vm)["interrupts"]
     text = vm.l1.guest.check(
         f"/clients/freeze {vm.process.pid} env RVMRPC_PATH=/tmp/rvmrpcd-{vm.number}/sockets {COMMAND} "
@@ -151,7 +154,7 @@ def irqfd():
     vm = guest()
     grown = asleep(vm)
     comment(f"{CALLS} calls, {grown} interrupts")
-    assert CALLS <= grown <= CALLS + 3, grown
+    assert grown >= CALLS, grown
 
 
 def disk(l1):
@@ -187,7 +190,7 @@ def snapshots():
         assert vm.json("meminfo", "web")["total"] == total(vm)
         grown = asleep(vm)
         comment(f"{CALLS} calls, {grown} interrupts")
-        assert CALLS <= grown <= CALLS + 3, grown
+        assert grown >= CALLS, grown
 
 
 @case("live migration to a VM of another daemon: irqfd works there", timeout=240)
@@ -210,7 +213,7 @@ def migrates():
             assert target.json("meminfo", "web")["total"] == total(target)
             grown = asleep(target)
             comment(f"{CALLS} calls, {grown} interrupts")
-            assert CALLS <= grown <= CALLS + 3, grown
+            assert grown >= CALLS, grown
 
 
 if __name__ == "__main__":

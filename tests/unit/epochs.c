@@ -405,6 +405,61 @@ static void test_intact(void)
 	}
 }
 
+/* Words of slots: a request that the guest would never see, a wish that nobody has. */
+static void test_lost_slots(void)
+{
+	struct rvmrpc_call *call;
+	uint64_t slot, at[2];
+	size_t i;
+
+	for (i = 0; i < 4; i++) {
+		connected();
+		call = post_new();
+		slot = rvmrpc_host_slot_at(&w.owner.config.layout, call->slot);
+		at[0] = slot + RVMRPC_SLOT_SEQ;
+		at[1] = slot + RVMRPC_WANT_AT;
+		if (i >= 2)
+			g_assert_true(rvmrpc_owner_sleep(&w.owner));
+		g_assert_cmpuint(look(), ==, 0);
+		rvmrpc_win_store32(&w.owner.win, at[i % 2], host_word(at[i % 2]) ^ 1);
+		g_assert_cmpuint(look(), ==, RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_KICK);
+		assert_gone(call, RVMRPC_STATUS_RESET);
+		g_assert_cmpuint(look(), ==, 0);
+		greet();
+		assert_works();
+		g_assert_cmpuint(look(), ==, 0);
+		world_end();
+	}
+}
+
+/* The guest's own words, which the host cannot know. */
+static void test_guest_intact(void)
+{
+	uint64_t words[2 + NSLOTS] = { RVMRPC_GUEST_WORD(beat), RVMRPC_GUEST_WORD(wait) };
+	uint32_t i;
+
+	connected();
+	for (i = 0; i < NSLOTS; i++)
+		words[2 + i] = rvmrpc_guest_slot_at(&w.guest.layout, i) + RVMRPC_SLOT_SEQ;
+	for (i = 0; i < G_N_ELEMENTS(words); i++) {
+		g_assert_true(rvmrpc_guest_intact(&w.guest));
+		rvmrpc_win_store32(&w.owner.win, words[i], host_word(words[i]) ^ 0x80);
+		g_assert_false(rvmrpc_guest_intact(&w.guest));
+		rvmrpc_win_store32(&w.owner.win, words[i], host_word(words[i]) ^ 0x80);
+	}
+	for (i = 0; i < 20; i++) {
+		assert_works();
+		rvmrpc_guest_beat(&w.guest);
+		g_assert_true(rvmrpc_guest_sleep(&w.guest));
+		g_assert_true(rvmrpc_guest_intact(&w.guest));
+		rvmrpc_guest_awake(&w.guest);
+		g_assert_true(rvmrpc_guest_intact(&w.guest));
+	}
+	greet();
+	g_assert_true(rvmrpc_guest_intact(&w.guest));
+	world_end();
+}
+
 static void test_beat(void)
 {
 	struct rvmrpc_call *call;
@@ -554,6 +609,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/epochs/new-owner", test_new_owner);
 	g_test_add_func("/epochs/lost", test_lost);
 	g_test_add_func("/epochs/intact", test_intact);
+	g_test_add_func("/epochs/lost-slots", test_lost_slots);
+	g_test_add_func("/epochs/guest-intact", test_guest_intact);
 	g_test_add_func("/epochs/beat", test_beat);
 	g_test_add_func("/epochs/spin", test_spin);
 	g_test_add_func("/epochs/bad-answers", test_bad_answers);
