@@ -3,254 +3,483 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <gio/gio.h>
+#include <errno.h>
+#include <grp.h>
 #include <string.h>
-#include "rvmrpcd.h"
+#include "config.h"
+#include "rvmrpc_owner.h"
 
-#define USUAL_FILE  "/etc/rvmrpcd.conf"
-#define NAME_MAX_   64
-
-typedef struct Defaults {
-    char *ivshmem_dir, *socket_dir, *vm_dir;
-    mode_t ivshmem_mode, socket_mode;
-    WindowConfig window;
-} Defaults;
-
-G_GNUC_PRINTF(2, 3)
-static bool bad(GError **error, const char *format, ...)
-{
-    va_list args;
-    g_autofree char *text = NULL;
-
-    va_start(args, format);
-    text = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, text);
-    return false;
-}
+#define USUAL_FILE      "/etc/rvmrpcd/rvmrpcd.conf"
+#define NAME_MAX_BYTES  64
 
 /* ---- Values ---- */
 
-/* A number with K, M or G; leaves *to as it is when there is none. */
-static bool get_size(GKeyFile *file, const char *group, const char *key, uint64_t max, uint64_t *to, GError **error)
+static gboolean bad(GError **error, const char *where, const char *key,
+                    const char *value, const char *wanted)
 {
-    g_autofree char *text = g_key_file_get_string(file, group, key, NULL);
-    static const char units[] = "KMG";
-    const char *unit;
+    g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
+                "%s: %s=%s: %s", where, key, value, wanted);
+    return FALSE;
+}
+
+/* "512K" */
+static gboolean parse_size(const char *text, guint64 *bytes)
+{
     char *end;
-    guint64 value;
+    guint shift = 0;
 
-    if (!text) {
-        return true;
+    errno = 0;
+    *bytes = g_ascii_strtoull(text, &end, 10);
+    if (end == text || errno || !g_ascii_isdigit(text[0])) {
+        return FALSE;
     }
-    g_strstrip(text);
-    value = g_ascii_strtoull(text, &end, 10);
-    unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
-    if (!g_ascii_isdigit(*text) || (*end && (!unit || end[1])) || value > max) {
-        return bad(error, "[%s] %s=%s: not a number, with K, M or G, of at most %" G_GUINT64_FORMAT, group, key, text,
-                   (guint64)max);
+    switch (*end) {
+    case 'G':
+        shift += 10;
+        /* fall through */
+    case 'M':
+        shift += 10;
+        /* fall through */
+    case 'K':
+        shift += 10;
+        end++;
     }
-    if (unit) {
-        value <<= 10 * (unit - units + 1);
+    if (*end || *bytes > G_MAXUINT64 >> shift) {
+        return FALSE;
     }
-    if (value > max) {
-        return bad(error, "[%s] %s=%s: more than %" G_GUINT64_FORMAT, group, key, text, (guint64)max);
-    }
-    *to = value;
-    return true;
+    *bytes <<= shift;
+    return TRUE;
 }
 
-static bool get_u32(GKeyFile *file, const char *group, const char *key, uint32_t max, uint32_t *to, GError **error)
+static gboolean parse_mode(const char *text, mode_t *mode)
 {
-    uint64_t value = *to;
+    char *end;
+    guint64 value = g_ascii_strtoull(text, &end, 8);
 
-    if (!get_size(file, group, key, max, &value, error)) {
-        return false;
+    if (end == text || *end || value > 0777 || !(value & 0600) ||
+        text[0] != '0') {
+        return FALSE;
     }
-    *to = value;
-    return true;
+    *mode = value;
+    return TRUE;
 }
 
-/* In octal, and permissions only. */
-static bool get_mode(GKeyFile *file, const char *key, mode_t *to, GError **error)
+static gboolean parse_group(const char *text, gid_t *gid)
 {
-    g_autofree char *text = g_key_file_get_string(file, "daemon", key, NULL);
+    struct group *group = getgrnam(text);
+    guint64 number;
 
-    if (!text) {
-        return true;
+    if (group) {
+        *gid = group->gr_gid;
+        return TRUE;
     }
-    g_strstrip(text);
-    if (!*text || strspn(text, "01234567") != strlen(text) || strlen(text) > 4 || strtoul(text, NULL, 8) > 0777) {
-        return bad(error, "[daemon] %s=%s: not an octal number up to 0777", key, text);
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXUINT32 - 1, &number,
+                                    NULL)) {
+        return FALSE;
     }
-    *to = strtoul(text, NULL, 8);
-    return true;
+    *gid = number;
+    return TRUE;
 }
 
-static void get_text(GKeyFile *file, const char *group, const char *key, char **to)
+static gboolean parse_bool(const char *text, gboolean *value)
 {
-    char *text = g_key_file_get_string(file, group, key, NULL);
-
-    if (text) {
-        g_free(*to);
-        *to = g_strstrip(text);
-    }
+    *value = strcmp(text, "on") == 0;
+    return *value || strcmp(text, "off") == 0;
 }
 
-static bool get_window(GKeyFile *file, const char *group, WindowConfig *w, GError **error)
+/* It becomes part of files' names, of systemd's store, and of log lines. */
+static gboolean name_ok(const char *name)
 {
-    return get_size(file, group, "size", RVMRPC_WINDOW_SIZE_MAX, &w->size, error) &&
-           get_u32(file, group, "slots", RVMRPC_SLOTS_MAX, &w->slots, error) &&
-           get_u32(file, group, "request", RVMRPC_SLOT_BYTES_MAX, &w->request, error) &&
-           get_u32(file, group, "response", RVMRPC_SLOT_BYTES_MAX, &w->response, error) &&
-           get_u32(file, group, "spin-us", 1000000, &w->spin_us, error);
+    return strlen(name) <= NAME_MAX_BYTES && g_ascii_isalnum(name[0]) &&
+           strspn(name, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "._+@-") ==
+           strlen(name);
+}
+
+/* ---- Windows ---- */
+
+gboolean config_layout(const WindowConfig *window, guint64 size,
+                       struct rvmrpc_layout *layout)
+{
+    return rvmrpc_layout_make(size, window->slots, window->request,
+                              window->response, layout);
+}
+
+static gboolean set_window(WindowConfig *w, const char *where,
+                           const char *key, const char *value, GError **error)
+{
+    guint64 number;
+    gboolean ok = parse_size(value, &number);
+
+    if (strcmp(key, "size") == 0) {
+        w->size = number;
+        return (ok && number >= RVMRPC_WINDOW_SIZE_MIN &&
+                number <= RVMRPC_WINDOW_SIZE_MAX && !(number & (number - 1))) ||
+               bad(error, where, key, value,
+                   "a power of two from 64K to 1G is wanted, since QEMU takes "
+                   "no other");
+    }
+    if (strcmp(key, "slots") == 0) {
+        w->slots = number;
+        return (ok && number >= 1 && number <= RVMRPC_SLOTS_MAX) ||
+               bad(error, where, key, value, "1 to 64 are possible");
+    }
+    if (strcmp(key, "spin-us") == 0) {
+        w->spin_us = number;
+        return (ok && number <= 1000000) ||
+               bad(error, where, key, value, "0 to 1000000 are possible");
+    }
+    *(strcmp(key, "request") == 0 ? &w->request : &w->response) = number;
+    return (ok && number >= RVMRPC_LINE && number <= RVMRPC_SLOT_BYTES_MAX &&
+            number % RVMRPC_LINE == 0) ||
+           bad(error, where, key, value,
+               "a multiple of 64 from 64 to 1M is wanted");
+}
+
+static gboolean is_window_key(const char *key)
+{
+    static const char *const keys[] = {
+        "size", "slots", "request", "response", "spin-us", NULL
+    };
+
+    return g_strv_contains(keys, key);
+}
+
+static gboolean check_window(const WindowConfig *w, const char *where,
+                             GError **error)
+{
+    struct rvmrpc_layout layout;
+
+    if (config_layout(w, w->size, &layout)) {
+        return TRUE;
+    }
+    g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
+                "%s: a window of %" G_GUINT64_FORMAT " bytes does not hold %u "
+                "slots with requests of %u and responses of %u bytes", where,
+                w->size, w->slots, w->request, w->response);
+    return FALSE;
 }
 
 /* ---- VMs ---- */
 
-void vm_config_free(void *opaque)
+void config_free_vm(VmConfig *vm)
 {
-    VmConfig *c = opaque;
-
-    g_free(c->name);
-    g_free(c->uuid);
-    g_free(c->ivshmem);
-    g_free(c->socket);
-    g_free(c);
-}
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmConfig, vm_config_free)
-
-static VmConfig *vm_config_new(const Defaults *d, const char *name)
-{
-    VmConfig *c = g_new0(VmConfig, 1);
-
-    c->name = g_strdup(name);
-    c->window = d->window;
-    c->ivshmem_mode = d->ivshmem_mode;
-    c->socket_mode = d->socket_mode;
-    return c;
+    g_free(vm->name);
+    g_free(vm->uuid);
+    g_free(vm->ivshmem);
+    g_free(vm->socket);
+    g_free(vm);
 }
 
-/* Names become file names, and names in systemd's store. */
-static bool name_ok(const char *name)
+VmConfig *config_dup_vm(const VmConfig *vm)
 {
-    return *name && *name != '.' && *name != '-' && strlen(name) <= NAME_MAX_ &&
-           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == strlen(name);
+    VmConfig *copy = g_memdup2(vm, sizeof(*vm));
+
+    copy->name = g_strdup(vm->name);
+    copy->uuid = g_strdup(vm->uuid);
+    copy->ivshmem = g_strdup(vm->ivshmem);
+    copy->socket = g_strdup(vm->socket);
+    return copy;
 }
 
-static bool add(GHashTable *vms, const Defaults *d, VmConfig *taken, const char *where, GError **error)
+/* NAME.suffix in the folder, unless there is a path. */
+static void complete_path(char **path, const char *folder, const char *name,
+                          const char *suffix)
 {
-    g_autoptr(VmConfig) c = taken;
-    const WindowConfig *w = &c->window;
+    char *whole;
 
-    if (!name_ok(c->name)) {
-        return bad(error, "%s: name '%s': use letters, digits, '.', '_' and '-'", where, c->name);
+    if (!*path) {
+        *path = g_strconcat(folder, "/", name, suffix, NULL);
+    } else if (!g_path_is_absolute(*path)) {
+        whole = g_build_filename(folder, *path, NULL);
+        g_free(*path);
+        *path = whole;
     }
-    if (c->uuid && !g_uuid_string_is_valid(c->uuid)) {
-        return bad(error, "%s: uuid=%s is none", where, c->uuid);
-    }
-    if (g_hash_table_contains(vms, c->name)) {
-        return bad(error, "%s: there is another VM called %s", where, c->name);
-    }
-    if (!rvmrpc_layout_make(w->size, w->slots, w->request, w->response, &c->layout)) {
-        return bad(error, "%s: a window of size=%" G_GUINT64_FORMAT " does not hold slots=%u of request=%u and "
-                   "response=%u bytes; its size must be a power of two from %u on, those of a slot multiples of %u",
-                   where, (guint64)w->size, w->slots, w->request, w->response, RVMRPC_WINDOW_SIZE_MIN, RVMRPC_LINE);
-    }
-    if (!c->ivshmem) {
-        c->ivshmem = g_strdup_printf("%s/%s.ivshmem", d->ivshmem_dir, c->name);
-    }
-    if (!c->socket) {
-        c->socket = g_strdup_printf("%s/%s.sock", d->socket_dir, c->name);
-    }
-    g_hash_table_insert(vms, c->name, c);
-    c = NULL;
-    return true;
 }
 
-static bool load_vm(GHashTable *vms, const Defaults *d, const char *path, GError **error)
+static void complete_vm(const Config *config, VmConfig *vm)
+{
+    complete_path(&vm->ivshmem, config->ivshmem_dir, vm->name, ".ivshmem");
+    complete_path(&vm->socket, config->socket_dir, vm->name, ".sock");
+}
+
+VmConfig *config_new_vm(const Config *config, const char *name)
+{
+    VmConfig *vm = g_new0(VmConfig, 1);
+
+    vm->name = g_strdup(name);
+    vm->window = config->window;
+    complete_vm(config, vm);
+    return vm;
+}
+
+static gboolean set_vm(VmConfig *vm, const char *where, const char *key,
+                       const char *value, GError **error)
+{
+    char **to;
+
+    if (strcmp(key, "name") == 0) {
+        if (!name_ok(value)) {
+            return bad(error, where, key, value,
+                       "1 to 64 letters, digits and ._+@- are wanted, a "
+                       "letter or a digit first");
+        }
+        to = &vm->name;
+    } else if (strcmp(key, "uuid") == 0) {
+        if (!g_uuid_string_is_valid(value)) {
+            return bad(error, where, key, value, "this is no UUID");
+        }
+        g_free(vm->uuid);
+        vm->uuid = g_ascii_strdown(value, -1);
+        return TRUE;
+    } else if (strcmp(key, "ivshmem") == 0) {
+        to = &vm->ivshmem;
+    } else if (strcmp(key, "socket") == 0) {
+        to = &vm->socket;
+    } else if (is_window_key(key)) {
+        return set_window(&vm->window, where, key, value, error);
+    } else {
+        return bad(error, where, key, value, "there is no such key");
+    }
+    g_free(*to);
+    *to = g_strdup(value);
+    return TRUE;
+}
+
+/* Takes over @vm. */
+static gboolean add_vm(Config *config, VmConfig *vm, const char *where,
+                       GError **error)
+{
+    g_autoptr(VmConfig) own = vm;
+
+    if (!vm->name) {
+        g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_KEY_NOT_FOUND,
+                    "%s: the VM has no name", where);
+        return FALSE;
+    }
+    complete_vm(config, vm);
+    if (!check_window(&vm->window, where, error)) {
+        return FALSE;
+    }
+    for (guint i = 0; i < config->vms->len; i++) {
+        const VmConfig *other = config->vms->pdata[i];
+
+        if (strcmp(other->name, vm->name) == 0 ||
+            strcmp(other->ivshmem, vm->ivshmem) == 0 ||
+            strcmp(other->socket, vm->socket) == 0) {
+            return bad(error, where, "name", vm->name,
+                       "its name or a path of it is another VM's, too");
+        }
+    }
+    g_ptr_array_add(config->vms, g_steal_pointer(&own));
+    return TRUE;
+}
+
+/* ---- Files ---- */
+
+typedef gboolean SetKey(void *to, const char *where, const char *group,
+                        const char *key, const char *value, GError **error);
+
+static gboolean read_file(const char *path, SetKey *set, void *to,
+                          GError **error)
 {
     g_autoptr(GKeyFile) file = g_key_file_new();
-    g_autofree char *base = g_path_get_basename(path);
-    VmConfig *c;
+    g_auto(GStrv) groups = NULL;
 
     if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error)) {
         g_prefix_error(error, "%s: ", path);
-        return false;
+        return FALSE;
     }
-    base[strlen(base) - strlen(".conf")] = '\0';
-    c = vm_config_new(d, base);
-    get_text(file, "vm", "name", &c->name);
-    get_text(file, "vm", "uuid", &c->uuid);
-    get_text(file, "vm", "ivshmem", &c->ivshmem);
-    get_text(file, "vm", "socket", &c->socket);
-    if (!get_window(file, "vm", &c->window, error)) {
-        g_prefix_error(error, "%s: ", path);
-        vm_config_free(c);
-        return false;
+    groups = g_key_file_get_groups(file, NULL);
+    for (char **group = groups; *group; group++) {
+        g_auto(GStrv) keys = g_key_file_get_keys(file, *group, NULL, error);
+
+        for (char **key = keys; key && *key; key++) {
+            g_autofree char *value =
+                g_key_file_get_string(file, *group, *key, error);
+
+            if (!value) {
+                g_prefix_error(error, "%s: ", path);
+                return FALSE;
+            }
+            g_strstrip(value);
+            if (!set(to, path, *group, *key, value, error)) {
+                return FALSE;
+            }
+        }
     }
-    return add(vms, d, c, path, error);
+    return TRUE;
 }
 
-static bool load_folder(GHashTable *vms, const Defaults *d, GError **error)
+static gboolean set_vm_key(void *to, const char *where, const char *group,
+                           const char *key, const char *value, GError **error)
 {
-    g_autoptr(GDir) dir = g_dir_open(d->vm_dir, 0, NULL);
+    gboolean is_window = strcmp(group, "window") == 0 && is_window_key(key);
+
+    if (!is_window && strcmp(group, "vm") != 0) {
+        return bad(error, where, key, value,
+                   "only [vm] and [window] have keys here");
+    }
+    return set_vm(to, where, key, value, error);
+}
+
+static gboolean set_daemon(Config *config, const char *where, const char *key,
+                           const char *value, GError **error)
+{
+    const struct {
+        const char *key;
+        char **to;
+    } folders[] = {
+        { "ivshmem-dir", &config->ivshmem_dir },
+        { "socket-dir", &config->socket_dir },
+        { "vm-dir", &config->vm_dir },
+    };
+    gboolean of_ivshmem = g_str_has_prefix(key, "ivshmem-");
+
+    for (gsize i = 0; i < G_N_ELEMENTS(folders); i++) {
+        if (strcmp(key, folders[i].key) == 0) {
+            g_free(*folders[i].to);
+            *folders[i].to = g_strdup(value);
+            return g_path_is_absolute(value) ||
+                   bad(error, where, key, value, "an absolute path is wanted");
+        }
+    }
+    if (strcmp(key, "ivshmem-mode") == 0 || strcmp(key, "socket-mode") == 0) {
+        return parse_mode(value, of_ivshmem ? &config->ivshmem_mode :
+                          &config->socket_mode) ||
+               bad(error, where, key, value, "an octal number such as 0660, "
+                   "with rights of the owner, is wanted");
+    }
+    if (strcmp(key, "ivshmem-group") == 0 || strcmp(key, "socket-group") == 0) {
+        return parse_group(value, of_ivshmem ? &config->ivshmem_gid :
+                           &config->socket_gid) ||
+               bad(error, where, key, value, "there is no such group");
+    }
+    if (strcmp(key, "any") == 0) {
+        return parse_bool(value, &config->any) ||
+               bad(error, where, key, value, "on or off is wanted");
+    }
+    return bad(error, where, key, value, "there is no such key");
+}
+
+static gboolean set_key(void *to, const char *where, const char *group,
+                        const char *key, const char *value, GError **error)
+{
+    Config *config = to;
+
+    if (strcmp(group, "daemon") == 0) {
+        return set_daemon(config, where, key, value, error);
+    }
+    if (strcmp(group, "window") == 0 && is_window_key(key)) {
+        return set_window(&config->window, where, key, value, error);
+    }
+    return bad(error, where, key, value,
+               "only [daemon] and [window] have keys here");
+}
+
+static gint by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static gboolean read_folder(Config *config, GError **error)
+{
+    g_autoptr(GDir) dir = g_dir_open(config->vm_dir, 0, NULL);
+    g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     const char *name;
 
     while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(d->vm_dir, name, NULL);
-
-        if (g_str_has_suffix(name, ".conf") && !load_vm(vms, d, path, error)) {
-            return false;
+        if (g_str_has_suffix(name, ".conf") && name[0] != '.') {
+            g_ptr_array_add(names, g_strdup(name));
         }
     }
-    return true;
+    /* Of two that collide, the error names the same each time. */
+    g_ptr_array_sort(names, by_text);
+    for (guint i = 0; i < names->len; i++) {
+        g_autofree char *path =
+            g_build_filename(config->vm_dir, names->pdata[i], NULL);
+        VmConfig *vm = g_new0(VmConfig, 1);
+
+        vm->window = config->window;
+        if (!read_file(path, set_vm_key, vm, error)) {
+            config_free_vm(vm);
+            return FALSE;
+        }
+        if (!add_vm(config, vm, path, error)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
 }
 
-/* ---- All ---- */
-
-static bool load_defaults(const char *path, Defaults *d, GError **error)
+/* "name=NAME,uuid=UUID" */
+static gboolean read_option(Config *config, const char *option, GError **error)
 {
-    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_auto(GStrv) words = g_strsplit(option, ",", 0);
+    g_autoptr(VmConfig) vm = g_new0(VmConfig, 1);
 
-    if (!path && !g_file_test(USUAL_FILE, G_FILE_TEST_EXISTS)) {
-        return true;
+    vm->window = config->window;
+    for (char **word = words; *word; word++) {
+        char *value = strchr(*word, '=');
+
+        if (!value) {
+            return bad(error, "--vm", *word, "", "KEY=VALUE is wanted");
+        }
+        *value++ = '\0';
+        if (!set_vm(vm, "--vm", *word, value, error)) {
+            return FALSE;
+        }
     }
-    path = path ?: USUAL_FILE;
-    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error)) {
-        g_prefix_error(error, "%s: ", path);
-        return false;
-    }
-    get_text(file, "daemon", "ivshmem-dir", &d->ivshmem_dir);
-    get_text(file, "daemon", "socket-dir", &d->socket_dir);
-    get_text(file, "daemon", "vm-dir", &d->vm_dir);
-    if (!get_mode(file, "ivshmem-mode", &d->ivshmem_mode, error) ||
-        !get_mode(file, "socket-mode", &d->socket_mode, error) || !get_window(file, "window", &d->window, error)) {
-        g_prefix_error(error, "%s: ", path);
-        return false;
-    }
-    return true;
+    return add_vm(config, g_steal_pointer(&vm), "--vm", error);
 }
 
-GHashTable *config_load(const char *path, char **names, GError **error)
+void config_free(Config *config)
 {
-    g_autoptr(GHashTable) vms = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, vm_config_free);
-    Defaults d = {
-        .ivshmem_dir = g_strdup("/run/rvmrpcd"),
-        .socket_dir = g_strdup("/run/rvmrpc"),
-        .vm_dir = g_strdup("/etc/rvmrpcd/vms.d"),
-        .ivshmem_mode = 0660,
-        .socket_mode = 0660,
-        .window = { RVMRPC_WINDOW_SIZE_DEFAULT, RVMRPC_SLOTS_DEFAULT, RVMRPC_REQ_BYTES_DEFAULT,
-                    RVMRPC_RES_BYTES_DEFAULT, 200 },
+    g_free(config->ivshmem_dir);
+    g_free(config->socket_dir);
+    g_free(config->vm_dir);
+    g_ptr_array_unref(config->vms);
+    g_free(config);
+}
+
+static Config *config_new(void)
+{
+    Config *config = g_new0(Config, 1);
+
+    config->ivshmem_dir = g_strdup("/run/rvmrpcd");
+    config->socket_dir = g_strdup("/run/rvmrpc");
+    config->vm_dir = g_strdup("/etc/rvmrpcd/vms.d");
+    config->ivshmem_mode = config->socket_mode = 0660;
+    config->ivshmem_gid = config->socket_gid = (gid_t)-1;
+    config->window = (WindowConfig) {
+        .size = RVMRPC_WINDOW_SIZE_DEFAULT,
+        .slots = RVMRPC_SLOTS_DEFAULT,
+        .request = RVMRPC_REQ_BYTES_DEFAULT,
+        .response = RVMRPC_RES_BYTES_DEFAULT,
+        .spin_us = 200,
     };
-    bool ok = load_defaults(path, &d, error) && load_folder(vms, &d, error);
+    config->vms = g_ptr_array_new_with_free_func(
+        (GDestroyNotify)config_free_vm);
+    return config;
+}
 
-    for (; ok && names && *names; names++) {
-        ok = add(vms, &d, vm_config_new(&d, *names), "--vm", error);
+Config *config_load(const char *file, const char *const *options,
+                    GError **error)
+{
+    g_autoptr(Config) config = config_new();
+
+    if (file || g_file_test(USUAL_FILE, G_FILE_TEST_EXISTS)) {
+        if (!read_file(file ?: USUAL_FILE, set_key, config, error)) {
+            return NULL;
+        }
     }
-    g_free(d.ivshmem_dir);
-    g_free(d.socket_dir);
-    g_free(d.vm_dir);
-    return ok ? g_steal_pointer(&vms) : NULL;
+    if (!check_window(&config->window, file ?: USUAL_FILE, error) ||
+        !read_folder(config, error)) {
+        return NULL;
+    }
+    for (; options && *options; options++) {
+        if (!read_option(config, *options, error)) {
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&config);
 }

@@ -7,7 +7,10 @@
  * process in the manager's store (sd_notify(3), FDSTORE), from the moment that they are there: a SIGKILL loses nothing.
  * Names there are VM.WORLD.KIND.
  */
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include "rvmrpcd.h"
@@ -60,10 +63,10 @@ static int parse(char *name)
     return -1;
 }
 
-static void put(GHashTable *worlds, char *name, int fd)
+static void put(GHashTable *all, char *name, int fd)
 {
     int kind = parse(name);
-    Kept *kept = g_hash_table_lookup(worlds, name);
+    Kept *kept = g_hash_table_lookup(all, name);
 
     if (kind < 0) {
         g_warning("systemd hands over '%s', which is none of ours", name);
@@ -73,7 +76,7 @@ static void put(GHashTable *worlds, char *name, int fd)
     if (!kept) {
         kept = g_new(Kept, 1);
         memset(kept->fds, 0xff, sizeof(kept->fds));
-        g_hash_table_insert(worlds, g_strdup(name), kept);
+        g_hash_table_insert(all, g_strdup(name), kept);
     }
     if (kept->fds[kind] >= 0) {
         close(kept->fds[kind]);
@@ -81,8 +84,8 @@ static void put(GHashTable *worlds, char *name, int fd)
     kept->fds[kind] = fd;
 }
 
-static void hand_over(char *name, const Kept *kept,
-                      void (*found)(const char *vm, unsigned world, const int fds[NFDS], void *opaque), void *opaque)
+static void hand_over(char *name, const Kept *kept, FdstoreFound *found,
+                      void *opaque)
 {
     char *dot = strrchr(name, '.');
     unsigned world = dot ? g_ascii_strtoull(dot + 1, NULL, 10) : 0;
@@ -105,21 +108,66 @@ static void hand_over(char *name, const Kept *kept,
     found(name, world, kept->fds, opaque);
 }
 
-void fdstore_restore(void (*found)(const char *vm, unsigned world, const int fds[NFDS], void *opaque), void *opaque)
+/* ---- What systemd hands over ---- */
+
+static GHashTable *worlds;      /* Kept by VM.WORLD */
+static GHashTable *listening;   /* descriptor + 1 by path */
+
+/* The path at which a socket listens; NULL: it does not. */
+static char *listening_path(int fd)
 {
-    g_autoptr(GHashTable) worlds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    struct sockaddr_un addr = { 0 };
+    socklen_t length = sizeof(addr) - 1;
+
+    if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0 ||
+        getsockname(fd, (struct sockaddr *)&addr, &length) < 0 ||
+        !addr.sun_path[0]) {
+        return NULL;
+    }
+    return g_strdup(addr.sun_path);
+}
+
+void fdstore_take(void)
+{
     char **names = NULL;
     int n = sd_listen_fds_with_names(TRUE, &names);
-    GHashTableIter iter;
-    gpointer name, kept;
 
+    worlds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    listening = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     for (int i = 0; i < n; i++) {
-        put(worlds, names[i], SD_LISTEN_FDS_START + i);
+        int fd = SD_LISTEN_FDS_START + i;
+        char *path = listening_path(fd);
+
+        if (path) {
+            g_hash_table_insert(listening, path, GINT_TO_POINTER(fd + 1));
+        } else {
+            put(worlds, names[i], fd);
+        }
         free(names[i]);
     }
     free(names);
+}
+
+int fdstore_listening(const char *path)
+{
+    int fd = GPOINTER_TO_INT(g_hash_table_lookup(listening, path)) - 1;
+
+    g_hash_table_remove(listening, path);
+    return fd;
+}
+
+void fdstore_restore(FdstoreFound *found, void *opaque)
+{
+    GHashTableIter iter;
+    gpointer name, kept;
+
+    g_hash_table_iter_init(&iter, listening);
+    while (g_hash_table_iter_next(&iter, &name, NULL)) {
+        g_warning("systemd listens on '%s', which is no VM's", (char *)name);
+    }
     g_hash_table_iter_init(&iter, worlds);
     while (g_hash_table_iter_next(&iter, &name, &kept)) {
         hand_over(name, kept, found, opaque);
     }
+    g_clear_pointer(&worlds, g_hash_table_unref);
 }

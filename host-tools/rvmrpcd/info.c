@@ -2,179 +2,266 @@
  * rvmrpcd: what it says of a VM, as JSON
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * json-glib has no unsigned 64-bit numbers, as epochs are.
  */
-#include <json-glib/json-glib.h>
 #include <string.h>
-#include "rvmrpcd.h"
 #include "rvmrpc_socket.h"
+#include "rvmrpcd.h"
 
-char *escape(const char *text, size_t len)
+/* Text of a guest, of at most @len bytes, as QMP shows it. */
+static char *escape(const char *text, size_t len)
 {
     g_autofree char *copy = g_strndup(text, len);
 
     return g_strescape(copy, "\"");
 }
 
-const char *os_name(uint32_t os)
+static const char *os_name(uint32_t os)
 {
-    return os == RVMRPC_OS_LINUX ? "linux" : os == RVMRPC_OS_FREEBSD ? "freebsd" : "other";
+    return os == RVMRPC_OS_LINUX ? "linux" :
+           os == RVMRPC_OS_FREEBSD ? "freebsd" : "other";
 }
 
-static void put_text(JsonBuilder *b, const char *name, const char *text)
+/* ---- JSON ---- */
+
+static void put_string(GString *j, const char *text)
 {
-    json_builder_set_member_name(b, name);
-    json_builder_add_string_value(b, text);
+    g_string_append_c(j, '"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') {
+            g_string_append_c(j, '\\');
+        }
+        if ((unsigned char)*text < ' ') {
+            g_string_append_printf(j, "\\u%04x", *text);
+        } else {
+            g_string_append_c(j, *text);
+        }
+    }
+    g_string_append_c(j, '"');
 }
 
-static void put_int(JsonBuilder *b, const char *name, uint64_t value)
+/* Before each member and element. */
+static void next(GString *j, const char *name)
 {
-    json_builder_set_member_name(b, name);
-    json_builder_add_int_value(b, (gint64)value);
+    if (j->len && !strchr("{[", j->str[j->len - 1])) {
+        g_string_append(j, ", ");
+    }
+    if (name) {
+        put_string(j, name);
+        g_string_append(j, ": ");
+    }
 }
 
-static void put_bool(JsonBuilder *b, const char *name, bool value)
+static void put_text(GString *j, const char *name, const char *text)
 {
-    json_builder_set_member_name(b, name);
-    json_builder_add_boolean_value(b, value);
+    next(j, name);
+    put_string(j, text);
 }
 
-static void begin(JsonBuilder *b, const char *name)
+static void put_u64(GString *j, const char *name, uint64_t value)
 {
-    json_builder_set_member_name(b, name);
-    json_builder_begin_object(b);
+    next(j, name);
+    g_string_append_printf(j, "%" G_GUINT64_FORMAT, (guint64)value);
 }
 
-static void put_stats(JsonBuilder *b, const RvChannelInfo *info)
+static void put_bool(GString *j, const char *name, bool value)
+{
+    next(j, name);
+    g_string_append(j, value ? "true" : "false");
+}
+
+static void begin(GString *j, const char *name, char bracket)
+{
+    next(j, name);
+    g_string_append_c(j, bracket);
+}
+
+static void end(GString *j, char bracket)
+{
+    g_string_append_c(j, bracket);
+}
+
+/* ---- INFO ---- */
+
+static void put_latency(GString *j, const struct rvmrpc_stats *s)
+{
+    int used = RVMRPC_HISTOGRAM_BUCKETS;
+
+    while (used && !s->histogram[used - 1]) {
+        used--;
+    }
+    begin(j, "latency-us", '[');
+    for (int i = 0; i < used; i++) {
+        put_u64(j, NULL, s->histogram[i]);
+    }
+    end(j, ']');
+}
+
+static void put_stats(GString *j, const RvmrpcChannelInfo *info)
 {
     const struct rvmrpc_stats *s = &info->stats;
 
-    begin(b, "stats");
-    put_int(b, "calls", s->calls);
-    put_int(b, "completed", s->completed);
-    put_int(b, "failed", s->failed);
-    put_int(b, "refused", s->refused);
-    put_int(b, "timed-out", s->timed_out);
-    put_int(b, "cancelled", s->cancelled);
-    put_int(b, "reset", s->reset);
-    put_int(b, "late-replies", s->late_replies);
-    put_int(b, "bad-replies", s->bad_replies);
-    put_int(b, "registrations", s->registrations);
-    put_int(b, "in-flight", info->in_flight);
-    put_int(b, "doorbells", info->rings);
-    put_int(b, "interrupts", s->kicks + s->rekicks);
-    put_int(b, "rekicks", s->rekicks);
-    put_int(b, "lost", s->lost);
-    json_builder_set_member_name(b, "latency-us");
-    json_builder_begin_array(b);
-    for (int i = 0; i < RVMRPC_HISTOGRAM_BUCKETS; i++) {
-        json_builder_add_int_value(b, (gint64)s->histogram[i]);
-    }
-    json_builder_end_array(b);
-    json_builder_end_object(b);
+    begin(j, "stats", '{');
+    put_u64(j, "calls", s->calls);
+    put_u64(j, "completed", s->completed);
+    put_u64(j, "failed", s->failed);
+    put_u64(j, "refused", s->refused);
+    put_u64(j, "timed-out", s->timed_out);
+    put_u64(j, "cancelled", s->cancelled);
+    put_u64(j, "reset", s->reset);
+    put_u64(j, "late-replies", s->late_replies);
+    put_u64(j, "bad-replies", s->bad_replies);
+    put_u64(j, "registrations", s->registrations);
+    put_u64(j, "in-flight", info->in_flight);
+    put_u64(j, "hypercalls", 0);
+    put_u64(j, "doorbells", info->rings);
+    put_u64(j, "waits", 0);
+    put_u64(j, "interrupts", info->interrupts);
+    put_u64(j, "rekicks", s->rekicks);
+    put_u64(j, "lost", s->lost);
+    put_latency(j, s);
+    end(j, '}');
 }
 
-static void put_entry(JsonBuilder *b, const struct rvmrpc_list_entry *e)
+static void put_name(GString *j, const struct rvmrpc_list_entry *e)
 {
     g_autofree char *name = escape(e->name, sizeof(e->name));
 
-    put_int(b, "number", e->number);
-    put_text(b, "name", name);
+    put_u64(j, "number", e->number);
+    put_text(j, "name", name);
 }
 
-/* Entries before the first module, and of unknown kinds, say nothing. */
-static void put_modules(JsonBuilder *b, const GArray *list)
+static void put_procedure(GString *j, const struct rvmrpc_list_entry *e)
 {
-    bool in_module = false;
+    begin(j, NULL, '{');
+    put_name(j, e);
+    put_bool(j, "read-only", e->flags & RVMRPC_PROC_READ_ONLY);
+    put_bool(j, "may-sleep", e->flags & RVMRPC_PROC_MAY_SLEEP);
+    put_bool(j, "allowed", e->flags & RVMRPC_PROC_ALLOWED);
+    end(j, '}');
+}
 
-    json_builder_set_member_name(b, "modules");
-    json_builder_begin_array(b);
-    for (unsigned i = 0; i < list->len; i++) {
-        const struct rvmrpc_list_entry *e = &g_array_index(list, struct rvmrpc_list_entry, i);
+/* The first entry is a module, if there is any. */
+static void put_modules(GString *j, const GArray *entries)
+{
+    begin(j, "modules", '[');
+    for (guint i = 0; i < entries->len; ) {
+        const struct rvmrpc_list_entry *e =
+            &g_array_index(entries, struct rvmrpc_list_entry, i);
 
-        if (e->kind == RVMRPC_LIST_MODULE) {
-            if (in_module) {
-                json_builder_end_array(b);
-                json_builder_end_object(b);
+        begin(j, NULL, '{');
+        put_name(j, e);
+        put_u64(j, "version", e->version);
+        begin(j, "procedures", '[');
+        while (++i < entries->len) {
+            e = &g_array_index(entries, struct rvmrpc_list_entry, i);
+            if (e->kind == RVMRPC_LIST_MODULE) {
+                break;
             }
-            in_module = true;
-            json_builder_begin_object(b);
-            put_entry(b, e);
-            put_int(b, "version", e->version);
-            json_builder_set_member_name(b, "procedures");
-            json_builder_begin_array(b);
-        } else if (e->kind == RVMRPC_LIST_PROCEDURE && in_module) {
-            json_builder_begin_object(b);
-            put_entry(b, e);
-            put_bool(b, "read-only", e->flags & RVMRPC_PROC_READ_ONLY);
-            put_bool(b, "may-sleep", e->flags & RVMRPC_PROC_MAY_SLEEP);
-            put_bool(b, "allowed", e->flags & RVMRPC_PROC_ALLOWED);
-            json_builder_end_object(b);
+            put_procedure(j, e);
         }
+        end(j, ']');
+        end(j, '}');
     }
-    if (in_module) {
-        json_builder_end_array(b);
-        json_builder_end_object(b);
-    }
-    json_builder_end_array(b);
+    end(j, ']');
 }
 
-static void put_channel(JsonBuilder *b, World *world)
+static void put_open(GString *j, const RvmrpcChannelInfo *info,
+                     const GArray *modules)
 {
-    g_autofree char *release = NULL;
-    RvChannelInfo info;
+    g_autofree char *release = escape(info->release, sizeof(info->release));
 
-    begin(b, "rvmrpc");
-    if (!world) {
-        put_text(b, "state", "disconnected");
-        json_builder_end_object(b);
-        return;
+    put_text(j, "os", os_name(info->os));
+    put_text(j, "release", release);
+    put_u64(j, "abi-version", RVMRPC_ABI_WINDOW);
+    put_u64(j, "epoch", info->epoch);
+    put_u64(j, "last-seen-ms", info->seen_ns / 1000000);
+    put_text(j, "wait", "interrupt");
+    put_u64(j, "slots", info->nslots);
+    if (modules->len) {
+        put_modules(j, modules);
     }
-    rv_channel_get_info(world->channel, &info);
-    put_text(b, "state", !info.open ? "disconnected" : info.silent ? "silent" : "connected");
-    put_text(b, "proxy", "daemon");
-    put_text(b, "gate", "none");
-    if (info.open) {
-        release = escape(info.release, sizeof(info.release));
-        put_text(b, "os", os_name(info.os));
-        put_text(b, "release", release);
-        put_int(b, "abi-version", RVMRPC_ABI_WINDOW);
-        put_int(b, "epoch", info.epoch);
-        put_int(b, "last-seen-ms", info.seen_ns / 1000000);
-        put_text(b, "wait", "interrupt");
-        put_int(b, "slots", info.nslots);
-        put_modules(b, rv_channel_list(world->channel));
-    }
-    put_stats(b, &info);
-    json_builder_end_object(b);
 }
 
-char *info_json(Vm *vm)
+static void put_vm(GString *j, const VmConfig *vm, pid_t pid)
 {
-    g_autoptr(JsonBuilder) b = json_builder_new();
-    g_autoptr(JsonNode) root = NULL;
-
-    json_builder_begin_object(b);
-    put_int(b, "protocol", RVMRPC_SOCK_VERSION);
-    begin(b, "vm");
-    put_text(b, "name", vm->config->name);
-    if (vm->config->uuid) {
-        put_text(b, "uuid", vm->config->uuid);
+    begin(j, "vm", '{');
+    put_text(j, "name", vm->name);
+    if (vm->uuid) {
+        put_text(j, "uuid", vm->uuid);
     }
-    if (vm->current) {
-        put_int(b, "pid", vm->current->pid);
+    if (pid) {
+        put_u64(j, "pid", pid);
     }
-    json_builder_end_object(b);
-    put_channel(b, vm->current);
-    json_builder_end_object(b);
-    root = json_builder_get_root(b);
-    return json_to_string(root, FALSE);
+    if (vm->unverified) {
+        put_bool(j, "unverified", true);
+    }
+    end(j, '}');
 }
 
-char *event_json(const char *event, const char *data)
+char *info_json(const VmConfig *vm, pid_t pid, const RvmrpcChannelInfo *info,
+                const GArray *modules)
+{
+    GString *j = g_string_new("{");
+
+    put_u64(j, "protocol", RVMRPC_SOCK_VERSION);
+    put_vm(j, vm, pid);
+    begin(j, "rvmrpc", '{');
+    put_text(j, "state", !info || !info->open ? "disconnected" :
+             info->silent ? "silent" : "connected");
+    put_text(j, "proxy", "daemon");
+    put_text(j, "gate", "none");
+    if (info && info->open) {
+        put_open(j, info, modules);
+    }
+    if (info) {
+        put_stats(j, info);
+    }
+    end(j, '}');
+    end(j, '}');
+    return g_string_free(j, FALSE);
+}
+
+/* ---- Events ---- */
+
+static GString *begin_event(const char *name)
+{
+    GString *j = g_string_new("{");
+
+    put_text(j, "event", name);
+    begin(j, "data", '{');
+    return j;
+}
+
+static char *end_event(GString *j)
 {
     gint64 us = g_get_real_time();
 
-    return g_strdup_printf("{\"event\": \"%s\", \"data\": {%s}, \"timestamp\": {\"seconds\": %" G_GINT64_FORMAT
-                           ", \"microseconds\": %" G_GINT64_FORMAT "}}", event, data, us / G_USEC_PER_SEC,
-                           us % G_USEC_PER_SEC);
+    end(j, '}');
+    begin(j, "timestamp", '{');
+    put_u64(j, "seconds", us / G_USEC_PER_SEC);
+    put_u64(j, "microseconds", us % G_USEC_PER_SEC);
+    end(j, '}');
+    end(j, '}');
+    return g_string_free(j, FALSE);
+}
+
+char *info_connected(const RvmrpcChannelInfo *info)
+{
+    g_autofree char *release = escape(info->release, sizeof(info->release));
+    GString *j = begin_event("RVMRPC_CONNECTED");
+
+    put_text(j, "os", os_name(info->os));
+    put_text(j, "release", release);
+    put_u64(j, "epoch", info->epoch);
+    return end_event(j);
+}
+
+char *info_disconnected(const char *reason)
+{
+    GString *j = begin_event("RVMRPC_DISCONNECTED");
+
+    put_text(j, "reason", reason);
+    return end_event(j);
 }

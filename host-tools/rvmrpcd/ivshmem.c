@@ -12,6 +12,7 @@
 
 #define PROTOCOL    0
 #define MEMORY      (-1)
+#define REFUSED     INT64_MAX
 
 static bool send_message(int sock, int64_t value, int fd)
 {
@@ -45,4 +46,10 @@ bool ivshmem_greet(int sock, int memory, int doorbell, int interrupt)
            send_message(sock, RVMRPC_IVSHMEM_ID_HOST, doorbell) &&
            send_message(sock, MEMORY, memory) &&
            send_message(sock, RVMRPC_IVSHMEM_ID_GUEST, interrupt);
+}
+
+/* Of another version, so that QEMU fails with an error instead of spinning. */
+void ivshmem_refuse(int sock)
+{
+    send_message(sock, REFUSED, -1);
 }

@@ -3,104 +3,233 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <errno.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
+#include "rvmrpc_listener.h"
 #include "rvmrpcd.h"
 
+/* Of those that nobody configured. */
+#define UNVERIFIED_MAX  256
+
 typedef struct Daemon {
-    char *config;
-    char **names;
+    char *file;
+    char **options;             /* of --vm */
+    Config *config;
     GHashTable *vms;            /* Vm by name */
+    GHashTable *leaving;        /* names of those that go when idle */
+    RvmrpcListener *any;
     GMainLoop *loop;
 } Daemon;
+
+/* ---- VMs ---- */
 
 static void make_folder(const char *path)
 {
     g_autofree char *folder = g_path_get_dirname(path);
 
     /* What cannot be made shows when it is listened on. */
-    g_mkdir_with_parents(folder, 0750);
+    g_mkdir_with_parents(folder, 0755);
+}
+
+static void idle(Vm *vm, void *opaque)
+{
+    Daemon *d = opaque;
+    const char *name = vm_config(vm)->name;
+
+    if (g_hash_table_contains(d->leaving, name)) {
+        g_hash_table_remove(d->leaving, name);
+        g_hash_table_remove(d->vms, name);
+        vm_free(vm, false);
+    }
 }
 
 /* Takes over @config. */
-static bool add_vm(Daemon *d, VmConfig *config, GError **error)
+static Vm *add_vm(Daemon *d, VmConfig *config, GError **error)
 {
     Vm *vm;
 
     make_folder(config->ivshmem);
     make_folder(config->socket);
-    vm = vm_new(config, error);
+    vm = vm_new(d->config, config, idle, d, error);
     if (vm) {
-        g_hash_table_insert(d->vms, vm->config->name, vm);
+        g_hash_table_insert(d->vms, vm_config(vm)->name, vm);
     }
     return vm;
 }
 
-/* Adds what is new; what is gone goes once no QEMU uses it. */
-static bool load(Daemon *d, GError **error)
+static void leave(Daemon *d, Vm *vm)
 {
-    g_autoptr(GHashTable) configs = config_load(d->config, d->names, error);
-    GHashTableIter iter;
-    gpointer name, value;
-
-    if (!configs) {
-        return false;
+    g_hash_table_add(d->leaving, g_strdup(vm_config(vm)->name));
+    if (vm_is_idle(vm)) {
+        idle(vm, d);
     }
-    g_hash_table_iter_init(&iter, d->vms);
-    while (g_hash_table_iter_next(&iter, &name, &value)) {
-        Vm *vm = value;
-
-        if (!g_hash_table_contains(configs, name) && g_queue_is_empty(&vm->worlds)) {
-            g_hash_table_iter_remove(&iter);
-            vm_free(vm, false);
-        }
-    }
-    g_hash_table_iter_init(&iter, configs);
-    while (g_hash_table_iter_next(&iter, &name, &value)) {
-        if (g_hash_table_contains(d->vms, name)) {
-            continue;
-        }
-        g_hash_table_iter_steal(&iter);
-        if (!add_vm(d, value, error)) {
-            return false;
-        }
-    }
-    return true;
 }
 
-static void found(const char *name, unsigned world, const int fds[NFDS], void *opaque)
+/* One that nobody configured; it goes with its QEMU. */
+static Vm *add_unverified(Daemon *d, const char *name, GError **error)
+{
+    VmConfig *config = config_new_vm(d->config, name);
+    Vm *vm;
+
+    config->unverified = TRUE;
+    vm = add_vm(d, config, error);
+    if (vm) {
+        g_hash_table_add(d->leaving, g_strdup(name));
+    }
+    return vm;
+}
+
+static void accepted_any(int fd, void *opaque)
 {
     Daemon *d = opaque;
-    Vm *vm = g_hash_table_lookup(d->vms, name);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *name = NULL;
+    uid_t uid;
+    pid_t pid;
+    Vm *vm = NULL;
+
+    if (rvmrpc_peer(fd, &uid, &pid) &&
+        g_hash_table_size(d->leaving) < UNVERIFIED_MAX) {
+        name = g_strdup_printf("pid-%d", pid);
+        vm = g_hash_table_lookup(d->vms, name) ?:
+             add_unverified(d, name, &error);
+    }
+    if (vm) {
+        vm_greet(vm, fd);
+        if (vm_is_idle(vm)) {
+            idle(vm, d);
+        }
+        return;
+    }
+    g_warning("a VM that is not configured is not served: %s",
+              error ? error->message : "there are too many");
+    ivshmem_refuse(fd);
+    close(fd);
+}
+
+static bool listen_any(Daemon *d, GError **error)
+{
+    g_autofree char *path = g_strconcat(d->config->ivshmem_dir,
+                                        "/any.ivshmem", NULL);
+    int fd;
+
+    if (!d->config->any) {
+        return true;
+    }
+    make_folder(path);
+    fd = fdstore_listening(path);
+    d->any = fd >= 0 ?
+        rvmrpc_listener_new_for_fd(fd, NULL, accepted_any, d) :
+        rvmrpc_listener_new(path, d->config->ivshmem_mode,
+                            d->config->ivshmem_gid, NULL, accepted_any, d,
+                            error);
+    return d->any;
+}
+
+/* ---- Configuration ---- */
+
+static const VmConfig *find_config(const Config *config, const char *name)
+{
+    for (guint i = 0; i < config->vms->len; i++) {
+        const VmConfig *vm = config->vms->pdata[i];
+
+        if (g_str_equal(vm->name, name)) {
+            return vm;
+        }
+    }
+    return NULL;
+}
+
+/* Those that are not in the configuration any more. */
+static void drop_gone(Daemon *d, const Config *config)
+{
+    g_autoptr(GPtrArray) gone = g_ptr_array_new();
+    GHashTableIter iter;
+    void *vm;
+
+    g_hash_table_iter_init(&iter, d->vms);
+    while (g_hash_table_iter_next(&iter, NULL, &vm)) {
+        if (!find_config(config, vm_config(vm)->name)) {
+            g_ptr_array_add(gone, vm);
+        }
+    }
+    for (guint i = 0; i < gone->len; i++) {
+        leave(d, gone->pdata[i]);
+    }
+}
+
+/* What cannot be added is said; the others are served. */
+static guint add_new(Daemon *d, const Config *config)
+{
+    guint failed = 0;
+
+    for (guint i = 0; i < config->vms->len; i++) {
+        const VmConfig *vm = config->vms->pdata[i];
+        g_autoptr(GError) error = NULL;
+
+        g_hash_table_remove(d->leaving, vm->name);
+        if (!g_hash_table_contains(d->vms, vm->name) &&
+            !add_vm(d, config_dup_vm(vm), &error)) {
+            g_warning("%s: %s", vm->name, error->message);
+            failed++;
+        }
+    }
+    return failed;
+}
+
+static gboolean reload(void *opaque)
+{
+    Daemon *d = opaque;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Config) config =
+        config_load(d->file, (const char *const *)d->options, &error);
+
+    sd_notify(FALSE, "RELOADING=1");
+    if (config) {
+        drop_gone(d, config);
+        add_new(d, config);
+    } else {
+        g_warning("%s; all stays as it was", error->message);
+    }
+    sd_notify(FALSE, "READY=1");
+    return G_SOURCE_CONTINUE;
+}
+
+static void found(const char *name, unsigned world, const int fds[NFDS],
+                  void *opaque)
+{
+    Daemon *d = opaque;
+    g_autoptr(GError) error = NULL;
+    Vm *vm = g_hash_table_lookup(d->vms, name) ?:
+             add_unverified(d, name, &error);
 
     if (vm) {
         vm_adopt(vm, world, fds);
+        if (vm_is_idle(vm)) {
+            idle(vm, d);
+        }
         return;
     }
-    g_warning("%s: a QEMU of it runs, but it is configured no more", name);
+    g_warning("%s: %s", name, error->message);
     fdstore_forget(name, world);
     for (int i = 0; i < NFDS; i++) {
         close(fds[i]);
     }
 }
 
-static gboolean quit(gpointer opaque)
-{
-    g_main_loop_quit(((Daemon *)opaque)->loop);
-    return G_SOURCE_CONTINUE;
-}
+/* ---- Life ---- */
 
-static gboolean reload(gpointer opaque)
+static gboolean quit(void *opaque)
 {
-    g_autoptr(GError) error = NULL;
+    Daemon *d = opaque;
 
-    if (!load(opaque, &error)) {
-        g_warning("%s; going on with what was read so far", error->message);
-    }
+    g_main_loop_quit(d->loop);
     return G_SOURCE_CONTINUE;
 }
 
@@ -108,35 +237,70 @@ static bool parse(Daemon *d, int argc, char **argv, GError **error)
 {
     gboolean version = FALSE;
     const GOptionEntry entries[] = {
-        { "config", 'c', 0, G_OPTION_ARG_FILENAME, &d->config, "its configuration (default: /etc/rvmrpcd.conf)",
-          "FILE" },
-        { "vm", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->names, "serve a VM of that name, without a file for it", "NAME" },
-        { "version", 0, 0, G_OPTION_ARG_NONE, &version, "print the version", NULL },
+        { "config", 'c', 0, G_OPTION_ARG_FILENAME, &d->file,
+          "Configuration (default: /etc/rvmrpcd/rvmrpcd.conf)", "FILE" },
+        { "vm", 0, 0, G_OPTION_ARG_STRING_ARRAY, &d->options,
+          "Serve this VM, too; may be repeated",
+          "name=NAME[,uuid=UUID][,KEY=VALUE]..." },
+        { "version", 0, 0, G_OPTION_ARG_NONE, &version, "Print the version",
+          NULL },
         G_OPTION_ENTRY_NULL
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
 
-    g_option_context_set_summary(context, "Calls into the kernels of guests whose QEMU has -device ivshmem-doorbell "
-                                 "on one of the sockets of this daemon.");
+    g_option_context_set_summary(context, "Calls into the kernels of guests "
+        "whose QEMU has -device ivshmem-doorbell on a socket of this daemon.");
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, error)) {
         return false;
     }
     if (version) {
         puts("rvmrpcd " RVMRPC_VERSION);
-        exit(0);
+        exit(EXIT_SUCCESS);
     }
     if (argc > 1) {
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED, "what is '%s'? See --help", argv[1]);
+        g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                            "no arguments are taken; see --help");
         return false;
     }
+    return true;
+}
+
+/* Four descriptors for a VM, and one for a client. */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static bool start(Daemon *d, GError **error)
+{
+    d->config = config_load(d->file, (const char *const *)d->options, error);
+    if (!d->config) {
+        return false;
+    }
+    raise_limit();
+    fdstore_take();
+    if (!listen_any(d, error)) {
+        return false;
+    }
+    if (add_new(d, d->config) && !g_hash_table_size(d->vms)) {
+        g_set_error_literal(error, G_OPTION_ERROR, G_OPTION_ERROR_FAILED,
+                            "no VM can be served");
+        return false;
+    }
+    fdstore_restore(found, d);
     return true;
 }
 
 static void end(Daemon *d)
 {
     GHashTableIter iter;
-    gpointer vm;
+    void *vm;
 
     g_hash_table_iter_init(&iter, d->vms);
     while (g_hash_table_iter_next(&iter, NULL, &vm)) {
@@ -144,33 +308,52 @@ static void end(Daemon *d)
         vm_free(vm, true);
     }
     g_hash_table_unref(d->vms);
+    g_hash_table_unref(d->leaving);
+    g_clear_pointer(&d->any, rvmrpc_listener_free);
+    g_clear_pointer(&d->config, config_free);
     g_main_loop_unref(d->loop);
-    g_strfreev(d->names);
-    g_free(d->config);
-    /* What was to be told to clients that have gone. */
-    while (g_main_context_iteration(NULL, FALSE)) {
-    }
+    g_strfreev(d->options);
+    g_free(d->file);
+}
+
+static void log_line(const char *domain, GLogLevelFlags level,
+                     const char *text, void *opaque)
+{
+    (void)domain;
+    (void)opaque;
+    fprintf(stderr, "rvmrpcd: %s%s\n",
+            level & G_LOG_LEVEL_WARNING ? "warning: " : "", text);
 }
 
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    Daemon d = { .vms = g_hash_table_new(g_str_hash, g_str_equal) };
+    Daemon d = {
+        .vms = g_hash_table_new(g_str_hash, g_str_equal),
+        .leaving = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                         NULL),
+        .loop = g_main_loop_new(NULL, FALSE),
+    };
     int status = EXIT_SUCCESS;
 
     signal(SIGPIPE, SIG_IGN);
-    d.loop = g_main_loop_new(NULL, FALSE);
-    if (!parse(&d, argc, argv, &error) || !load(&d, &error)) {
-        fprintf(stderr, "rvmrpcd: %s\n", error->message);
+    g_log_set_handler(G_LOG_DOMAIN, G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_WARNING,
+                      log_line, NULL);
+    g_unix_signal_add(SIGTERM, quit, &d);
+    g_unix_signal_add(SIGINT, quit, &d);
+    g_unix_signal_add(SIGHUP, reload, &d);
+    if (!parse(&d, argc, argv, &error)) {
+        status = 2;
+    } else if (!start(&d, &error)) {
         status = EXIT_FAILURE;
     } else {
-        fdstore_restore(found, &d);
-        g_unix_signal_add(SIGTERM, quit, &d);
-        g_unix_signal_add(SIGINT, quit, &d);
-        g_unix_signal_add(SIGHUP, reload, &d);
         g_message("%u VMs", g_hash_table_size(d.vms));
         sd_notify(FALSE, "READY=1");
         g_main_loop_run(d.loop);
+        sd_notify(FALSE, "STOPPING=1");
+    }
+    if (error) {
+        fprintf(stderr, "rvmrpcd: %s\n", error->message);
     }
     end(&d);
     return status;

@@ -4,9 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <time.h>
-#include "rv_call.h"
+#include "rvmrpc_call.h"
 
-uint64_t rv_now(void)
+uint64_t rvmrpc_clock(void)
 {
     struct timespec t;
 
@@ -14,10 +14,12 @@ uint64_t rv_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + t.tv_nsec;
 }
 
-RvCall *rv_call_new(struct rvmrpc_client *quota, uint32_t module, uint32_t procedure, void *arg, uint32_t arglen,
-                    uint32_t timeout_ms, RvCallDone *done, void *opaque)
+RvmrpcCall *rvmrpc_call_new(struct rvmrpc_client *quota, uint32_t module,
+                            uint32_t procedure, void *arg, uint32_t arglen,
+                            uint32_t timeout_ms, RvmrpcCallDone *done,
+                            void *opaque)
 {
-    RvCall *call = g_new0(RvCall, 1);
+    RvmrpcCall *call = g_new0(RvmrpcCall, 1);
 
     call->refs = 1;
     call->arg = arg;
@@ -29,17 +31,18 @@ RvCall *rv_call_new(struct rvmrpc_client *quota, uint32_t module, uint32_t proce
     call->core.arg = arg;
     call->core.arglen = arglen;
     call->core.res_max = UINT32_MAX;
-    call->core.deadline = rv_now() + (timeout_ms ?: RVMRPC_TIMEOUT_MS_DEFAULT) * 1000000ull;
+    call->core.deadline = rvmrpc_clock() +
+        (timeout_ms ?: RVMRPC_TIMEOUT_MS_DEFAULT) * 1000000ull;
     return call;
 }
 
-RvCall *rv_call_ref(RvCall *call)
+RvmrpcCall *rvmrpc_call_ref(RvmrpcCall *call)
 {
     call->refs++;
     return call;
 }
 
-void rv_call_unref(RvCall *call)
+void rvmrpc_call_unref(RvmrpcCall *call)
 {
     if (--call->refs) {
         return;

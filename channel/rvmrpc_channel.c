@@ -1,0 +1,551 @@
+/*
+ * Reverse VMRPC: the host's end of a window in user space
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A channel is a GSource.  Before its thread sleeps in poll() the source says
+ * so in the window and looks once more (prepare); whatever wakes the thread,
+ * the source takes one turn (dispatch), whose length is bounded, so that the
+ * guests that share the thread get turns alike.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "rvmrpc_channel.h"
+
+#define NS_PER_US       1000ull
+#define NS_PER_MS       1000000ull
+#define NS_PER_S        1000000000ull
+#define NEVER           UINT64_MAX
+
+/* Looks at the window's pages without a ring; of all channels at a time. */
+#define LOOK_NS         NS_PER_S
+/* At hellos that are too many. */
+#define LOOK_LATER_NS   (100 * NS_PER_MS)
+/* For answers and sleepers that a lost ring or kick hides. */
+#define AGAIN_MIN_NS    (2 * NS_PER_MS)
+#define AGAIN_MAX_NS    (64 * NS_PER_MS)
+/* A spin that is shorter meets nobody. */
+#define SPIN_MIN_US     20
+/* Without a sign of life for so long: ask.  The driver's beat takes 5 s. */
+#define BEAT_NS         (15 * NS_PER_S)
+#define PROBE_MS        1000
+/* Payload that is copied in a turn before others get theirs. */
+#define TURN_BYTES      (256 * 1024)
+/* So many rings for nothing in that time: none is heard for that time. */
+#define IDLE_RINGS      32
+#define IDLE_NS         (10 * NS_PER_MS)
+
+struct RvmrpcChannel {
+    GSource *source;
+    RvmrpcChannelConfig config;
+    struct rvmrpc_owner owner;
+    struct rvmrpc_done done;    /* ended, not told yet */
+    gpointer tag;               /* of the doorbell */
+    uint32_t looked;            /* RVMRPC_LOOK_* that were not told yet */
+    uint32_t next_slot;         /* where the next turn begins */
+    bool again;                 /* the last turn left something to do */
+    bool asleep;                /* the window says so */
+    bool muted;                 /* the doorbell is not listened to */
+    bool silent;
+    bool stuck;                 /* it was told */
+    uint64_t next_look;         /* all of these: ns */
+    uint64_t next_deadline;
+    uint64_t again_at;
+    uint64_t again_ns;
+    uint64_t unmute_at;
+    uint64_t idle_since;
+    uint64_t last_post;
+    uint64_t last_answer;
+    uint64_t spin_until;
+    uint64_t next_probe;
+    uint32_t idle_rings;
+    uint32_t spin_us;           /* how long it spins at present */
+    uint32_t guest_spin_us;     /* how long the guest may */
+    uint64_t rings;
+    uint64_t interrupts;
+    RvmrpcCall *probe;          /* under way */
+};
+
+typedef struct ChannelSource {
+    GSource source;
+    RvmrpcChannel *ch;
+} ChannelSource;
+
+/* 63 bits: most of JSON's readers have signed integers, and see epochs. */
+static uint64_t random63(void)
+{
+    uint64_t value;
+
+    /* Neither short nor interrupted for so few bytes, once there are any. */
+    while (getrandom(&value, sizeof(value), 0) != sizeof(value)) {
+        g_usleep(1000);
+    }
+    return value >> 1;
+}
+
+static void interrupt(RvmrpcChannel *ch)
+{
+    static const uint64_t one = 1;
+
+    ch->interrupts++;
+    /* EAGAIN: the counter is full, so an interrupt is on its way. */
+    if (write(ch->config.interrupt_fd, &one, sizeof(one)) < 0 &&
+        errno != EAGAIN) {
+        g_warning("cannot interrupt a guest: %s", g_strerror(errno));
+    }
+}
+
+/* Some slot's answer is still to come. */
+static bool waiting(const RvmrpcChannel *ch)
+{
+    const struct rvmrpc_proxy *p = &ch->owner.proxy;
+
+    for (uint32_t i = 0; i < p->nslots; i++) {
+        if (p->slots[i].state == RVMRPC_SLOT_BUSY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool answered(const RvmrpcChannel *ch)
+{
+    for (uint32_t i = 0; i < ch->owner.proxy.nslots; i++) {
+        if (rvmrpc_owner_answered(&ch->owner, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- Spinning ---- */
+
+static uint32_t spin_longer(uint32_t us, uint32_t limit)
+{
+    return MIN(MAX(2 * us, SPIN_MIN_US), limit);
+}
+
+static uint32_t spin_shorter(uint32_t us)
+{
+    return us / 2 < SPIN_MIN_US ? 0 : us / 2;
+}
+
+/* The guest may while calls follow each other closely. */
+static void adapt_guest(RvmrpcChannel *ch, uint64_t now)
+{
+    uint32_t limit = ch->config.spin_us;
+
+    ch->guest_spin_us = now - ch->last_answer < limit * NS_PER_US ?
+        spin_longer(ch->guest_spin_us, limit) :
+        spin_shorter(ch->guest_spin_us);
+    rvmrpc_owner_set_spin(&ch->owner, ch->guest_spin_us);
+}
+
+/* An answer that came this soon would have been met by a longer spin. */
+static void adapt(RvmrpcChannel *ch, uint64_t now)
+{
+    uint32_t limit = ch->config.spin_us;
+
+    if (ch->asleep) {
+        ch->spin_us = now - ch->last_post < limit * NS_PER_US ?
+            spin_longer(ch->spin_us, limit) : spin_shorter(ch->spin_us);
+    }
+}
+
+/* ---- Requests ---- */
+
+static void posted(RvmrpcChannel *ch, uint64_t now)
+{
+    adapt_guest(ch, now);
+    if (rvmrpc_owner_kick(&ch->owner)) {
+        interrupt(ch);
+    }
+    ch->last_post = now;
+    ch->spin_until = now + ch->spin_us * NS_PER_US;
+    ch->again_ns = AGAIN_MIN_NS;
+    ch->again_at = MIN(ch->again_at, now + ch->again_ns);
+}
+
+static void deliver(RvmrpcChannel *ch, uint64_t now)
+{
+    struct rvmrpc_owner *o = &ch->owner;
+    struct rvmrpc_xfer x;
+    uint64_t bytes = 0;
+    bool any = false;
+
+    if (!rvmrpc_proxy_pending(&o->proxy)) {
+        return;
+    }
+    ch->looked |= rvmrpc_owner_intact(o, now, &ch->done);
+    while (bytes < TURN_BYTES &&
+           rvmrpc_proxy_deliver_begin(&o->proxy, &x, now, &ch->done)) {
+        rvmrpc_owner_copy_in(o, &x);
+        bytes += x.length;
+        any |= rvmrpc_owner_post(o, &x, now, &ch->done);
+    }
+    if (any) {
+        posted(ch, now);
+    }
+    ch->again |= rvmrpc_proxy_pending(&o->proxy);
+}
+
+/* ---- Answers ---- */
+
+static uint32_t take_answer(RvmrpcChannel *ch, uint32_t slot, uint64_t now)
+{
+    struct rvmrpc_owner *o = &ch->owner;
+    struct rvmrpc_xfer x;
+    RvmrpcCall *call;
+
+    if (!rvmrpc_owner_reap_begin(o, slot, &x, now, &ch->done)) {
+        return 0;
+    }
+    call = rvmrpc_call_of(x.call);
+    if (x.length) {
+        call->res = g_malloc(x.length);
+        rvmrpc_owner_copy_out(o, &x, call->res);
+    }
+    rvmrpc_owner_reap_commit(o, &x, true, now, &ch->done);
+    return x.length;
+}
+
+/* True: there was an answer. */
+static bool reap(RvmrpcChannel *ch, uint64_t now)
+{
+    uint32_t nslots = ch->owner.proxy.nslots, slot = 0;
+    uint64_t bytes = 0;
+    bool any = false;
+
+    for (uint32_t i = 0; i < nslots && bytes < TURN_BYTES; i++) {
+        slot = (ch->next_slot + i) % nslots;
+        if (rvmrpc_owner_answered(&ch->owner, slot)) {
+            bytes += take_answer(ch, slot, now);
+            any = true;
+        }
+    }
+    if (bytes >= TURN_BYTES) {
+        ch->next_slot = slot + 1;
+    }
+    if (any) {
+        ch->silent = false;
+        ch->stuck = false;
+        adapt(ch, now);
+        ch->last_answer = now;
+    }
+    return any;
+}
+
+/* ---- What the guest says ---- */
+
+static void tell_looked(RvmrpcChannel *ch)
+{
+    const RvmrpcChannelOps *ops = ch->config.ops;
+    uint32_t what = ch->looked;
+
+    ch->looked = 0;
+    if (what & RVMRPC_LOOK_KICK) {
+        interrupt(ch);
+    }
+    if (what & (RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_OPENED)) {
+        ch->silent = false;
+        ch->stuck = false;
+    }
+    if (what & RVMRPC_LOOK_CLOSED) {
+        ops->closed(ch->config.opaque,
+                    what & RVMRPC_LOOK_OPENED ? RVMRPC_CLOSED_REPLACED :
+                    what & RVMRPC_LOOK_KICK ? RVMRPC_CLOSED_OVERWRITTEN :
+                    RVMRPC_CLOSED_GUEST_EXIT);
+    }
+    if (what & RVMRPC_LOOK_OPENED) {
+        ops->opened(ch->config.opaque);
+    }
+}
+
+/* True: the guest came or went. */
+static bool look(RvmrpcChannel *ch, uint64_t now)
+{
+    uint64_t beat_at = ch->owner.beat_at;
+    uint32_t what = rvmrpc_owner_look(&ch->owner, now, &ch->done);
+
+    if (ch->owner.beat_at != beat_at) {
+        ch->silent = false;
+    }
+    ch->next_look = what & RVMRPC_LOOK_LATER ? now + LOOK_LATER_NS :
+                    (now / LOOK_NS + 1) * LOOK_NS;
+    ch->looked |= what;
+    tell_looked(ch);
+    return what & (RVMRPC_LOOK_OPENED | RVMRPC_LOOK_CLOSED);
+}
+
+static void probed(RvmrpcCall *call, void *opaque)
+{
+    RvmrpcChannel *ch = opaque;
+
+    ch->silent = call->core.status == RVMRPC_STATUS_TIMED_OUT;
+    g_clear_pointer(&ch->probe, rvmrpc_call_unref);
+}
+
+/* A missing beat or an unanswered call alone says little: ask. */
+static void probe(RvmrpcChannel *ch, uint64_t now)
+{
+    const struct rvmrpc_proxy *p = &ch->owner.proxy;
+
+    if (!p->epoch || ch->probe || ch->silent || now < ch->next_probe ||
+        (!p->unanswered && now - p->last_seen < BEAT_NS)) {
+        return;
+    }
+    ch->next_probe = now + NS_PER_S;
+    ch->probe = rvmrpc_call_new(NULL, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, NULL,
+                                0, PROBE_MS, probed, ch);
+    if (rvmrpc_channel_submit(ch, ch->probe) != RVMRPC_STATUS_OK) {
+        ch->silent = rvmrpc_proxy_stuck(p);
+        g_clear_pointer(&ch->probe, rvmrpc_call_unref);
+    }
+}
+
+/* ---- A turn ---- */
+
+static bool drain(RvmrpcChannel *ch)
+{
+    uint64_t n;
+
+    if (read(ch->config.doorbell_fd, &n, sizeof(n)) != sizeof(n)) {
+        return false;
+    }
+    ch->rings += n;
+    return true;
+}
+
+static void mute(RvmrpcChannel *ch, bool muted, uint64_t now)
+{
+    ch->muted = muted;
+    ch->unmute_at = muted ? now + IDLE_NS : NEVER;
+    g_source_modify_unix_fd(ch->source, ch->tag, muted ? 0 : G_IO_IN);
+}
+
+/* A guest that rings for nothing shall not keep the thread awake. */
+static void idle_ring(RvmrpcChannel *ch, uint64_t now)
+{
+    if (now - ch->idle_since > IDLE_NS) {
+        ch->idle_since = now;
+        ch->idle_rings = 0;
+    }
+    if (++ch->idle_rings > IDLE_RINGS) {
+        ch->idle_rings = 0;
+        mute(ch, true, now);
+    }
+}
+
+static void look_again(RvmrpcChannel *ch, uint64_t now)
+{
+    if (now < ch->again_at) {
+        return;
+    }
+    ch->again_at = NEVER;
+    /* Calls that are left to their slots can wait for the next look. */
+    if (!ch->owner.proxy.ncalls || !waiting(ch)) {
+        return;
+    }
+    if (rvmrpc_owner_rekick(&ch->owner)) {
+        interrupt(ch);
+    }
+    ch->again_ns = MIN(2 * ch->again_ns, AGAIN_MAX_NS);
+    ch->again_at = now + ch->again_ns;
+}
+
+static void expire(RvmrpcChannel *ch, uint64_t now)
+{
+    ch->next_deadline = rvmrpc_proxy_expire(&ch->owner.proxy, now, &ch->done);
+    if (!ch->stuck && rvmrpc_proxy_stuck(&ch->owner.proxy)) {
+        ch->stuck = true;
+        ch->config.ops->stuck(ch->config.opaque);
+    }
+}
+
+/* Owners are told last: they may submit the next. */
+static void tell(RvmrpcChannel *ch)
+{
+    struct rvmrpc_call *core = ch->done.head, *next;
+
+    ch->done.head = ch->done.tail = NULL;
+    for (; core; core = next) {
+        RvmrpcCall *call = rvmrpc_call_of(core);
+
+        next = core->next;
+        call->channel = NULL;
+        call->done(call, call->opaque);
+        rvmrpc_call_unref(call);
+    }
+}
+
+static void turn(RvmrpcChannel *ch)
+{
+    uint64_t now = rvmrpc_clock();
+    bool rung = drain(ch), useful;
+
+    ch->again = false;
+    if (ch->muted && now >= ch->unmute_at) {
+        mute(ch, false, now);
+    }
+    useful = reap(ch, now);
+    if (ch->asleep) {
+        rvmrpc_owner_awake(&ch->owner);
+        ch->asleep = false;
+    }
+    tell_looked(ch);
+    if (rung || now >= ch->next_look) {
+        useful |= look(ch, now);
+    }
+    if (rung && !useful) {
+        idle_ring(ch, now);
+    }
+    look_again(ch, now);
+    expire(ch, now);
+    deliver(ch, now);
+    probe(ch, now);
+    tell(ch);
+}
+
+/* ---- The source ---- */
+
+static uint64_t next_time(const RvmrpcChannel *ch)
+{
+    return MIN(MIN(ch->next_look, ch->next_deadline),
+               MIN(ch->again_at, ch->unmute_at));
+}
+
+static bool has_work(const RvmrpcChannel *ch)
+{
+    return ch->again || ch->looked || ch->done.head || answered(ch);
+}
+
+static gboolean source_prepare(GSource *source, gint *timeout)
+{
+    RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
+    uint64_t now = rvmrpc_clock(), next = next_time(ch);
+
+    if (next <= now || has_work(ch)) {
+        return TRUE;
+    }
+    *timeout = (gint)MIN((next - now + NS_PER_MS - 1) / NS_PER_MS, 1000);
+    if (!waiting(ch)) {
+        return FALSE;
+    }
+    if (now < ch->spin_until) {
+        /* Other descriptors are looked at between two looks at the window. */
+        *timeout = 0;
+        return FALSE;
+    }
+    ch->asleep = true;
+    return !rvmrpc_owner_sleep(&ch->owner);
+}
+
+static gboolean source_check(GSource *source)
+{
+    RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
+
+    return g_source_query_unix_fd(source, ch->tag) || has_work(ch) ||
+           rvmrpc_clock() >= next_time(ch);
+}
+
+static gboolean source_dispatch(GSource *source, GSourceFunc unused,
+                                void *unused2)
+{
+    (void)unused;
+    (void)unused2;
+    turn(((ChannelSource *)source)->ch);
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- For its users ---- */
+
+RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
+{
+    static GSourceFuncs funcs = {
+        .prepare = source_prepare,
+        .check = source_check,
+        .dispatch = source_dispatch,
+    };
+    const struct rvmrpc_owner_config owner = {
+        .layout = config->layout,
+        .doorbell = config->doorbell,
+        .random = random63,
+    };
+    RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
+
+    ch->config = *config;
+    ch->next_deadline = ch->again_at = ch->unmute_at = NEVER;
+    rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner,
+                      random63() >> 31);
+    ch->source = g_source_new(&funcs, sizeof(ChannelSource));
+    ((ChannelSource *)ch->source)->ch = ch;
+    ch->tag = g_source_add_unix_fd(ch->source, config->doorbell_fd, G_IO_IN);
+    g_source_attach(ch->source, config->context);
+    interrupt(ch);
+    return ch;
+}
+
+void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
+{
+    rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
+    tell(ch);
+    interrupt(ch);
+    g_source_destroy(ch->source);
+    g_source_unref(ch->source);
+    g_free(ch);
+}
+
+uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
+{
+    uint64_t now = rvmrpc_clock();
+    uint32_t status = rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
+
+    if (status != RVMRPC_STATUS_OK) {
+        return status;
+    }
+    call->channel = ch;
+    rvmrpc_call_ref(call);
+    ch->next_deadline = MIN(ch->next_deadline, call->core.deadline);
+    deliver(ch, now);
+    return RVMRPC_STATUS_OK;
+}
+
+void rvmrpc_channel_cancel(RvmrpcCall *call)
+{
+    if (call->channel) {
+        rvmrpc_proxy_cancel(&call->channel->owner.proxy, &call->core,
+                            rvmrpc_clock(), &call->channel->done);
+    }
+}
+
+void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info)
+{
+    const struct rvmrpc_proxy *p = &ch->owner.proxy;
+
+    memset(info, 0, sizeof(*info));
+    info->open = p->epoch;
+    info->silent = ch->silent;
+    info->os = p->os;
+    memcpy(info->release, p->release, sizeof(info->release) - 1);
+    info->epoch = p->epoch;
+    info->seen_ns = p->last_seen ? rvmrpc_clock() - p->last_seen : 0;
+    info->nslots = p->nslots;
+    info->in_flight = p->ncalls;
+    info->rings = ch->rings;
+    info->interrupts = ch->interrupts;
+    info->spin_us = ch->spin_us;
+    info->guest_spin_us = ch->guest_spin_us;
+    info->stats = p->stats;
+}
+
+uint64_t rvmrpc_channel_epoch(const RvmrpcChannel *ch)
+{
+    return ch->owner.proxy.epoch;
+}
+
+uint32_t rvmrpc_channel_max_arg(const RvmrpcChannel *ch)
+{
+    return ch->config.layout.req_bytes;
+}

@@ -1,0 +1,92 @@
+/*
+ * Reverse VMRPC: the host's end of a window in user space
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One window of one guest: its doorbell, interrupt, deadlines, and the owner
+ * of core/.  What it has to tell goes up by callbacks.  All of it runs in the
+ * thread of one GMainContext, callbacks included; no function here waits.
+ * Times are those of rvmrpc_clock().
+ */
+#ifndef RVMRPC_CHANNEL_H
+#define RVMRPC_CHANNEL_H
+
+#include "rvmrpc_call.h"
+#include "rvmrpc_owner.h"
+
+typedef enum RvmrpcClosed {
+    RVMRPC_CLOSED_GUEST_EXIT,   /* the driver left */
+    RVMRPC_CLOSED_REPLACED,     /* it, or another one, said hello */
+    RVMRPC_CLOSED_OVERWRITTEN,  /* a state was loaded over it, or worse */
+} RvmrpcClosed;
+
+/* They may submit and cancel; they may not free the channel. */
+typedef struct RvmrpcChannelOps {
+    /* A driver has registered: calls are possible. */
+    void (*opened)(void *opaque);
+    /* They are not any more. */
+    void (*closed)(void *opaque, RvmrpcClosed why);
+    /* No slot answers: calls get BUSY until one does. */
+    void (*stuck)(void *opaque);
+} RvmrpcChannelOps;
+
+typedef struct RvmrpcChannelConfig {
+    void *base;                 /* the window, mapped */
+    uint64_t size;              /* bytes */
+    struct rvmrpc_layout layout;    /* by rvmrpc_layout_make() */
+    uint32_t doorbell;          /* what the guest writes to ring */
+    int doorbell_fd;            /* eventfds, nonblocking: read here, */
+    int interrupt_fd;           /* and written here; the caller's */
+    uint32_t spin_us;           /* most time that either side spins; 0 never */
+    GMainContext *context;      /* NULL: the default one */
+    const RvmrpcChannelOps *ops;
+    void *opaque;
+} RvmrpcChannelConfig;
+
+/* What there is to know of it; a copy. */
+typedef struct RvmrpcChannelInfo {
+    bool open;
+    bool silent;                /* it did not answer, and nothing came since */
+    uint32_t os;                /* RVMRPC_OS_* */
+    char release[64];           /* the guest's own word, with a NUL */
+    uint64_t epoch;             /* 0: not open */
+    uint64_t seen_ns;           /* since the last sign of life */
+    uint32_t nslots;
+    uint32_t in_flight;
+    uint64_t rings;
+    uint64_t interrupts;        /* all of them; stats has those of requests */
+    uint32_t spin_us;           /* what it spins at present */
+    uint32_t guest_spin_us;
+    struct rvmrpc_stats stats;
+} RvmrpcChannelInfo;
+
+/*
+ * Takes the window over, whatever is in it: a new epoch, and one interrupt,
+ * since the guest may sleep.
+ */
+RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config);
+
+/*
+ * Ends the epoch and tells the guest.  Calls end with @status; their done()
+ * comes before this returns.
+ */
+void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status);
+
+/*
+ * OK: the channel has a reference until done().  Else the call was refused, as
+ * by rvmrpc_proxy_submit(), and done() does not come.
+ */
+uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call);
+
+/* Ends the call with CANCELLED, soon.  Nothing happens when it has ended. */
+void rvmrpc_channel_cancel(RvmrpcCall *call);
+
+void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info);
+
+/* 0: no guest is registered. */
+uint64_t rvmrpc_channel_epoch(const RvmrpcChannel *ch);
+
+/* Bytes of an argument beyond which every call is TOO_BIG. */
+uint32_t rvmrpc_channel_max_arg(const RvmrpcChannel *ch);
+
+#endif

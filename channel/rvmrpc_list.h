@@ -1,0 +1,30 @@
+/*
+ * Reverse VMRPC: what a guest says that can be called
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+#ifndef RVMRPC_LIST_H
+#define RVMRPC_LIST_H
+
+#include "rvmrpc_channel.h"
+
+/* More than that is left out; it is the guest's word. */
+#define RVMRPC_LIST_MODULES     64
+#define RVMRPC_LIST_PROCEDURES  64      /* of a module */
+
+typedef struct RvmrpcList RvmrpcList;
+
+RvmrpcList *rvmrpc_list_new(RvmrpcChannel *ch);
+/* After the channel: no call of the list's is under way then. */
+void rvmrpc_list_free(RvmrpcList *list);
+
+/* Asks the guest, unless it was asked within the last second. */
+void rvmrpc_list_refresh(RvmrpcList *list);
+
+/*
+ * What it answered last in this epoch: struct rvmrpc_list_entry, a module and
+ * its procedures, the next module, ...  The list's; until the next turn.
+ */
+const GArray *rvmrpc_list_get(RvmrpcList *list);
+
+#endif

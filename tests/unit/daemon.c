@@ -1,0 +1,780 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* channel/ and its socket server on a memfd; a thread plays the guest with the core's guest half. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <glib.h>
+#include <glib/gstdio.h>
+
+#include "rvmrpc_guest.h"
+#include "rvmrpc_list.h"
+#include "rvmrpc_listener.h"
+#include "rvmrpc_socket.h"
+#include "rvmrpc_sockserver.h"
+
+#define SIZE		0x40000
+#define REQ		0x1000
+#define RES		0x4000
+#define MS		1000000ull
+
+enum { ECHO = 1, HANG = 2 };	/* modules of the guest's own */
+
+struct world {
+	int memory, doorbell, interrupt;
+	unsigned char *base;
+	GMainContext *context;
+	RvmrpcChannel *ch;
+	RvmrpcList *list;
+	RvmrpcSockServer *server;
+	char *folder, *path;
+	GThread *thread;
+	gint ending, mute;	/* mute: the guest does not answer */
+	gint storm;		/* rings without a reason, all the time */
+	uint32_t total;		/* entries that core.list has */
+	struct rvmrpc_guest guest;
+	unsigned opened, closed, stuck;
+	RvmrpcClosed why;
+};
+
+static struct world w;
+
+/* ---- the guest ---- */
+
+static void ring(void)
+{
+	static const uint64_t one = 1;
+
+	g_assert_cmpint(write(w.doorbell, &one, sizeof(one)), ==, sizeof(one));
+}
+
+static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
+{
+	uint32_t first, room = (RES - sizeof(struct rvmrpc_list)) / sizeof(struct rvmrpc_list_entry), i;
+	struct rvmrpc_list head = { .total = w.total };
+	struct rvmrpc_list_entry e = { 0 };
+
+	memcpy(&first, rvmrpc_guest_arg(&w.guest, t->slot), sizeof(first));
+	head.count = MIN(room, w.total - MIN(first, w.total));
+	memcpy(to, &head, sizeof(head));
+	for (i = 0; i < head.count; i++) {
+		e.kind = (first + i) % 100 ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
+		e.number = first + i;
+		memcpy((char *)to + sizeof(head) + i * sizeof(e), &e, sizeof(e));
+	}
+	return sizeof(head) + head.count * sizeof(e);
+}
+
+static void serve(const struct rvmrpc_taken *t)
+{
+	struct rvmrpc_hdr reply = t->hdr;
+	void *res = rvmrpc_guest_res(&w.guest, t->slot);
+
+	reply.timeout_ms = 0;
+	if (t->hdr.module == HANG)
+		return;
+	if (t->hdr.module == ECHO)
+		memcpy(res, rvmrpc_guest_arg(&w.guest, t->slot), t->hdr.length);
+	else if (t->hdr.procedure == RVMRPC_CORE_LIST)
+		reply.length = list_page(t, res);
+	else
+		reply.length = 0;
+	if (rvmrpc_guest_publish(&w.guest, t->slot, t->seq, &reply))
+		ring();
+}
+
+static void greet(void)
+{
+	uint32_t status;
+
+	rvmrpc_guest_hello(&w.guest, (uint64_t)g_get_monotonic_time() << 8 | 1, RVMRPC_OS_LINUX, "6.12-test");
+	ring();
+	while (!g_atomic_int_get(&w.ending) && rvmrpc_guest_answered(&w.guest, &status) == RVMRPC_ANSWER_NONE)
+		g_usleep(200);
+}
+
+static void guest_sleeps(void)
+{
+	struct pollfd p = { .fd = w.interrupt, .events = POLLIN };
+	uint64_t n;
+
+	if (!rvmrpc_guest_sleep(&w.guest))
+		return;
+	poll(&p, 1, 100);
+	rvmrpc_guest_awake(&w.guest);
+	if (read(w.interrupt, &n, sizeof(n)) < 0)
+		g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+static gpointer guest_runs(gpointer unused)
+{
+	struct rvmrpc_taken t;
+
+	rvmrpc_guest_init(&w.guest, w.base, SIZE);
+	while (!g_atomic_int_get(&w.ending)) {
+		if (g_atomic_int_get(&w.mute)) {
+			g_usleep(1000);
+		} else if (w.guest.state != RVMRPC_GUEST_OPEN || !rvmrpc_guest_alive(&w.guest)) {
+			greet();
+		} else if (rvmrpc_guest_take(&w.guest, &t)) {
+			rvmrpc_guest_beat(&w.guest);
+			serve(&t);
+		} else if (g_atomic_int_get(&w.storm)) {
+			ring();
+		} else {
+			guest_sleeps();
+		}
+	}
+	rvmrpc_guest_bye(&w.guest);
+	return unused;
+}
+
+/* ---- the host ---- */
+
+static void opened(void *opaque)
+{
+	w.opened++;
+	g_assert_true(opaque == &w);
+}
+
+static void closed(void *opaque, RvmrpcClosed why)
+{
+	g_assert_true(opaque == &w);
+	w.closed++;
+	w.why = why;
+}
+
+static void stuck(void *opaque)
+{
+	g_assert_true(opaque == &w);
+	w.stuck++;
+}
+
+static const RvmrpcChannelOps ops = { opened, closed, stuck };
+
+static char *info(void *opaque)
+{
+	g_assert_true(opaque == &w);
+	return g_strdup("{\"protocol\": 1}");
+}
+
+/* Runs the loop until the condition holds; not for ever. */
+#define run_until(condition) do {						\
+	gint64 end_ = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;		\
+	while (!(condition)) {							\
+		g_assert_cmpint(g_get_monotonic_time(), <, end_);		\
+		g_main_context_iteration(w.context, FALSE) ?: (g_usleep(50), 0);	\
+	}									\
+} while (0)
+
+static void channel_comes(void)
+{
+	RvmrpcChannelConfig config = {
+		.base = w.base, .size = SIZE, .doorbell = 1 << 16, .doorbell_fd = w.doorbell,
+		.interrupt_fd = w.interrupt, .spin_us = 50, .context = w.context, .ops = &ops, .opaque = &w,
+	};
+
+	g_assert_true(rvmrpc_layout_make(SIZE, 4, REQ, RES, &config.layout));
+	w.ch = rvmrpc_channel_new(&config);
+	w.list = rvmrpc_list_new(w.ch);
+}
+
+static void channel_goes(uint32_t status)
+{
+	rvmrpc_channel_free(w.ch, status);
+	rvmrpc_list_free(w.list);
+}
+
+static RvmrpcSockConfig sock_config(void)
+{
+	return (RvmrpcSockConfig) {
+		.path = w.path, .mode = 0640, .gid = (gid_t)-1, .fd = -1, .context = w.context, .info = info,
+		.opaque = &w,
+	};
+}
+
+static void world_begin(void)
+{
+	RvmrpcSockConfig config;
+
+	memset(&w, 0, sizeof(w));
+	w.total = 3;
+	w.context = g_main_context_new();
+	w.folder = g_dir_make_tmp("rvmrpc-unit-XXXXXX", NULL);
+	w.path = g_build_filename(w.folder, "sock", NULL);
+	w.memory = memfd_create("window", MFD_CLOEXEC);
+	g_assert_cmpint(ftruncate(w.memory, SIZE), ==, 0);
+	w.base = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w.memory, 0);
+	w.doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	w.interrupt = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	config = sock_config();
+	channel_comes();
+	w.server = rvmrpc_sockserver_new(&config, NULL);
+	g_assert_nonnull(w.server);
+	rvmrpc_sockserver_set_channel(w.server, w.ch);
+	w.thread = g_thread_new("guest", guest_runs, NULL);
+	run_until(w.opened == 1);
+}
+
+static void world_end(void)
+{
+	channel_goes(RVMRPC_STATUS_NOT_CONNECTED);
+	rvmrpc_sockserver_free(w.server);
+	g_atomic_int_set(&w.ending, 1);
+	g_thread_join(w.thread);
+	g_assert_cmpint(g_access(w.path, F_OK), <, 0);
+	g_rmdir(w.folder);
+	g_free(w.folder);
+	g_free(w.path);
+	g_main_context_unref(w.context);
+	munmap(w.base, SIZE);
+	close(w.memory);
+	close(w.doorbell);
+	close(w.interrupt);
+}
+
+struct outcome {
+	unsigned n;
+	uint32_t status;
+	char *res;
+};
+
+static void done(RvmrpcCall *call, void *opaque)
+{
+	struct outcome *o = opaque;
+
+	o->n++;
+	o->status = call->core.status;
+	o->res = g_steal_pointer(&call->res);
+}
+
+static uint32_t submit(uint32_t module, const char *text, uint32_t ms, struct outcome *o)
+{
+	RvmrpcCall *call = rvmrpc_call_new(NULL, module, 0, g_strdup(text), strlen(text) + 1, ms, done, o);
+	uint32_t status = rvmrpc_channel_submit(w.ch, call);
+
+	rvmrpc_call_unref(call);
+	return status;
+}
+
+static void assert_works(void)
+{
+	struct outcome o = { 0 };
+
+	g_assert_cmpuint(submit(ECHO, "works", 5000, &o), ==, RVMRPC_STATUS_OK);
+	run_until(o.n);
+	g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_OK);
+	g_assert_cmpstr(o.res, ==, "works");
+	g_free(o.res);
+}
+
+/* ---- the channel ---- */
+
+static void test_calls(void)
+{
+	RvmrpcChannelInfo now;
+	int i;
+
+	world_begin();
+	for (i = 0; i < 300; i++) {
+		assert_works();
+		if (i % 100 == 99)
+			g_usleep(20000);
+	}
+	rvmrpc_channel_get_info(w.ch, &now);
+	g_assert_true(now.open && !now.silent);
+	g_assert_cmpstr(now.release, ==, "6.12-test");
+	g_assert_cmpuint(now.stats.completed, ==, 300);
+	g_assert_cmpuint(now.spin_us, <=, 50);
+	g_assert_cmpuint(now.guest_spin_us, <=, 50);
+	world_end();
+}
+
+static void test_cancel_and_deadline(void)
+{
+	struct outcome late = { 0 }, gone = { 0 };
+	RvmrpcCall *call;
+
+	world_begin();
+	g_assert_cmpuint(submit(HANG, "", 30, &late), ==, RVMRPC_STATUS_OK);
+	call = rvmrpc_call_new(NULL, HANG, 0, NULL, 0, 5000, done, &gone);
+	g_assert_cmpuint(rvmrpc_channel_submit(w.ch, call), ==, RVMRPC_STATUS_OK);
+	rvmrpc_channel_cancel(call);
+	/* Never from within. */
+	g_assert_cmpuint(gone.n, ==, 0);
+	run_until(gone.n && late.n);
+	g_assert_cmpuint(gone.status, ==, RVMRPC_STATUS_CANCELLED);
+	g_assert_cmpuint(late.status, ==, RVMRPC_STATUS_TIMED_OUT);
+	rvmrpc_channel_cancel(call);
+	rvmrpc_call_unref(call);
+	assert_works();
+	g_assert_cmpuint(gone.n + late.n, ==, 2);
+	world_end();
+}
+
+static void test_stuck(void)
+{
+	struct outcome o = { 0 };
+	int i;
+
+	world_begin();
+	for (i = 0; i < 4; i++)
+		g_assert_cmpuint(submit(HANG, "", 20, &o), ==, RVMRPC_STATUS_OK);
+	run_until(o.n == 4 && w.stuck);
+	g_assert_cmpuint(submit(ECHO, "", 20, &o), ==, RVMRPC_STATUS_BUSY);
+	g_assert_cmpuint(w.stuck, ==, 1);
+	world_end();
+}
+
+static bool is_silent(void)
+{
+	RvmrpcChannelInfo now;
+
+	rvmrpc_channel_get_info(w.ch, &now);
+	return now.silent;
+}
+
+static void test_silent(void)
+{
+	struct outcome o = { 0 };
+
+	world_begin();
+	g_atomic_int_set(&w.mute, 1);
+	g_assert_cmpuint(submit(ECHO, "", 20, &o), ==, RVMRPC_STATUS_OK);
+	run_until(o.n);
+	g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_TIMED_OUT);
+	/* One call says little: it is asked first. */
+	g_assert_false(is_silent());
+	run_until(is_silent());
+	g_atomic_int_set(&w.mute, 0);
+	run_until(!is_silent());
+	assert_works();
+	world_end();
+}
+
+static void test_overwritten(void)
+{
+	struct outcome o = { 0 };
+
+	world_begin();
+	g_assert_cmpuint(submit(HANG, "", 5000, &o), ==, RVMRPC_STATUS_OK);
+	memset(w.base, 0xa5, sizeof(struct rvmrpc_host_page));
+	ring();
+	run_until(o.n && w.opened == 2);
+	g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_RESET);
+	g_assert_cmpuint(w.closed, ==, 1);
+	g_assert_cmpint(w.why, ==, RVMRPC_CLOSED_OVERWRITTEN);
+	assert_works();
+	world_end();
+}
+
+/* What a daemon that starts anew does with a window that was kept. */
+static void test_another_owner(void)
+{
+	world_begin();
+	rvmrpc_sockserver_set_channel(w.server, NULL);
+	channel_goes(RVMRPC_STATUS_RESET);
+	channel_comes();
+	rvmrpc_sockserver_set_channel(w.server, w.ch);
+	run_until(w.opened == 2);
+	assert_works();
+	world_end();
+}
+
+/* Rings for nothing are heard now and then only, and calls go on. */
+static void test_storm(void)
+{
+	RvmrpcChannelInfo now;
+	uint64_t rings;
+	gint64 end;
+	unsigned turns = 0;
+	int i;
+
+	world_begin();
+	g_atomic_int_set(&w.storm, 1);
+	rvmrpc_channel_get_info(w.ch, &now);
+	rings = now.rings;
+	end = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
+	while (g_get_monotonic_time() < end) {
+		g_main_context_iteration(w.context, TRUE);
+		turns++;
+	}
+	rvmrpc_channel_get_info(w.ch, &now);
+	g_test_message("%u turns, %" G_GUINT64_FORMAT " rings", turns, (guint64)(now.rings - rings));
+	/* 32 in 10 ms, then none in 10 ms. */
+	g_assert_cmpuint(turns, <, 50 * 40);
+	for (i = 0; i < 20; i++)
+		assert_works();
+	world_end();
+}
+
+/* ---- neighbours ---- */
+
+struct neighbour {
+	int doorbell, interrupt;
+	unsigned char *base;
+	RvmrpcChannel *ch;
+};
+
+static void nothing(void *opaque)
+{
+	g_assert_nonnull(opaque);
+}
+
+static void nothing_why(void *opaque, RvmrpcClosed why)
+{
+	g_assert_nonnull(opaque);
+	g_assert_cmpint(why, <=, RVMRPC_CLOSED_OVERWRITTEN);
+}
+
+static const RvmrpcChannelOps neighbour_ops = { nothing, nothing_why, nothing };
+
+static void neighbour_comes(struct neighbour *n)
+{
+	RvmrpcChannelConfig config = { .size = SIZE, .spin_us = 50, .context = w.context, .ops = &neighbour_ops,
+				       .opaque = n };
+
+	n->doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	n->interrupt = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	n->base = g_aligned_alloc0(1, SIZE, RVMRPC_PAGE_SIZE);
+	config.base = n->base;
+	config.doorbell_fd = n->doorbell;
+	config.interrupt_fd = n->interrupt;
+	g_assert_true(rvmrpc_layout_make(SIZE, 4, REQ, RES, &config.layout));
+	n->ch = rvmrpc_channel_new(&config);
+}
+
+static void neighbour_goes(struct neighbour *n)
+{
+	rvmrpc_channel_free(n->ch, RVMRPC_STATUS_NOT_CONNECTED);
+	g_aligned_free(n->base);
+	close(n->doorbell);
+	close(n->interrupt);
+}
+
+/* At every look of the thread: another ring, hello and page. */
+static void neighbour_storms(struct neighbour *n)
+{
+	static const uint64_t one = 1;
+	static unsigned char byte;
+	ssize_t put;
+
+	memset(n->base, ++byte, sizeof(struct rvmrpc_host_page));
+	memset(n->base + RVMRPC_GUEST_PAGE, byte, sizeof(struct rvmrpc_guest_page));
+	put = write(n->doorbell, &one, sizeof(one));
+	g_assert_cmpint(put, ==, sizeof(one));
+}
+
+static gint by_size(gconstpointer a, gconstpointer b)
+{
+	gint64 x = *(const gint64 *)a, y = *(const gint64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The 99th percentile of calls, in us. */
+static gint64 p99(struct neighbour *hostile, unsigned n)
+{
+	enum { CALLS = 3000 };
+	g_autofree gint64 *us = g_new0(gint64, CALLS);
+	unsigned i, j;
+
+	for (i = 0; i < CALLS; i++) {
+		struct outcome o = { 0 };
+
+		us[i] = g_get_monotonic_time();
+		g_assert_cmpuint(submit(ECHO, "", 5000, &o), ==, RVMRPC_STATUS_OK);
+		while (!o.n) {
+			for (j = 0; j < n; j++)
+				neighbour_storms(&hostile[j]);
+			g_main_context_iteration(w.context, FALSE);
+		}
+		us[i] = g_get_monotonic_time() - us[i];
+		g_free(o.res);
+	}
+	qsort(us, CALLS, sizeof(*us), by_size);
+	return us[CALLS * 99 / 100];
+}
+
+static void test_neighbours(void)
+{
+	struct neighbour hostile[2];
+	RvmrpcChannelInfo now;
+	gint64 alone, beside;
+
+	world_begin();
+	alone = p99(NULL, 0);
+	neighbour_comes(&hostile[0]);
+	neighbour_comes(&hostile[1]);
+	beside = p99(hostile, 2);
+	rvmrpc_channel_get_info(hostile[0].ch, &now);
+	g_test_message("p99 alone %" G_GINT64_FORMAT " us, beside two hostile VMs %" G_GINT64_FORMAT " us; %"
+		       G_GUINT64_FORMAT " interrupts of one", alone, beside, (guint64)now.interrupts);
+	neighbour_goes(&hostile[0]);
+	neighbour_goes(&hostile[1]);
+	/* Under sanitizers beside other work; it would be without a bound else. */
+	g_assert_cmpint(beside, <, 2 * alone + 1000);
+	world_end();
+}
+
+static void list_of(uint32_t total, guint wanted)
+{
+	w.total = total;
+	run_until((rvmrpc_list_refresh(w.list), rvmrpc_list_get(w.list)->len == wanted));
+}
+
+static void test_list(void)
+{
+	world_begin();
+	list_of(3, 3);
+	g_usleep(1100000);
+	/* Of each hundred the first is a module, and 64 procedures of it are kept. */
+	list_of(700, 7 * 65);
+	world_end();
+}
+
+/* ---- the socket ---- */
+
+static int client(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	g_strlcpy(addr.sun_path, w.path, sizeof(addr.sun_path));
+	g_assert_cmpint(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), ==, 0);
+	return fd;
+}
+
+static void send_bytes(int fd, const void *data, size_t n)
+{
+	size_t at = 0;
+	ssize_t sent;
+
+	while (at < n) {
+		sent = send(fd, (const char *)data + at, n - at, MSG_NOSIGNAL);
+		g_assert_true(sent > 0 || errno == EAGAIN);
+		at += MAX(sent, 0);
+		g_main_context_iteration(w.context, FALSE);
+	}
+}
+
+static void send_frame(int fd, uint16_t type, uint64_t cookie, uint32_t module, uint32_t length)
+{
+	struct rvmrpc_sock_hdr hdr = {
+		.magic = RVMRPC_SOCK_MAGIC, .version = RVMRPC_SOCK_VERSION, .type = type, .length = length,
+		.cookie = cookie, .module = module,
+	};
+	g_autofree char *frame = g_malloc(sizeof(hdr) + length);
+
+	memcpy(frame, &hdr, sizeof(hdr));
+	memset(frame + sizeof(hdr), 'x', length);
+	send_bytes(fd, frame, sizeof(hdr) + length);
+}
+
+static void recv_bytes(int fd, void *to, size_t n)
+{
+	size_t at = 0;
+	ssize_t got;
+
+	while (at < n) {
+		run_until((got = recv(fd, (char *)to + at, n - at, 0)) >= 0 || errno != EAGAIN);
+		g_assert_cmpint(got, >, 0);
+		at += got;
+	}
+}
+
+static char *recv_frame(int fd, struct rvmrpc_sock_hdr *hdr)
+{
+	char *payload;
+
+	recv_bytes(fd, hdr, sizeof(*hdr));
+	payload = g_malloc0(hdr->length + 1);
+	recv_bytes(fd, payload, hdr->length);
+	return payload;
+}
+
+static void assert_closed(int fd)
+{
+	char byte;
+	ssize_t got;
+
+	run_until((got = recv(fd, &byte, 1, 0)) >= 0 || errno != EAGAIN);
+	g_assert_cmpint(got, <=, 0);
+	close(fd);
+}
+
+static void assert_answer(int fd, uint64_t cookie, uint32_t status, uint32_t length)
+{
+	struct rvmrpc_sock_hdr hdr;
+
+	g_free(recv_frame(fd, &hdr));
+	g_assert_cmphex(hdr.type, ==, RVMRPC_SOCK_ANSWER);
+	g_assert_cmpuint(hdr.cookie, ==, cookie);
+	g_assert_cmpuint(hdr.status, ==, status);
+	g_assert_cmpuint(hdr.length, ==, length);
+}
+
+static void test_socket(void)
+{
+	struct rvmrpc_sock_hdr hdr;
+	struct stat st;
+	char *text;
+	int fd;
+
+	world_begin();
+	g_assert_cmpint(stat(w.path, &st), ==, 0);
+	g_assert_cmphex(st.st_mode & 07777, ==, 0640);
+	fd = client();
+	send_frame(fd, RVMRPC_SOCK_QUERY, 1, 0, 0);
+	text = recv_frame(fd, &hdr);
+	g_assert_cmpstr(text, ==, "{\"protocol\": 1}");
+	g_free(text);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 2, ECHO, 100);
+	assert_answer(fd, 2, RVMRPC_STATUS_OK, 100);
+	/* What never fits is answered, not kept; the next frame is read. */
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 3, ECHO, REQ + 1);
+	assert_answer(fd, 3, RVMRPC_STATUS_TOO_BIG, 0);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 4, ECHO, RVMRPC_SOCK_PAYLOAD_MAX);
+	assert_answer(fd, 4, RVMRPC_STATUS_TOO_BIG, 0);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 5, ECHO, REQ);
+	assert_answer(fd, 5, RVMRPC_STATUS_OK, REQ);
+	rvmrpc_sockserver_set_channel(w.server, NULL);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 6, ECHO, 8);
+	assert_answer(fd, 6, RVMRPC_STATUS_NOT_CONNECTED, 0);
+	send_frame(fd, 99, 7, 0, 0);
+	g_free(recv_frame(fd, &hdr));
+	g_assert_cmphex(hdr.type, ==, RVMRPC_SOCK_ERROR);
+	assert_closed(fd);
+	world_end();
+}
+
+/* A flood of one client: all of it is answered, within its quota. */
+static void test_flood(void)
+{
+	unsigned ok = 0, busy = 0;
+	struct rvmrpc_sock_hdr hdr;
+	int fd, i;
+
+	world_begin();
+	fd = client();
+	for (i = 0; i < 100; i++)
+		send_frame(fd, RVMRPC_SOCK_SUBMIT, i, ECHO, 10);
+	for (i = 0; i < 100; i++) {
+		g_free(recv_frame(fd, &hdr));
+		ok += hdr.status == RVMRPC_STATUS_OK;
+		busy += hdr.status == RVMRPC_STATUS_BUSY;
+	}
+	g_assert_cmpuint(ok + busy, ==, 100);
+	g_assert_cmpuint(ok, >=, RVMRPC_CLIENT_CALLS_MAX);
+	close(fd);
+	/* Calls of a client that goes end with it. */
+	fd = client();
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 1, HANG, 0);
+	close(fd);
+	assert_works();
+	world_end();
+}
+
+static void test_cancel_by_cookie(void)
+{
+	int fd;
+
+	world_begin();
+	fd = client();
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 1, HANG, 0);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 2, HANG, 0);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 3, HANG, 0);
+	send_frame(fd, RVMRPC_SOCK_CANCEL, 77, 0, 0);
+	/* One that waits for its turn, then one in the guest. */
+	send_frame(fd, RVMRPC_SOCK_CANCEL, 3, 0, 0);
+	assert_answer(fd, 3, RVMRPC_STATUS_CANCELLED, 0);
+	send_frame(fd, RVMRPC_SOCK_CANCEL, 1, 0, 0);
+	assert_answer(fd, 1, RVMRPC_STATUS_CANCELLED, 0);
+	close(fd);
+	world_end();
+}
+
+/* A subscriber that does not read costs little, and gets the last event. */
+static void test_events(void)
+{
+	struct rvmrpc_sock_hdr hdr;
+	unsigned n = 0;
+	char *last = NULL;
+	int fd, i;
+
+	world_begin();
+	fd = client();
+	send_frame(fd, RVMRPC_SOCK_SUBSCRIBE, 1, 0, 0);
+	g_free(recv_frame(fd, &hdr));
+	for (i = 0; i < 20000; i++) {
+		g_autofree char *json = g_strdup_printf("{\"event\": \"%d\"%100s}", i, "");
+
+		rvmrpc_sockserver_event(w.server, json);
+	}
+	while (!last || !strstr(last, "\"19999\"")) {
+		g_free(last);
+		last = recv_frame(fd, &hdr);
+		g_assert_cmphex(hdr.type, ==, RVMRPC_SOCK_EVENT);
+		n++;
+	}
+	g_test_message("%u of 20000 events", n);
+	g_assert_cmpuint(n, <, 10000);
+	g_free(last);
+	close(fd);
+	world_end();
+}
+
+static void test_paths(void)
+{
+	RvmrpcSockConfig config;
+	RvmrpcSockServer *another;
+	GError *error = NULL;
+
+	world_begin();
+	config = sock_config();
+	/* One that is served, a file, and what an ended process left. */
+	g_assert_null(rvmrpc_sockserver_new(&config, &error));
+	g_assert_nonnull(strstr(error->message, "in use"));
+	g_clear_error(&error);
+	g_assert_cmpint(g_access(w.path, F_OK), ==, 0);
+	config.path = "/dev/null";
+	g_assert_null(rvmrpc_sockserver_new(&config, &error));
+	g_assert_nonnull(strstr(error->message, "no socket"));
+	g_clear_error(&error);
+	/* A successor's file is not removed. */
+	config.path = w.path;
+	g_unlink(w.path);
+	another = rvmrpc_sockserver_new(&config, NULL);
+	g_assert_nonnull(another);
+	rvmrpc_sockserver_free(w.server);
+	g_assert_cmpint(g_access(w.path, F_OK), ==, 0);
+	w.server = another;
+	rvmrpc_sockserver_set_channel(w.server, w.ch);
+	world_end();
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/daemon/calls", test_calls);
+	g_test_add_func("/daemon/cancel-and-deadline", test_cancel_and_deadline);
+	g_test_add_func("/daemon/stuck", test_stuck);
+	g_test_add_func("/daemon/silent", test_silent);
+	g_test_add_func("/daemon/overwritten", test_overwritten);
+	g_test_add_func("/daemon/another-owner", test_another_owner);
+	g_test_add_func("/daemon/ring-storm", test_storm);
+	g_test_add_func("/daemon/neighbours", test_neighbours);
+	g_test_add_func("/daemon/list", test_list);
+	g_test_add_func("/daemon/socket", test_socket);
+	g_test_add_func("/daemon/flood", test_flood);
+	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
+	g_test_add_func("/daemon/events", test_events);
+	g_test_add_func("/daemon/paths", test_paths);
+	return g_test_run();
+}
