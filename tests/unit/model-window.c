@@ -819,6 +819,8 @@ static struct result explore(void)
 	struct key *seen = g_new0(struct key, SEEN_MAX);
 	GPtrArray *path = g_ptr_array_new_with_free_func(g_free);
 	struct result r = { 0 };
+	/* What the world is in now: most steps cannot be taken and change nothing. */
+	const struct state *present = NULL;
 	struct state *s;
 
 	begin();
@@ -826,14 +828,19 @@ static struct result explore(void)
 	g_ptr_array_add(path, save());
 	while (path->len && !r.found) {
 		s = path->pdata[path->len - 1];
-		restore(s);
+		if (present != s)
+			restore(s);
+		present = s;
 		if (s->next == STEPS) {
 			r.found = verdict(s);
 			g_ptr_array_remove_index(path, path->len - 1);
 			continue;
 		}
-		if (!take_step(s->next++))
+		if (!take_step(s->next++)) {
+			present = w.impossible ? NULL : s;
 			continue;
+		}
+		present = NULL;
 		s->moved = true;
 		r.steps++;
 		if (w.failed)
