@@ -117,7 +117,7 @@ class Daemon:
         self.stand.sh(f"rm -rf {self.base}; mkdir -p {self.base}/vms; "
                       f"printf '[daemon]\\nivshmem-dir={self.base}\\nsocket-dir={self.base}\\n"
                       f"vm-dir={self.base}/vms\\n' >{self.base}/conf; "
-                      f"({self.stand.tools}/rvmrpcd --config {self.base}/conf --vm web >{self.base}/log 2>&1 & "
+                      f"({self.stand.tools}/rvmrpcd --config {self.base}/conf --vm name=web >{self.base}/log 2>&1 & "
                       f"echo $! >{self.base}/pid)")
         wait_for(lambda: self.stand.sh(f"test -S {self.base}/web.sock && echo yes || true"), 20,
                  "rvmrpcd's socket", interval=0.1)
