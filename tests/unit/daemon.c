@@ -407,7 +407,7 @@ static void test_storm(void)
 	}
 	rvmrpc_channel_get_info(w.ch, &now);
 	g_test_message("%u turns, %" G_GUINT64_FORMAT " rings", turns, (guint64)(now.rings - rings));
-	/* Without muting, one in about 15 rings takes a turn of the thread; with it, one in several hundred. */
+	/* Without muting, one in about nine rings takes a turn of the thread; with it, one in several hundred. */
 	g_assert_cmpuint(turns, <, (now.rings - rings) / 100);
 	for (i = 0; i < 20; i++)
 		assert_works();
