@@ -299,6 +299,54 @@ def through_libvirt():
     assert result.returncode == 3 and "no VM plain" in result.stderr, result
 
 
+STOCK_QEMU = pathlib.Path("/usr/bin/qemu-system-x86_64")
+
+
+def shmem_xml(lv):
+    """A domain of Debian's own QEMU with libvirt's own element, and nothing that libvirt does not know."""
+    root = ET.fromstring(lv.domain_xml())
+    root.remove(root.find(NS + "commandline"))
+    root.find("name").text = "stock"
+    root.find("uuid").text = UUID.replace("c0ffee00", "c0ffee02")
+    devices = root.find("devices")
+    devices.find("emulator").text = str(STOCK_QEMU)
+    devices.find("serial/source").set("path", str(lv.console) + ".stock")
+    shmem = ET.SubElement(devices, "shmem", name="rvmrpc")
+    ET.SubElement(shmem, "model", type="ivshmem-doorbell")
+    ET.SubElement(shmem, "server", path=f"{lv.dir.name}/stock.ivshmem")
+    ET.SubElement(shmem, "msi", vectors="1", ioeventfd="on")
+    return ET.tostring(root, encoding="unicode")
+
+
+@case("libvirt's own <shmem> element, Debian's QEMU and rvmrpcd: not tainted", timeout=180)
+def own_element():
+    """The command finds it by libvirt's name."""
+    lv = libvirt()
+    folder = pathlib.Path(lv.dir.name)
+    (folder / "rvmrpcd.conf").write_text(
+        f"[daemon]\nivshmem-dir={folder}\nsocket-dir=/run/rvmrpc\nvm-dir={folder}/vms\n", encoding="ascii")
+    (folder / "stock.xml").write_text(shmem_xml(lv), encoding="utf-8")
+    with subprocess.Popen(lv.inside(BUILD / "host-tools" / "rvmrpcd-asan", "--config", folder / "rvmrpcd.conf",
+                                    "--vm", "name=stock"), stdout=subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, text=True) as daemon:
+        try:
+            wait_for(lambda: (folder / "stock.ivshmem").exists(), 20, "rvmrpcd's socket")
+            lv.virsh("create", folder / "stock.xml", timeout=120)
+            wait_for(lambda: lv.rvmrpc("meminfo", "stock", check=False).returncode == 0, 90, "the guest",
+                     interval=0.5)
+            assert json.loads(lv.rvmrpc("meminfo", "stock", "--json"))["total"] > 100 << 20
+            taints = {name: re.findall(r"tainted: (.*)", lv.virsh("dominfo", name)) for name in ("stock", "web1")}
+            comment(json.dumps(taints))
+            # Both run as root here, which is the test's doing.
+            assert taints["stock"] == [text for text in taints["web1"] if "custom" not in text], taints
+            assert len(taints["stock"]) < len(taints["web1"]), taints
+            lv.virsh("destroy", "stock")
+        finally:
+            daemon.send_signal(signal.SIGTERM)
+            text = daemon.communicate(timeout=20)[1]
+    assert not any(word in text for word in COMPLAINTS[:4]), text
+
+
 @case("virsh reset and virsh destroy: the socket lives and dies with the VM", timeout=120)
 def life():
     """Connected anew after a reset; no socket left at the end."""
