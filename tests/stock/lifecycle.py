@@ -185,6 +185,21 @@ def others():
             device.close()
 
 
+@case("a guest scribbles all over its window for 10 s: calls get a status, and work after it", timeout=120)
+def scribbles():
+    """Both halves of the channel meet nonsense; neither the driver nor the daemon (ASan) minds."""
+    with Served(memory="192M", smp=2, append="iomem=relaxed") as vm:
+        window = vm.guest.check("echo /sys/bus/pci/drivers/rvmrpc/0000:*/resource2").strip()
+        with Load(vm.daemon, "web", clients=4, timeout=500) as load:
+            load.wait_more()
+            comment(vm.guest.check(f"scribble-window {window} 10", timeout=60))
+            load.wait_more(timeout=30)
+        comment(f"{load.statuses}, longest {load.longest:.2f} s")
+        lost = vm.query()["stats"]["lost"]
+        assert lost > 0 and set(load.statuses) <= set(STATUS) | {"closed"}, (lost, load.statuses)
+        works(vm)
+
+
 @case("hung storage: 16 hanging drop-caches do not blind meminfo", timeout=120)
 def hung_storage():
     """The disk writes one byte a second, and dirty data waits for it."""

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * scribble-window RESOURCE SECONDS: writes random words all over a PCI device's memory, from the guest's user space.
+ *
+ * Needs a kernel with iomem=relaxed: the driver has claimed that memory. Prints how many words.
+ */
+#include <err.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BETWEEN_LOOKS	4096	/* at the clock */
+
+static uint64_t next(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	return *state ^= *state << 17;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t state = 88172645463325252ull, words = 0, r;
+	volatile uint32_t *memory;
+	struct stat st;
+	time_t end;
+	int fd, i;
+
+	if (argc != 3)
+		errx(2, "usage: scribble-window RESOURCE SECONDS");
+	fd = open(argv[1], O_RDWR);
+	if (fd < 0 || fstat(fd, &st))
+		err(1, "%s", argv[1]);
+	memory = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		err(1, "mmap");
+	for (end = time(NULL) + atoi(argv[2]); time(NULL) < end; words += BETWEEN_LOOKS) {
+		for (i = 0; i < BETWEEN_LOOKS; i++) {
+			r = next(&state);
+			/* Half of them at the pages and slots' headers, which decide most. */
+			memory[(r >> 33) % (r & 1 ? st.st_size / 4 : 0x5000 / 4)] = (uint32_t)r;
+		}
+	}
+	printf("%llu words\n", (unsigned long long)words);
+	return 0;
+}
