@@ -168,6 +168,7 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
 	u64 steal;			/* this CPU's stolen time at the last look */
+	unsigned long check;		/* jiffies of the next look at our own words */
 	bool complained;		/* about a host that does not answer, since the last that did */
 };
 
@@ -230,6 +231,7 @@ void rvmrpc_jobs_free(struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 		      const struct rvmrpc_accepted *call, struct module *owner);
 bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev);
+bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
 void rvmrpc_window_ring(struct rvmrpc_dev *rdev);

@@ -238,6 +238,24 @@ bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev)
 	return rvmrpc_jobs_running(rdev);
 }
 
+/* No worker has a slot, nor is about to have published in one. */
+bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev)
+{
+	u32 i;
+
+	if (rvmrpc_jobs_busy(rdev))
+		return false;
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (job) {
+			mutex_lock(&job->lock);
+			mutex_unlock(&job->lock);
+		}
+	}
+	return true;
+}
+
 /* As many as may run do, and each has been past its deadline for that long: the host has given up on them. */
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 {

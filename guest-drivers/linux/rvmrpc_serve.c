@@ -43,6 +43,21 @@ static void rvmrpc_answer(struct rvmrpc_dev *rdev)
 		rvmrpc_window_ring(rdev);
 }
 
+static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_jobs_retire(rdev);
+	rdev->w.guest.state = RVMRPC_GUEST_IDLE;
+	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
+}
+
+/* A request that is none holds its slot for ever: begin anew, but not all the time. */
+static void rvmrpc_malformed(struct rvmrpc_dev *rdev)
+{
+	rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
+	rvmrpc_window_lost(rdev);
+	rvmrpc_sleep(rdev, RVMRPC_HELLO_FIRST_MS);
+}
+
 static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_taken *t = &rdev->w.taken;
@@ -50,7 +65,7 @@ static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 	struct module *owner;
 
 	if (!rvmrpc_registry_accept(&rdev->w.origin, &t->hdr, call, &owner)) {
-		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
+		rvmrpc_malformed(rdev);
 		return;
 	}
 	trace_rvmrpc_call_begin(&t->hdr, t->slot);
@@ -134,11 +149,15 @@ static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev, s64 slept_us)
 
 /* ---- Sleep ---- */
 
-static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
+/* Our own words may have been overwritten: then an answer may be lost whose slot would never be free again. */
+static void rvmrpc_window_check(struct rvmrpc_dev *rdev)
 {
-	rvmrpc_jobs_retire(rdev);
-	rdev->w.guest.state = RVMRPC_GUEST_IDLE;
-	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
+	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
+	if (!rvmrpc_jobs_settled(rdev) || rvmrpc_guest_intact(&rdev->w.guest))
+		return;
+	dev_notice_ratelimited(&rdev->pdev->dev, "the window was overwritten; saying hello again\n");
+	rvmrpc_count_own(RVMRPC_CNT_RESETS);
+	rvmrpc_window_lost(rdev);
 }
 
 /* Every worker is held by a procedure that the host no longer waits for: begin anew without them. */
@@ -183,7 +202,9 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 
 	/* Whatever woke it is seen now; what comes from here on ends a spin. */
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
-	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave; n++) {
+	if (time_after_eq(jiffies, rdev->w.check))
+		rvmrpc_window_check(rdev);
+	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave && rdev->state == RVMRPC_STATE_CONNECTED; n++) {
 		if (!rvmrpc_guest_alive(g)) {
 			rvmrpc_count_own(RVMRPC_CNT_RESETS);
 			rvmrpc_window_lost(rdev);
@@ -201,7 +222,7 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 			break;
 		rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	}
-	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
+	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop) || rdev->state != RVMRPC_STATE_CONNECTED)
 		return;
 	rvmrpc_spin_missed(rdev);
 	rvmrpc_window_watchdog(rdev);
@@ -237,6 +258,7 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.origin.req_bytes = g->layout.req_bytes;
 	rdev->w.origin.abi = g->abi;
 	rdev->w.spin_us = 0;
+	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	rdev->w.complained = false;
 	rvmrpc_was_robbed(rdev);
 	rvmrpc_jobs_prepare(rdev);
