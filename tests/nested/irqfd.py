@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A driver that sleeps is woken by KVM through the irqfd, without QEMU's help."""
-from ours import FAR, dmesg, host, named, shared_l2, status
+from ours import FAR, dmesg, host, named, settled, shared_l2, status
 
 from harness import Timeout, case, comment, counters, driver_file, main
 
@@ -11,8 +11,8 @@ CALLS = 40
 
 def guest():
     """A driver that never waits in the host; QEMU's threads have names."""
-    vm = shared_l2(host(), **named(f"{NAME},debug-threads=on", 1, smp=2, memory="192M",
-                                   append="rvmrpc.vmlp_idle_us=0"))
+    vm = settled(shared_l2(host(), **named(f"{NAME},debug-threads=on", 1, smp=2, memory="192M",
+                                           append="rvmrpc.vmlp_idle_us=0")))
     assert driver_file(vm, "wait") == "interrupt"
     return vm
 

@@ -8,13 +8,13 @@ from levels import L1, L2, shared_l1, shared_l2
 from harness import Timeout, wait_for
 
 __all__ = ["FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host", "insmod_l1",
-           "lkm", "mem_total", "named", "parse_meminfo", "shared_l1", "shared_l2", "status", "vms",
-           "wait_status"]
+           "lkm", "mem_total", "name_of", "named", "parse_meminfo", "parse_vms", "settled", "shared_l1", "shared_l2",
+           "status", "vms", "wait_status"]
 
 HOST_OPTIONS = {"kvm": "ours"}
-# The server has vCPU 1 for itself and always waits in the host; no tick there.
+# The server has vCPU 1 for itself and always waits in the host; no tick there, nor the interrupts of the test's shell.
 LONE = "rvmrpc.vmlp_idle_us=-1 rvmrpc.cpu=1"
-TICKLESS = f"{LONE} isolcpus=1 nohz_full=1 rcu_nocbs=1 tsc=reliable"
+TICKLESS = f"{LONE} isolcpus=1 nohz_full=1 rcu_nocbs=1 irqaffinity=0 tsc=reliable"
 # The first uuid that a test takes; the others count on.
 FAR = "52564d52-0000-4000-8000-00000000000"
 
@@ -30,9 +30,25 @@ def named(name, number, **options):
     return {"extra": extra, **options}
 
 
+def parse_vms(text):
+    """What /clients/vms printed, by the VM's name; of two with one name, as in a migration, the later."""
+    return {vm["name"]: vm for vm in json.loads(text)}
+
+
 def vms(l1):
     """What KVM's /dev/rvmrpc says of each attached VM, by name."""
-    return {vm["name"]: vm for vm in json.loads(l1.guest.check("/clients/vms"))}
+    return parse_vms(l1.guest.check("/clients/vms"))
+
+
+def name_of(vm):
+    """The L2's name."""
+    return vm.options["extra"][1].split(",")[0]
+
+
+def settled(vm):
+    """QEMU asks a new driver for its procedures: that call is over, and not among those that a case counts."""
+    wait_status(vm.l1, name_of(vm), lambda s: s["completed"] and not s["in_flight"], 60, "QEMU's own call")
+    return vm
 
 
 def status(l1, name):
