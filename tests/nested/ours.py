@@ -96,7 +96,7 @@ def mem_total(vm):
 
 
 class Hammer:
-    """Calls of a client in L1's user space that go on until the block ends.
+    """Calls of a client in L1's user space. Some were answered when the block begins, and they go on until it ends.
 
     Then: every call was answered once, and no answer was another call's.
     """
@@ -111,10 +111,21 @@ class Hammer:
         self.result = None
         self.counts = {}
 
+    def completed(self):
+        """Calls that the guest has answered; of a guest that moves, either of the two."""
+        return sum(vm["completed"] for vm in json.loads(self.l1.guest.check("/clients/vms"))
+                   if vm["name"] == self.name)
+
+    def wait_calls(self):
+        """Waits for some more."""
+        before = self.completed()
+        wait_for(lambda: self.completed() > before + 10, 60, f"calls into {self.name}", interval=0.1)
+
     def __enter__(self):
         path = self.path
         self.l1.guest.check(f"rm -f {path}.*; (/clients/hammer {self.name} {self.depth} {path}.stop "
                             f"{self.pause_us} >{path}.out 2>&1; echo $? >{path}.rc) >/dev/null 2>&1 &")
+        self.wait_calls()
         return self
 
     def __exit__(self, kind, *_):

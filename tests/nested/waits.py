@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from ours import (Hammer, L2, LONE, dmesg, host, insmod_l1, named, shared_l2, status, vms, wait_status)
+from ours import (Hammer, L2, LONE, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status, vms)
 
 from harness import case, comment, counters, driver_file, main, stats, wait_connected, wait_for
 from harness.paths import QEMU_IMG
@@ -40,12 +40,7 @@ def ready(vm):
     assert driver_file(vm, "wait") == "vmlp"
     vm.guest.check("echo 20 >/proc/sys/kernel/watchdog_thresh; "
                    "echo 30 >/proc/sys/kernel/hung_task_timeout_secs")
-    return vm
-
-
-def name_of(vm):
-    """The L2's name."""
-    return vm.options["extra"][1]
+    return settled(vm)
 
 
 @contextlib.contextmanager
@@ -54,10 +49,8 @@ def calls(vm, depth=2):
     name = name_of(vm)
     before, inside = status(vm.l1, name), counters(vm)["calls"]
     with Hammer(vm.l1, name, depth) as hammer:
-        wait_status(vm.l1, name, lambda s: s["completed"] > before["completed"] + 10, 60, "calls")
         yield hammer
-        now = status(vm.l1, name)["completed"]
-        wait_status(vm.l1, name, lambda s: s["completed"] > now + 10, 60, "calls after it")
+        hammer.wait_calls()
     after, inside_after = status(vm.l1, name), counters(vm)["calls"]
     # QEMU's own (of modules) are among those of KVM, but not of the client.
     assert after["completed"] - before["completed"] == after["calls"] - before["calls"]
@@ -102,13 +95,15 @@ def modules(vm):
 def nmi():
     """Linux lets the first vCPU take them: here it is the one that waits."""
     vm = single()
-    count = "grep NMI /proc/interrupts | awk '{print $2}'"
-    before = int(vm.guest.check(count))
+
+    def count():
+        return int(vm.guest.check("grep NMI /proc/interrupts | awk '{print $2}'"))
     with calls(vm, 1):
         for _ in range(10):
+            # Two that come at once are one.
+            before = count()
             vm.qmp.cmd("inject-nmi")
-            time.sleep(0.2)
-    assert int(vm.guest.check(count)) - before >= 10
+            wait_for(lambda before=before: count() > before, 20, "an NMI", interval=0.1)
 
 
 @case("CPU hotplug of the very vCPU that waits, 8 times", timeout=240)
@@ -127,7 +122,8 @@ def other_device():
     with calls(vm):
         for _ in range(5):
             vm.qmp.cmd("device_add", driver="virtio-rng-pci", id="extra", timeout=20)
-            time.sleep(0.3)
+            wait_for(lambda: vm.guest.run("grep -q 1af41005 /proc/bus/pci/devices")[0] == 0, 30,
+                     "the guest's view of it", interval=0.1)
             vm.qmp.cmd("device_del", id="extra", timeout=20)
             vm.qmp.wait_event("DEVICE_DELETED", 30, lambda d: d.get("device") == "extra")
 
@@ -139,14 +135,13 @@ def stops(vm):
     vm = vm()
     l1, name = vm.l1, name_of(vm)
     with Hammer(l1, name, 2, ("ok", "stopped")) as hammer:
-        wait_status(l1, name, lambda s: s["completed"] > 10, 60, "calls")
         for _ in range(10):
             vm.qmp.cmd("stop", timeout=20)
             dmesg(l1)
             assert insmod_l1(l1, "rvmrpc_test_client", f"name={name} threads=1 calls=1")[0] != 0
             assert f"failed 1 error {-errno.EHOSTDOWN}" in dmesg(l1)
             vm.qmp.cmd("cont", timeout=20)
-            time.sleep(0.2)
+            hammer.wait_calls()
     comment(f"{hammer.counts}, longest {hammer.result['longest_ms']} ms")
     assert status(l1, name)["timed_out"] == 0
 
@@ -155,12 +150,12 @@ def stops(vm):
 def sigstop():
     """KVM knows nothing of it; deadlines are long enough."""
     vm = pair()
-    with calls(vm):
+    with calls(vm) as hammer:
         for _ in range(5):
             vm.process.send_signal(signal.SIGSTOP)
             time.sleep(0.5)
             vm.process.send_signal(signal.SIGCONT)
-            time.sleep(0.3)
+            hammer.wait_calls()
 
 
 @case("system_reset: calls in flight get reset, the driver registers again, smp 1", timeout=240, vm=single)
@@ -170,11 +165,10 @@ def resets(vm):
     vm = vm()
     epoch = vm.query()["epoch"]
     with Hammer(vm.l1, name_of(vm), 4, RESET) as hammer:
-        time.sleep(1)
         vm.qmp.cmd("system_reset")
         wait_connected(vm, epoch, timeout=120)
         vm.wait_ready()
-        time.sleep(0.5)
+        hammer.wait_calls()
     ready(vm)
     comment(f"{hammer.counts}, longest {hammer.result['longest_ms']} ms")
     assert 1 <= hammer.counts.get("reset", 0) <= 4, hammer.counts
@@ -187,12 +181,12 @@ def replugs():
     allowed = ("ok", "reset", "not-connected", "cancelled")
     with Hammer(vm.l1, "pair", 2, allowed) as hammer:
         for _ in range(3):
-            time.sleep(0.5)
             vm.qmp.cmd("device_del", id="rvmrpc0", timeout=20)
             vm.qmp.wait_event("DEVICE_DELETED", 60, lambda d: d.get("device") == "rvmrpc0")
             assert "pair" not in vms(vm.l1)
             vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0", timeout=20)
             vm.wait_state(timeout=60)
+            hammer.wait_calls()
     comment(str(hammer.counts))
     assert vm.query()["proxy"] == "kernel"
 
@@ -213,7 +207,6 @@ def sigkill():
     victim = L2(l1, slot=2, **named("victim", 5, smp=2, memory="128M", append=LONE))
     victim.boot()
     with calls(survivor), Hammer(l1, "victim", 4, ("ok", "not-connected")) as hammer:
-        time.sleep(0.5)
         victim.process.send_signal(signal.SIGKILL)
         wait_for(lambda: victim.process.poll() is not None, 20, "the end of QEMU")
         wait_for(lambda: "victim" not in vms(l1), 20, "the end of the VM")
@@ -241,13 +234,12 @@ def snapshots():
     with L2(l1, **named("snap", 3, smp=2, memory="128M", append=f"{LONE} {MOVES}", **disk(l1))) as vm:
         epoch = vm.query()["epoch"]
         with Hammer(l1, "snap", 2, RESET) as hammer:
-            time.sleep(0.5)
             assert vm.qmp.hmp("savevm one", timeout=90).strip() == ""
             assert vm.query()["epoch"] == epoch
-            time.sleep(0.5)
+            hammer.wait_calls()
             assert vm.qmp.hmp("loadvm one", timeout=90).strip() == ""
             wait_connected(vm, epoch, timeout=60)
-            time.sleep(0.5)
+            hammer.wait_calls()
         comment(f"{hammer.counts}, longest {hammer.result['longest_ms']} ms")
         assert hammer.counts.get("reset", 0) <= 2, hammer.counts
         assert stats(vm)["timed-out"] == 0
@@ -266,7 +258,6 @@ def migrates(smp, append):
         target = L2(l1, slot=1, **{**options, "incoming": path}).start()
         try:
             with Hammer(l1, "moving", 2, RESET) as hammer:
-                time.sleep(0.5)
                 source.qmp.cmd("migrate", uri=path)
                 wait_for(lambda: source.qmp.cmd("query-migrate").get("status") in ("completed", "failed"),
                          120, "migration", interval=0.1)
