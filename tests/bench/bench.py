@@ -105,7 +105,7 @@ def run(stand, size, parts):
     if set(parts) - set(ALONE):
         found = with_peers(stand, size, parts, result)
     if "window" in parts:
-        attempt(result, "window", lambda: window.measure(stand, size["rounds"], size["divide"]))
+        attempt(result, "window", lambda: window.measure(stand, size))
     if "jobs" in parts:
         attempt(result, "jobs", lambda: waiting.jobs(
             stand, size["job_s"], size["turns"], size["vcpus"]))

@@ -120,6 +120,10 @@ def window_text(parts):
             table(["by rvmrpcd, p50 us", "null", "meminfo", "QGA: open, read, close", "QGA / meminfo"],
                   [["socket", *(found["daemon"][key] for key in
                                 ("null_us", "meminfo_us", "qga_us", "stock_meminfo_vs_qga"))]]),
+            "A job that computes, beside a driver that has a channel and is not called; as in the cost of waiting below.",
+            "", table(["", "vCPUs", "server thread %", "interrupts/s", "turns", "speed", "95 % interval"],
+                      [[r["mode"], r["vcpus"], r["server_percent"], r["irqs"], r["turns"], number(r["speed"], 3),
+                        f"{number(r['low'], 3)} to {number(r['high'], 3)}"] for r in found["jobs"]]),
             f"A null call to a guest asleep, woken by the interrupt: {found['asleep_us']} us.", ""]
 
 

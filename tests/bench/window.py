@@ -8,6 +8,7 @@ import json
 import shlex
 import statistics
 
+import waiting
 from stand import NoAnswer, Timeout, settle, wait_for
 
 SLOTS, BYTES, SIZE = 4, 1 << 20, 1 << 24
@@ -167,13 +168,45 @@ def by_daemon(stand, rounds, n):
             "stock_meminfo_vs_qga": round(found["qga"] / found["meminfo"], 1)}
 
 
-def measure(stand, rounds, divide):
+JOB_MODES = (("no driver", False), ("window, idle", True), (waiting.CONTROL, False))
+
+
+def use_driver(vm, wanted):
+    """Loads it, and waits until it has its channel; or removes it."""
+    vm.guest.check("test -d /sys/module/rvmrpc || modprobe rvmrpc; "
+                   "until grep -q '^connected' /sys/bus/pci/drivers/rvmrpc/0*/state; do sleep 0.1; done"
+                   if wanted else "! test -d /sys/module/rvmrpc || rmmod rvmrpc", 30)
+
+
+def jobs(stand, seconds, turns, vcpus):
+    """The speed of a job that computes beside a driver that nobody calls, and beside none."""
+    rows = []
+    with Daemon(stand) as daemon:
+        for smp in vcpus:
+            vm = stand.make_vm(smp=smp, memory="192M", device=False, extra=[
+                "-name", "job,debug-threads=on", "-chardev", f"socket,path={daemon.base}/web.ivshmem,id=window",
+                "-device", "ivshmem-doorbell,vectors=1,chardev=window"]).boot(180)
+            costs = {name: waiting.Cost() for name, _ in JOB_MODES}
+            speeds = {name: [] for name, _ in JOB_MODES}
+            for turn in range(turns):
+                for name, wanted in JOB_MODES if turn % 2 == 0 else reversed(JOB_MODES):
+                    use_driver(vm, wanted)
+                    speeds[name].append(waiting.one_job(stand, vm, smp, seconds, costs[name]))
+            rows += [{"vcpus": smp, "mode": name, **costs[name].row(), **waiting.compared(speeds, name)}
+                     for name, _ in JOB_MODES]
+            vm.stop()
+    return rows
+
+
+def measure(stand, size):
     """All of it."""
+    rounds, divide = size["rounds"], size["divide"]
     daemon = by_daemon(stand, rounds, 100 // divide * 4)
+    job = jobs(stand, size["job_s"], size["turns"], size["vcpus"])
     with Client(stand) as client:
         vm = start_guest(stand, client)
         try:
-            return {"daemon": daemon, "burst": burst(stand, client, vm, rounds, CALLS // divide),
+            return {"daemon": daemon, "jobs": job, "burst": burst(stand, client, vm, rounds, CALLS // divide),
                     "in_place": in_place(stand, client, rounds, max(10, 40 // divide)),
                     "asleep_us": round(statistics.median(
                         client.command(f"sleepy {max(5, 40 // divide)} 20")["ns"]) / 1000, 1)}
