@@ -156,7 +156,9 @@ class L2(VM):
         self.l1 = l1
         self.slot = slot
         folder = l1.share / f"l2-{slot}-{time.monotonic_ns()}"
-        super().__init__("6.12", rundir=folder, **{"accel": "kvm", "cpu": "host", **options})
+        # A second, as it is without, is not much on a machine with other work; no case waits for it.
+        opts = ",".join(filter(None, ("default-timeout=20000", options.pop("device_opts", ""))))
+        super().__init__("6.12", rundir=folder, **{"accel": "kvm", "cpu": "host", "device_opts": opts, **options})
         self.channels = {}
 
     def _images(self):
