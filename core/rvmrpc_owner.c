@@ -278,21 +278,6 @@ uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_d
 
 /* ---- Requests ---- */
 
-static void write_header(const struct rvmrpc_owner *o, uint32_t slot, const struct rvmrpc_call *call,
-			 uint64_t epoch, uint32_t timeout_ms)
-{
-	const uint64_t words[RVMRPC_SLOT_SEQ / 8] = {
-		RVMRPC_HDR_WORD0(RVMRPC_ABI_WINDOW, call->version),
-		epoch,
-		call->xid,
-		RVMRPC_HDR_PAIR(call->module, call->procedure),
-		0,
-		RVMRPC_HDR_PAIR(call->arglen, timeout_ms),
-	};
-
-	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, slot), words);
-}
-
 static void post(struct rvmrpc_owner *o, uint32_t slot)
 {
 	if (!++o->page.posted)
@@ -306,7 +291,7 @@ void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer
 {
 	if (x->length)
 		rvmrpc_win_write(&o->win, rvmrpc_req_at(&o->config.layout, x->slot), x->call->arg, x->length);
-	write_header(o, x->slot, x->call, x->epoch, x->hdr.timeout_ms);
+	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, x->slot), &x->hdr);
 }
 
 bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
@@ -317,13 +302,28 @@ bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t n
 	return true;
 }
 
+/* The header of a call in place, as words: nothing of it is kept. */
+static void write_header(const struct rvmrpc_owner *o, const struct rvmrpc_call *call, uint64_t now)
+{
+	const uint64_t words[RVMRPC_SLOT_SEQ / 8] = {
+		RVMRPC_HDR_WORD0(RVMRPC_ABI_WINDOW, call->version),
+		o->proxy.epoch,
+		call->xid,
+		RVMRPC_HDR_PAIR(call->module, call->procedure),
+		0,
+		RVMRPC_HDR_PAIR(call->arglen, rvmrpc_ms_left(call->deadline, now)),
+	};
+
+	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, call->slot), words);
+}
+
 uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now)
 {
 	uint32_t status = rvmrpc_proxy_run(&o->proxy, call, now);
 
 	if (status != RVMRPC_STATUS_OK)
 		return status;
-	write_header(o, call->slot, call, o->proxy.epoch, rvmrpc_ms_left(call->deadline, now));
+	write_header(o, call, now);
 	post(o, call->slot);
 	return status;
 }

@@ -19,7 +19,7 @@
 struct rvmrpc_owner_config {
 	struct rvmrpc_layout layout;	/* from rvmrpc_layout_make() */
 	uint32_t doorbell;		/* what the guest is to write to the device's doorbell register */
-	uint64_t (*random)(void);	/* 64 good bits; any context */
+	uint64_t (*random)(void);	/* at least 63 good bits; any context */
 };
 
 struct rvmrpc_owner {
@@ -56,7 +56,10 @@ void rvmrpc_owner_init(struct rvmrpc_owner *o, void *base, uint64_t size, const 
  */
 uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done);
 
-/* The cheap half of it, before requests are delivered: false, and RVMRPC_LOOK_CLOSED | _KICK, if it was overwritten. */
+/*
+ * The cheap half of it, before requests are delivered: 0, or RVMRPC_LOOK_KICK, and _CLOSED if there was an epoch, when
+ * the window was overwritten.
+ */
 uint32_t rvmrpc_owner_intact(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done);
 
 /* Ends the epoch, if there is one; the guest has to say hello.  Then kick. */
@@ -66,8 +69,9 @@ void rvmrpc_owner_close(struct rvmrpc_owner *o, uint32_t status, uint64_t now, s
 void rvmrpc_owner_set_spin(struct rvmrpc_owner *o, uint32_t us);
 
 /*
- * After rvmrpc_proxy_deliver_begin(): copies header and argument into the window.  No lock needed; the call is pinned.  Then commit(): as rvmrpc_proxy_deliver_commit(), and true means that it is posted.
- * After the last of several: rvmrpc_owner_kick().
+ * After rvmrpc_proxy_deliver_begin(): copies header and argument into the window.  No lock needed; the call is pinned.
+ * Then post(): as rvmrpc_proxy_deliver_commit(), and true means that it is posted.  After the last of several:
+ * rvmrpc_owner_kick().
  */
 void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer *x);
 bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done);

@@ -376,10 +376,8 @@ bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr,
 	rvmrpc_server_lookup(s, hdr->module, hdr->procedure, &l);
 	if (!rvmrpc_server_judge(&l, hdr, epoch, abi, req_bytes, a))
 		return false;
-	if (a->module) {
-		a->module->running++;
-		a->counted = true;
-	}
+	if (a->module)
+		rvmrpc_server_count(a);
 	return true;
 }
 

@@ -154,6 +154,13 @@ static inline bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const stru
 	return true;
 }
 
+/* The call runs in its module until rvmrpc_server_done().  Registry lock held since the lookup. */
+static inline void rvmrpc_server_count(struct rvmrpc_accepted *a)
+{
+	a->module->running++;
+	a->counted = true;
+}
+
 /*
  * Runs an accepted call (or does nothing for a refusal); a->status is its outcome.  No lock held; sleeps if the
  * procedure does.  arg and res are the payloads.  Returns the answer's bytes.

@@ -259,8 +259,9 @@ extern struct mutex rvmrpc_registry_lock;
 int rvmrpc_builtin_add(struct rvmrpc_module *module);
 void rvmrpc_builtin_remove(struct rvmrpc_module *module);
 /*
- * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only for our own modules,
- * which stay until no server thread runs; foreign ones are held and counted, under the lock.
+ * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only of our own modules,
+ * which stay until no server thread runs.  A foreign one may go at any time: it is held and counted under the lock, and
+ * its entry has no module.
  */
 extern struct rvmrpc_lookup rvmrpc_lookups[16];
 
@@ -278,7 +279,7 @@ static inline bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, co
 	struct rvmrpc_lookup *l = &rvmrpc_lookups[(4 * hdr->module + hdr->procedure) % ARRAY_SIZE(rvmrpc_lookups)];
 
 	if (l->generation != READ_ONCE(rvmrpc_registry.generation) || l->number != hdr->module ||
-	    l->procedure != hdr->procedure || !l->module || l->module->owner)
+	    l->procedure != hdr->procedure || !l->module)
 		return rvmrpc_registry_accept_slow(origin, hdr, l, call, owner);
 	*owner = NULL;
 	return rvmrpc_server_judge(l, hdr, origin->epoch, origin->abi, origin->req_bytes, call);

@@ -29,21 +29,22 @@ static LIST_HEAD(rvmrpc_foreigners);	/* rvmrpc_registry_lock */
 
 struct rvmrpc_lookup rvmrpc_lookups[16];
 
-static bool rvmrpc_registry_accept_foreign(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
-					   struct rvmrpc_accepted *call, struct module **owner)
+/* Modules of others, whose owner is NULL when they are part of the kernel. */
+static bool rvmrpc_can_go(const struct rvmrpc_module *module)
 {
-	bool accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, origin->epoch, origin->abi, origin->req_bytes,
-					     call);
+	return module->number >= RVMRPC_MOD_USER;
+}
 
-	if (accepted && call->status == RVMRPC_STATUS_OK && call->module->owner) {
-		*owner = call->module->owner;
-		if (!try_module_get(*owner)) {
-			rvmrpc_server_done(&rvmrpc_registry, call);
-			*owner = NULL;
-			call->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
-		}
+/* Of a module that can go: it is counted and held, and nothing of it is remembered. */
+static void rvmrpc_registry_hold(struct rvmrpc_accepted *call, struct module **owner)
+{
+	if (!try_module_get(call->module->owner)) {
+		call->module = NULL;
+		call->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
+		return;
 	}
-	return accepted;
+	*owner = call->module->owner;
+	rvmrpc_server_count(call);
 }
 
 bool rvmrpc_registry_accept_slow(const struct rvmrpc_origin *origin, const struct rvmrpc_hdr *hdr,
@@ -54,7 +55,11 @@ bool rvmrpc_registry_accept_slow(const struct rvmrpc_origin *origin, const struc
 	*owner = NULL;
 	mutex_lock(&rvmrpc_registry_lock);
 	rvmrpc_server_lookup(&rvmrpc_registry, hdr->module, hdr->procedure, l);
-	accepted = rvmrpc_registry_accept_foreign(origin, hdr, call, owner);
+	accepted = rvmrpc_server_judge(l, hdr, origin->epoch, origin->abi, origin->req_bytes, call);
+	if (accepted && call->module && rvmrpc_can_go(call->module))
+		rvmrpc_registry_hold(call, owner);
+	if (l->module && rvmrpc_can_go(l->module))
+		l->module = NULL;
 	mutex_unlock(&rvmrpc_registry_lock);
 	return accepted;
 }

@@ -58,7 +58,8 @@ static void rvmrpc_malformed(struct rvmrpc_dev *rdev)
 	rvmrpc_sleep(rdev, RVMRPC_HELLO_FIRST_MS);
 }
 
-static void rvmrpc_handle(struct rvmrpc_dev *rdev)
+/* False: it was malformed, and the epoch is over. */
+static bool rvmrpc_handle(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_taken *t = &rdev->w.taken;
 	struct rvmrpc_accepted *call = &rdev->w.call;
@@ -66,18 +67,19 @@ static void rvmrpc_handle(struct rvmrpc_dev *rdev)
 
 	if (!rvmrpc_registry_accept(&rdev->w.origin, &t->hdr, call, &owner)) {
 		rvmrpc_malformed(rdev);
-		return;
+		return false;
 	}
 	trace_rvmrpc_call_begin(&t->hdr, t->slot);
 	if (call->status == RVMRPC_STATUS_OK && (call->flags & RVMRPC_PROC_MAY_SLEEP)) {
 		if (rvmrpc_jobs_give(rdev, t, call, owner))
-			return;
+			return true;
 		call->status = RVMRPC_STATUS_BUSY;
 	}
 	if (call->status != RVMRPC_STATUS_OK)
 		rvmrpc_count_own(RVMRPC_CNT_REFUSED);
 	rvmrpc_answer(rdev);
 	rvmrpc_registry_done(call, owner);
+	return true;
 }
 
 /* ---- Spinning ---- */
@@ -149,15 +151,19 @@ static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev, s64 slept_us)
 
 /* ---- Sleep ---- */
 
-/* Our own words may have been overwritten: then an answer may be lost whose slot would never be free again. */
-static void rvmrpc_window_check(struct rvmrpc_dev *rdev)
+/*
+ * Our own words may have been overwritten: then an answer may be lost whose slot would never be free again.  False: so
+ * they were, and the epoch is over.
+ */
+static bool rvmrpc_window_check(struct rvmrpc_dev *rdev)
 {
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	if (!rvmrpc_jobs_settled(rdev) || rvmrpc_guest_intact(&rdev->w.guest))
-		return;
+		return true;
 	dev_notice_ratelimited(&rdev->pdev->dev, "the window was overwritten; saying hello again\n");
 	rvmrpc_count_own(RVMRPC_CNT_RESETS);
 	rvmrpc_window_lost(rdev);
+	return false;
 }
 
 /* Every worker is held by a procedure that the host no longer waits for: begin anew without them. */
@@ -202,17 +208,18 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 
 	/* Whatever woke it is seen now; what comes from here on ends a spin. */
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
-	if (time_after_eq(jiffies, rdev->w.check))
-		rvmrpc_window_check(rdev);
-	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave && rdev->state == RVMRPC_STATE_CONNECTED; n++) {
+	if (time_after_eq(jiffies, rdev->w.check) && !rvmrpc_window_check(rdev))
+		return;
+	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave; n++) {
 		if (!rvmrpc_guest_alive(g)) {
 			rvmrpc_count_own(RVMRPC_CNT_RESETS);
 			rvmrpc_window_lost(rdev);
 			return;
 		}
 		if (rvmrpc_guest_take(g, &rdev->w.taken)) {
+			if (!rvmrpc_handle(rdev))
+				return;
 			/* What is not the answer comes after it: the host goes on meanwhile. */
-			rvmrpc_handle(rdev);
 			rvmrpc_guest_beat(g);
 			rvmrpc_count_own(RVMRPC_CNT_CALLS);
 		}
@@ -222,7 +229,7 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 			break;
 		rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	}
-	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop) || rdev->state != RVMRPC_STATE_CONNECTED)
+	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
 		return;
 	rvmrpc_spin_missed(rdev);
 	rvmrpc_window_watchdog(rdev);
