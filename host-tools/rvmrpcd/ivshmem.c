@@ -6,9 +6,11 @@
  * docs/specs/ivshmem-spec of QEMU.  Each VM is in a group with us alone: it has id 0 (which lets it be a master, and
  * migrate), we have id 1.
  */
+#include <endian.h>
 #include <string.h>
 #include <sys/socket.h>
-#include "rvmrpcd.h"
+#include "ivshmem.h"
+#include "rvmrpc_abi.h"
 
 #define PROTOCOL    0
 #define MEMORY      (-1)
@@ -20,7 +22,7 @@ static bool send_message(int sock, int64_t value, int fd)
         struct cmsghdr align;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = { .bytes = { 0 } };
-    int64_t wire = GINT64_TO_LE(value);
+    int64_t wire = htole64(value);
     struct iovec iov = { .iov_base = &wire, .iov_len = sizeof(wire) };
     struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 

@@ -12,17 +12,8 @@
 
 #include <stdbool.h>
 #include "config.h"
+#include "ivshmem.h"
 #include "rvmrpc_channel.h"
-
-/* ---- ivshmem.c ---- */
-
-/*
- * Sends what QEMU's ivshmem waits for, all at once.  False: it has gone, or is
- * no QEMU.
- */
-bool ivshmem_greet(int sock, int memory, int doorbell, int interrupt);
-/* Instead: QEMU does not start, and says that the server's version is wrong. */
-void ivshmem_refuse(int sock);
 
 /* ---- fdstore.c ---- */
 

@@ -31,6 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ivshmem.h"
 #include "rvmrpc_owner.h"
 
 #define BLOCK		32		/* calls between two looks at the clock */
@@ -78,28 +79,7 @@ static void pin(pthread_t thread, int cpu)
 		die("cannot bind a thread to its CPU");
 }
 
-/* ---- QEMU's ivshmem protocol ---- */
-
-static void send_message(int sock, int64_t value, int fd)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { .bytes = { 0 } };
-	struct iovec iov = { .iov_base = &value, .iov_len = sizeof(value) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		control.align.cmsg_level = SOL_SOCKET;
-		control.align.cmsg_type = SCM_RIGHTS;
-		control.align.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.align), &fd, sizeof(int));
-	}
-	if (sendmsg(sock, &msg, 0) != sizeof(value))
-		die("sendmsg");
-}
+/* ---- QEMU ---- */
 
 static int accept_vm(const char *path)
 {
@@ -117,15 +97,6 @@ static int accept_vm(const char *path)
 		die("accept");
 	unlink(path);
 	return sock;
-}
-
-static void greet(int sock, int memory)
-{
-	send_message(sock, 0, -1);
-	send_message(sock, RVMRPC_IVSHMEM_ID_GUEST, -1);
-	send_message(sock, RVMRPC_IVSHMEM_ID_HOST, doorbell);
-	send_message(sock, -1, memory);
-	send_message(sock, RVMRPC_IVSHMEM_ID_GUEST, interrupt);
 }
 
 /* ---- The owner ---- */
@@ -419,7 +390,8 @@ int main(int argc, char **argv)
 	interrupt = eventfd(0, EFD_NONBLOCK);
 	if (doorbell < 0 || interrupt < 0)
 		die("eventfd");
-	greet(accept_vm(argv[1]), memory);
+	if (!ivshmem_greet(accept_vm(argv[1]), memory, doorbell, interrupt))
+		die("QEMU does not take its window");
 	pin(pthread_self(), atoi(argv[2]));
 	while (fgets(line, sizeof(line), stdin) && command(line, vcpu))
 		;
