@@ -342,6 +342,13 @@ bool rvmrpc_owner_kick(struct rvmrpc_owner *o)
 	return true;
 }
 
+enum rvmrpc_main_turn rvmrpc_owner_main(const struct rvmrpc_owner *o, uint64_t epoch, uint32_t seen)
+{
+	if (!o->proxy.epoch || o->proxy.epoch != epoch)
+		return RVMRPC_MAIN_TURN_RESET;
+	return o->page.posted == seen ? RVMRPC_MAIN_TURN_WAIT : RVMRPC_MAIN_TURN_POSTED;
+}
+
 bool rvmrpc_owner_rekick(struct rvmrpc_owner *o)
 {
 	uint32_t wait = rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(wait));

@@ -85,6 +85,18 @@ uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint
 /* True when the guest sleeps and was not kicked for it yet: interrupt it. */
 bool rvmrpc_owner_kick(struct rvmrpc_owner *o);
 
+enum rvmrpc_main_turn {
+	RVMRPC_MAIN_TURN_POSTED,	/* there is something that the guest has not seen */
+	RVMRPC_MAIN_TURN_WAIT,		/* nothing: it may wait until the next post, or the epoch's end */
+	RVMRPC_MAIN_TURN_RESET,		/* its epoch is over */
+};
+
+/*
+ * RVMRPC_MAIN, after look() and the taking of answers: what a guest shall do that has seen that much.  A waiter that is
+ * known under this lock before it sleeps misses no post; a post wakes it instead of rvmrpc_owner_kick().
+ */
+enum rvmrpc_main_turn rvmrpc_owner_main(const struct rvmrpc_owner *o, uint64_t epoch, uint32_t seen);
+
 /*
  * Some time after a post (2 ms, then less and less often): true when the guest sleeps and has not seen it: interrupt it
  * again.  Makes good what a lost interrupt, or a barrier that an emulator leaves out, has done.

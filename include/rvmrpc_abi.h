@@ -53,19 +53,22 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 #define RVMRPC_PCI_DEVICE		0x10f0
 #define RVMRPC_BAR_REGS			0	/* 4 KiB of memory-mapped registers */
 #define RVMRPC_BAR_MSIX			1
+#define RVMRPC_BAR_WINDOW		2	/* 64-bit, prefetchable: the window; from version 2 on */
 
 #define RVMRPC_REG_MAGIC		0x00	/* u32, RVMRPC_DEV_MAGIC */
-#define RVMRPC_REG_VERSION		0x04	/* u32, layout of these registers: 1 */
+#define RVMRPC_REG_VERSION		0x04	/* u32, layout of these registers: 1, or 2 with a window */
 #define RVMRPC_REG_FEATURES		0x08	/* u32, RVMRPC_FEAT_*; may change at reset and migration */
 #define RVMRPC_REG_HYPERCALL		0x0c	/* u32, number to load into EAX */
 #define RVMRPC_REG_ABI			0x10	/* u32, lowest | highest << 16 */
 #define RVMRPC_REG_SLOTS		0x14	/* u32, most slots INIT_HOST may offer */
 #define RVMRPC_REG_PAGES		0x18	/* u32, most request pages | response pages << 16 of a slot */
 #define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: GPA of a struct rvmrpc_frame */
+#define RVMRPC_REG_RING			0x28	/* u32, write only, any value: the guest rings its window's host; version 2 */
 #define RVMRPC_REG_SIZE			0x1000
 
 #define RVMRPC_DEV_MAGIC		0x434d5652u	/* "RVMC" */
 #define RVMRPC_DEV_VERSION		1
+#define RVMRPC_DEV_VERSION_WINDOW	2
 
 #define RVMRPC_FEAT_HYPERCALL		(1u << 0)	/* the hypercall gate answers */
 #define RVMRPC_FEAT_DOORBELL		(1u << 1)	/* the doorbell gate answers */
@@ -139,6 +142,16 @@ RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
 #define RVMRPC_MAIN_WAIT_US_SHIFT	8		/* wait at most that long, 0 = as long as the host lets */
 #define RVMRPC_MAIN_WAIT_US_MAX		0xffffffu
 #define RVMRPC_MAIN_ARG(slot, flags)	((uint64_t)(uint32_t)(flags) << 32 | (uint32_t)(slot))
+
+/*
+ * Version 2, beside a window, has one procedure, RVMRPC_MAIN: a futex wait on the window's `posted'.  arg = epoch, bytes =
+ * RVMRPC_MAIN_FUTEX_ARG(posted as the guest has seen it, the longest wait).  It does first what a ring does, then waits
+ * while nothing else is posted -> RVMRPC_MAIN_POSTED, or RVMRPC_GATE_AGAIN: the time is over, or the guest's own interrupt
+ * came; RVMRPC_GATE_RESET: say hello.
+ */
+#define RVMRPC_PROXY_VERSION_WINDOW	"2"
+#define RVMRPC_MAIN_POSTED		0
+#define RVMRPC_MAIN_FUTEX_ARG(seen, us)	((uint64_t)(uint32_t)(us) << 32 | (uint32_t)(seen))
 
 #define RVMRPC_INIT_MAGIC		0x494d5652u	/* "RVMI" */
 #define RVMRPC_OS_LINUX			1

@@ -828,6 +828,29 @@ static void test_kicks(void)
 	world_end();
 }
 
+/* RVMRPC_MAIN waits for what the guest has not seen, of its own epoch only. */
+static void test_main(void)
+{
+	struct rvmrpc_call a = { .res_max = 1 };
+	uint64_t epoch;
+	uint32_t seen;
+
+	connected();
+	epoch = w.guest.epoch;
+	seen = w.guest.posted;
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, epoch, seen), ==, RVMRPC_MAIN_TURN_WAIT);
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, epoch, seen - 1), ==, RVMRPC_MAIN_TURN_POSTED);
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, epoch + 1, seen), ==, RVMRPC_MAIN_TURN_RESET);
+	post(&a);
+	/* What the window says does not count. */
+	rvmrpc_win_store32(&w.owner.win, RVMRPC_HOST_WORD(posted), seen);
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, epoch, seen), ==, RVMRPC_MAIN_TURN_POSTED);
+	rvmrpc_owner_close(&w.owner, RVMRPC_STATUS_RESET, 1, &w.done);
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, epoch, seen), ==, RVMRPC_MAIN_TURN_RESET);
+	g_assert_cmpint(rvmrpc_owner_main(&w.owner, 0, seen), ==, RVMRPC_MAIN_TURN_RESET);
+	world_end();
+}
+
 /* Nobody sleeps through the end of an epoch, or with requests that it knows of. */
 static void test_guest_looks_again(void)
 {
@@ -976,6 +999,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/in-place-epochs", test_in_place_epochs);
 	g_test_add_func("/window/copy-epochs", test_copy_epochs);
 	g_test_add_func("/window/kicks", test_kicks);
+	g_test_add_func("/window/main", test_main);
 	g_test_add_func("/window/guest-looks-again", test_guest_looks_again);
 	g_test_add_func("/window/wants", test_wants);
 	g_test_add_func("/window/wants-epochs", test_wants_epochs);
