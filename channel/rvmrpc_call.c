@@ -38,13 +38,13 @@ RvmrpcCall *rvmrpc_call_new(struct rvmrpc_client *quota, uint32_t module,
 
 RvmrpcCall *rvmrpc_call_ref(RvmrpcCall *call)
 {
-    call->refs++;
+    g_atomic_int_inc(&call->refs);
     return call;
 }
 
 void rvmrpc_call_unref(RvmrpcCall *call)
 {
-    if (--call->refs) {
+    if (!g_atomic_int_dec_and_test(&call->refs)) {
         return;
     }
     g_free(call->arg);

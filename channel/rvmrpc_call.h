@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Owns its argument and its answer.  As all of channel/ it belongs to one
- * thread, that of its channel's GMainContext.
+ * Owns its argument and its answer.  Any thread may have a reference; done()
+ * comes in that of the channel's GMainContext.
  */
 #ifndef RVMRPC_CHANNEL_CALL_H
 #define RVMRPC_CHANNEL_CALL_H
@@ -18,8 +18,8 @@ typedef void RvmrpcCallDone(RvmrpcCall *call, void *opaque);
 
 struct RvmrpcCall {
     struct rvmrpc_call core;    /* status, reslen, elapsed: valid at the end */
-    unsigned refs;
-    RvmrpcChannel *channel;     /* between submission and done() */
+    gint refs;                  /* atomic */
+    RvmrpcChannel *channel;     /* from submission to done(); atomic */
     void *arg;
     void *res;                  /* status OK: reslen bytes; may be stolen */
     RvmrpcCallDone *done;

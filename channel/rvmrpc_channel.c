@@ -7,6 +7,10 @@
  * so in the window and looks once more (prepare); whatever wakes the thread,
  * the source takes one turn (dispatch), whose length is bounded, so that the
  * guests that share the thread get turns alike.
+ *
+ * Requests may come from any thread: they are posted there and then, and the
+ * channel's thread is woken to wait for the answer.  Nothing goes up while the
+ * lock is held.
  */
 #include <errno.h>
 #include <string.h>
@@ -38,18 +42,23 @@
 #define IDLE_NS         (10 * NS_PER_MS)
 
 struct RvmrpcChannel {
-    GSource *source;
+    GSource *source;            /* fixed, as tag and config */
     RvmrpcChannelConfig config;
+    gpointer tag;               /* of the doorbell */
+    GMutex lock;                /* leaf, but for ops->rouse(); all below */
     struct rvmrpc_owner owner;
     struct rvmrpc_done done;    /* ended, not told yet */
-    gpointer tag;               /* of the doorbell */
     uint32_t looked;            /* RVMRPC_LOOK_* that were not told yet */
+    RvmrpcClosed why;           /* of RVMRPC_LOOK_CLOSED, if ends is set */
+    bool ends;                  /* the host ended the epoch */
+    bool interrupt_later;       /* when the VM runs again */
     uint32_t next_slot;         /* where the next turn begins */
     bool again;                 /* the last turn left something to do */
     bool asleep;                /* the window says so */
     bool muted;                 /* the doorbell is not listened to */
     bool silent;
-    bool stuck;                 /* it was told */
+    bool stuck;                 /* since the last answer */
+    bool tell_stuck;
     uint64_t next_look;         /* all of these: ns */
     uint64_t next_deadline;
     uint64_t again_at;
@@ -154,12 +163,32 @@ static void adapt(RvmrpcChannel *ch, uint64_t now)
     }
 }
 
+/* What the guest's pages said; lock held. */
+static void note_looked(RvmrpcChannel *ch, uint32_t what)
+{
+    if (what & RVMRPC_LOOK_KICK) {
+        interrupt(ch);
+    }
+    if (what & (RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_OPENED)) {
+        ch->silent = false;
+        ch->stuck = false;
+    }
+    if (what & RVMRPC_LOOK_CLOSED && !ch->ends) {
+        ch->why = what & RVMRPC_LOOK_OPENED ? RVMRPC_CLOSED_REPLACED :
+                  what & RVMRPC_LOOK_KICK ? RVMRPC_CLOSED_OVERWRITTEN :
+                  RVMRPC_CLOSED_GUEST_EXIT;
+    }
+    ch->looked |= what & (RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_OPENED);
+}
+
 /* ---- Requests ---- */
 
 static void posted(RvmrpcChannel *ch, uint64_t now)
 {
     adapt_guest(ch, now);
-    if (rvmrpc_owner_kick(&ch->owner)) {
+    if (ch->config.ops->rouse && ch->config.ops->rouse(ch->config.opaque)) {
+        /* It waits in the host, and looks before it sleeps anywhere else. */
+    } else if (rvmrpc_owner_kick(&ch->owner)) {
         interrupt(ch);
     }
     ch->last_post = now;
@@ -178,7 +207,7 @@ static void deliver(RvmrpcChannel *ch, uint64_t now)
     if (!rvmrpc_proxy_pending(&o->proxy)) {
         return;
     }
-    ch->looked |= rvmrpc_owner_intact(o, now, &ch->done);
+    note_looked(ch, rvmrpc_owner_intact(o, now, &ch->done));
     while (bytes < TURN_BYTES &&
            rvmrpc_proxy_deliver_begin(&o->proxy, &x, now, &ch->done)) {
         rvmrpc_owner_copy_in(o, &x);
@@ -239,30 +268,6 @@ static bool reap(RvmrpcChannel *ch, uint64_t now)
 
 /* ---- What the guest says ---- */
 
-static void tell_looked(RvmrpcChannel *ch)
-{
-    const RvmrpcChannelOps *ops = ch->config.ops;
-    uint32_t what = ch->looked;
-
-    ch->looked = 0;
-    if (what & RVMRPC_LOOK_KICK) {
-        interrupt(ch);
-    }
-    if (what & (RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_OPENED)) {
-        ch->silent = false;
-        ch->stuck = false;
-    }
-    if (what & RVMRPC_LOOK_CLOSED) {
-        ops->closed(ch->config.opaque,
-                    what & RVMRPC_LOOK_OPENED ? RVMRPC_CLOSED_REPLACED :
-                    what & RVMRPC_LOOK_KICK ? RVMRPC_CLOSED_OVERWRITTEN :
-                    RVMRPC_CLOSED_GUEST_EXIT);
-    }
-    if (what & RVMRPC_LOOK_OPENED) {
-        ops->opened(ch->config.opaque);
-    }
-}
-
 /* True: the guest came or went. */
 static bool look(RvmrpcChannel *ch, uint64_t now)
 {
@@ -274,17 +279,32 @@ static bool look(RvmrpcChannel *ch, uint64_t now)
     }
     ch->next_look = what & RVMRPC_LOOK_LATER ? now + LOOK_LATER_NS :
                     (now / LOOK_NS + 1) * LOOK_NS;
-    ch->looked |= what;
-    tell_looked(ch);
+    note_looked(ch, what);
     return what & (RVMRPC_LOOK_OPENED | RVMRPC_LOOK_CLOSED);
+}
+
+static uint32_t submit(RvmrpcChannel *ch, RvmrpcCall *call, uint64_t now)
+{
+    uint32_t status = rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
+
+    if (status != RVMRPC_STATUS_OK) {
+        return status;
+    }
+    g_atomic_pointer_set(&call->channel, ch);
+    rvmrpc_call_ref(call);
+    ch->next_deadline = MIN(ch->next_deadline, call->core.deadline);
+    deliver(ch, now);
+    return RVMRPC_STATUS_OK;
 }
 
 static void probed(RvmrpcCall *call, void *opaque)
 {
     RvmrpcChannel *ch = opaque;
 
+    g_mutex_lock(&ch->lock);
     ch->silent = call->core.status == RVMRPC_STATUS_TIMED_OUT;
     g_clear_pointer(&ch->probe, rvmrpc_call_unref);
+    g_mutex_unlock(&ch->lock);
 }
 
 /* A missing beat or an unanswered call alone says little: ask. */
@@ -292,14 +312,15 @@ static void probe(RvmrpcChannel *ch, uint64_t now)
 {
     const struct rvmrpc_proxy *p = &ch->owner.proxy;
 
-    if (!p->epoch || ch->probe || ch->silent || now < ch->next_probe ||
+    if (!p->epoch || p->stopped || ch->probe || ch->silent ||
+        now < ch->next_probe ||
         (!p->unanswered && now - p->last_seen < BEAT_NS)) {
         return;
     }
     ch->next_probe = now + NS_PER_S;
     ch->probe = rvmrpc_call_new(NULL, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, NULL,
                                 0, PROBE_MS, probed, ch);
-    if (rvmrpc_channel_submit(ch, ch->probe) != RVMRPC_STATUS_OK) {
+    if (submit(ch, ch->probe, now) != RVMRPC_STATUS_OK) {
         ch->silent = rvmrpc_proxy_stuck(p);
         g_clear_pointer(&ch->probe, rvmrpc_call_unref);
     }
@@ -359,25 +380,54 @@ static void expire(RvmrpcChannel *ch, uint64_t now)
 {
     ch->next_deadline = rvmrpc_proxy_expire(&ch->owner.proxy, now, &ch->done);
     if (!ch->stuck && rvmrpc_proxy_stuck(&ch->owner.proxy)) {
-        ch->stuck = true;
-        ch->config.ops->stuck(ch->config.opaque);
+        ch->stuck = ch->tell_stuck = true;
+    }
+}
+
+/* Lock not held, in the channel's thread. */
+static void tell_state(RvmrpcChannel *ch, uint32_t what, RvmrpcClosed why,
+                       bool stuck)
+{
+    const RvmrpcChannelOps *ops = ch->config.ops;
+
+    if (what & RVMRPC_LOOK_CLOSED) {
+        ops->closed(ch->config.opaque, why);
+    }
+    if (what & RVMRPC_LOOK_OPENED) {
+        ops->opened(ch->config.opaque);
+    }
+    if (stuck) {
+        ops->stuck(ch->config.opaque);
     }
 }
 
 /* Owners are told last: they may submit the next. */
-static void tell(RvmrpcChannel *ch)
+static void tell_done(struct rvmrpc_call *core)
 {
-    struct rvmrpc_call *core = ch->done.head, *next;
-
-    ch->done.head = ch->done.tail = NULL;
-    for (; core; core = next) {
+    for (struct rvmrpc_call *next; core; core = next) {
         RvmrpcCall *call = rvmrpc_call_of(core);
 
         next = core->next;
-        call->channel = NULL;
+        g_atomic_pointer_set(&call->channel, NULL);
         call->done(call, call->opaque);
         rvmrpc_call_unref(call);
     }
+}
+
+/* Lets the lock go, which is held. */
+static void unlock_and_tell(RvmrpcChannel *ch)
+{
+    struct rvmrpc_call *ended = ch->done.head;
+    uint32_t what = ch->looked;
+    RvmrpcClosed why = ch->why;
+    bool stuck = ch->tell_stuck;
+
+    ch->done.head = ch->done.tail = NULL;
+    ch->looked = 0;
+    ch->tell_stuck = ch->ends = false;
+    g_mutex_unlock(&ch->lock);
+    tell_state(ch, what, why, stuck);
+    tell_done(ended);
 }
 
 static void turn(RvmrpcChannel *ch)
@@ -385,6 +435,7 @@ static void turn(RvmrpcChannel *ch)
     uint64_t now = rvmrpc_clock();
     bool rung = drain(ch), useful;
 
+    g_mutex_lock(&ch->lock);
     ch->again = false;
     if (ch->muted && now >= ch->unmute_at) {
         mute(ch, false, now);
@@ -394,7 +445,6 @@ static void turn(RvmrpcChannel *ch)
         rvmrpc_owner_awake(&ch->owner);
         ch->asleep = false;
     }
-    tell_looked(ch);
     if (rung || now >= ch->next_look) {
         useful |= look(ch, now);
     }
@@ -405,7 +455,7 @@ static void turn(RvmrpcChannel *ch)
     expire(ch, now);
     deliver(ch, now);
     probe(ch, now);
-    tell(ch);
+    unlock_and_tell(ch);
 }
 
 /* ---- The source ---- */
@@ -421,9 +471,9 @@ static bool has_work(const RvmrpcChannel *ch)
     return ch->again || ch->looked || ch->done.head || answered(ch);
 }
 
-static gboolean source_prepare(GSource *source, gint *timeout)
+/* True: there is something to do.  Lock held. */
+static bool prepare(RvmrpcChannel *ch, gint *timeout)
 {
-    RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
     uint64_t now = rvmrpc_clock(), next = next_time(ch);
 
     if (next <= now || has_work(ch)) {
@@ -442,12 +492,29 @@ static gboolean source_prepare(GSource *source, gint *timeout)
     return !rvmrpc_owner_sleep(&ch->owner);
 }
 
+static gboolean source_prepare(GSource *source, gint *timeout)
+{
+    RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
+    gboolean ready;
+
+    g_mutex_lock(&ch->lock);
+    ready = prepare(ch, timeout);
+    g_mutex_unlock(&ch->lock);
+    return ready;
+}
+
 static gboolean source_check(GSource *source)
 {
     RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
+    gboolean ready;
 
-    return g_source_query_unix_fd(source, ch->tag) || has_work(ch) ||
-           rvmrpc_clock() >= next_time(ch);
+    if (g_source_query_unix_fd(source, ch->tag)) {
+        return TRUE;
+    }
+    g_mutex_lock(&ch->lock);
+    ready = has_work(ch) || rvmrpc_clock() >= next_time(ch);
+    g_mutex_unlock(&ch->lock);
+    return ready;
 }
 
 static gboolean source_dispatch(GSource *source, GSourceFunc unused,
@@ -476,6 +543,7 @@ RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
     RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
 
     ch->config = *config;
+    g_mutex_init(&ch->lock);
     ch->next_deadline = ch->again_at = ch->unmute_at = NEVER;
     rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner,
                       random63() >> 31);
@@ -489,41 +557,110 @@ RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
 
 void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
 {
+    g_mutex_lock(&ch->lock);
     rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
-    tell(ch);
+    ch->looked = 0;
+    unlock_and_tell(ch);
     interrupt(ch);
     g_source_destroy(ch->source);
     g_source_unref(ch->source);
+    g_mutex_clear(&ch->lock);
     g_free(ch);
+}
+
+/* The channel's thread shall look at what another one has changed. */
+static void wake_thread(const RvmrpcChannel *ch)
+{
+    GMainContext *context = ch->config.context ?: g_main_context_default();
+
+    if (!g_main_context_is_owner(context)) {
+        g_main_context_wakeup(context);
+    }
 }
 
 uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
 {
-    uint64_t now = rvmrpc_clock();
-    uint32_t status = rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
+    uint32_t status;
 
-    if (status != RVMRPC_STATUS_OK) {
-        return status;
-    }
-    call->channel = ch;
-    rvmrpc_call_ref(call);
-    ch->next_deadline = MIN(ch->next_deadline, call->core.deadline);
-    deliver(ch, now);
-    return RVMRPC_STATUS_OK;
+    g_mutex_lock(&ch->lock);
+    status = submit(ch, call, rvmrpc_clock());
+    g_mutex_unlock(&ch->lock);
+    wake_thread(ch);
+    return status;
 }
 
 void rvmrpc_channel_cancel(RvmrpcCall *call)
 {
-    if (call->channel) {
-        rvmrpc_proxy_cancel(&call->channel->owner.proxy, &call->core,
-                            rvmrpc_clock(), &call->channel->done);
+    RvmrpcChannel *ch = g_atomic_pointer_get(&call->channel);
+
+    if (ch) {
+        g_mutex_lock(&ch->lock);
+        rvmrpc_proxy_cancel(&ch->owner.proxy, &call->core, rvmrpc_clock(),
+                            &ch->done);
+        g_mutex_unlock(&ch->lock);
+        wake_thread(ch);
     }
 }
 
-void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info)
+void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
+{
+    g_mutex_lock(&ch->lock);
+    ch->owner.proxy.stopped = stopped;
+    if (!stopped) {
+        if (ch->interrupt_later) {
+            ch->interrupt_later = false;
+            interrupt(ch);
+        }
+        deliver(ch, rvmrpc_clock());
+    }
+    g_mutex_unlock(&ch->lock);
+    wake_thread(ch);
+}
+
+void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
+{
+    g_mutex_lock(&ch->lock);
+    if (ch->owner.proxy.epoch) {
+        note_looked(ch, RVMRPC_LOOK_CLOSED);
+        ch->why = why;
+        ch->ends = true;
+    }
+    rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
+    if (ch->owner.proxy.stopped) {
+        ch->interrupt_later = true;
+    } else {
+        interrupt(ch);
+    }
+    g_mutex_unlock(&ch->lock);
+    wake_thread(ch);
+}
+
+enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
+                                          uint32_t seen,
+                                          void (*wait)(void *opaque),
+                                          void *opaque)
+{
+    enum rvmrpc_main_turn what;
+    bool wake;
+
+    g_mutex_lock(&ch->lock);
+    what = rvmrpc_owner_main(&ch->owner, epoch, seen);
+    wake = answered(ch);
+    if (what == RVMRPC_MAIN_TURN_WAIT) {
+        wait(opaque);
+    }
+    g_mutex_unlock(&ch->lock);
+    if (wake) {
+        wake_thread(ch);
+    }
+    return what;
+}
+
+void rvmrpc_channel_get_info(RvmrpcChannel *ch, RvmrpcChannelInfo *info)
 {
     const struct rvmrpc_proxy *p = &ch->owner.proxy;
 
+    g_mutex_lock(&ch->lock);
     memset(info, 0, sizeof(*info));
     info->open = p->epoch;
     info->silent = ch->silent;
@@ -538,11 +675,17 @@ void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info)
     info->spin_us = ch->spin_us;
     info->guest_spin_us = ch->guest_spin_us;
     info->stats = p->stats;
+    g_mutex_unlock(&ch->lock);
 }
 
-uint64_t rvmrpc_channel_epoch(const RvmrpcChannel *ch)
+uint64_t rvmrpc_channel_epoch(RvmrpcChannel *ch)
 {
-    return ch->owner.proxy.epoch;
+    uint64_t epoch;
+
+    g_mutex_lock(&ch->lock);
+    epoch = ch->owner.proxy.epoch;
+    g_mutex_unlock(&ch->lock);
+    return epoch;
 }
 
 uint32_t rvmrpc_channel_max_arg(const RvmrpcChannel *ch)

@@ -4,9 +4,9 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * One window of one guest: its doorbell, interrupt, deadlines, and the owner
- * of core/.  What it has to tell goes up by callbacks.  All of it runs in the
- * thread of one GMainContext, callbacks included; no function here waits.
- * Times are those of rvmrpc_clock().
+ * of core/.  What it has to tell goes up by callbacks, in the thread of one
+ * GMainContext.  Any thread may call what does not say otherwise; no function
+ * here waits.  Times are those of rvmrpc_clock().
  */
 #ifndef RVMRPC_CHANNEL_H
 #define RVMRPC_CHANNEL_H
@@ -18,6 +18,11 @@ typedef enum RvmrpcClosed {
     RVMRPC_CLOSED_GUEST_EXIT,   /* the driver left */
     RVMRPC_CLOSED_REPLACED,     /* it, or another one, said hello */
     RVMRPC_CLOSED_OVERWRITTEN,  /* a state was loaded over it, or worse */
+    /* By rvmrpc_channel_end(): */
+    RVMRPC_CLOSED_GUEST_RESET,
+    RVMRPC_CLOSED_STATE_LOADED,
+    RVMRPC_CLOSED_MIGRATED,
+    RVMRPC_CLOSED_VM_ENDS,
 } RvmrpcClosed;
 
 /* They may submit and cancel; they may not free the channel. */
@@ -28,6 +33,11 @@ typedef struct RvmrpcChannelOps {
     void (*closed)(void *opaque, RvmrpcClosed why);
     /* No slot answers: calls get BUSY until one does. */
     void (*stuck)(void *opaque);
+    /*
+     * NULL, or: wakes a vCPU that waits in rvmrpc_channel_main(), true if
+     * there is one.  Any thread, with the channel's lock held.
+     */
+    bool (*rouse)(void *opaque);
 } RvmrpcChannelOps;
 
 typedef struct RvmrpcChannelConfig {
@@ -62,13 +72,13 @@ typedef struct RvmrpcChannelInfo {
 
 /*
  * Takes the window over, whatever is in it: a new epoch, and one interrupt,
- * since the guest may sleep.
+ * since the guest may sleep.  In the channel's thread, or before it runs.
  */
 RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config);
 
 /*
  * Ends the epoch and tells the guest.  Calls end with @status; their done()
- * comes before this returns.
+ * comes before this returns.  In the channel's thread, or after it has ended.
  */
 void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status);
 
@@ -81,10 +91,25 @@ uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call);
 /* Ends the call with CANCELLED, soon.  Nothing happens when it has ended. */
 void rvmrpc_channel_cancel(RvmrpcCall *call);
 
-void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info);
+/* While it is stopped the guest is asked nothing: calls get STOPPED. */
+void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped);
+
+/* Ends the epoch; the guest is interrupted as soon as it runs. */
+void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why);
+
+/*
+ * RVMRPC_MAIN of a guest that has seen so much.  When it shall wait, @wait is
+ * called with the channel's lock held, so that ops->rouse() misses no waiter.
+ */
+enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
+                                          uint32_t seen,
+                                          void (*wait)(void *opaque),
+                                          void *opaque);
+
+void rvmrpc_channel_get_info(RvmrpcChannel *ch, RvmrpcChannelInfo *info);
 
 /* 0: no guest is registered. */
-uint64_t rvmrpc_channel_epoch(const RvmrpcChannel *ch);
+uint64_t rvmrpc_channel_epoch(RvmrpcChannel *ch);
 
 /* Bytes of an argument beyond which every call is TOO_BIG. */
 uint32_t rvmrpc_channel_max_arg(const RvmrpcChannel *ch);

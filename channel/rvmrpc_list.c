@@ -13,7 +13,8 @@
 
 struct RvmrpcList {
     RvmrpcChannel *ch;
-    GArray *entries;            /* whole */
+    GMutex lock;                /* outside the channel's; all below */
+    GArray *entries;            /* whole; never changed, but replaced */
     uint64_t epoch;             /* of these */
     GArray *coming;             /* being fetched, or NULL */
     uint64_t coming_epoch;
@@ -21,7 +22,13 @@ struct RvmrpcList {
     uint32_t modules;           /* in what is coming */
     uint32_t procedures;        /* of the last of them */
     uint64_t asked_at;          /* ns */
+    GSList *waiters;            /* of Waiter: told when what comes is whole */
 };
+
+typedef struct Waiter {
+    RvmrpcListDone *done;
+    void *opaque;
+} Waiter;
 
 static GArray *entries_new(void)
 {
@@ -33,6 +40,7 @@ RvmrpcList *rvmrpc_list_new(RvmrpcChannel *ch)
     RvmrpcList *list = g_new0(RvmrpcList, 1);
 
     list->ch = ch;
+    g_mutex_init(&list->lock);
     list->entries = entries_new();
     return list;
 }
@@ -41,6 +49,7 @@ void rvmrpc_list_free(RvmrpcList *list)
 {
     g_clear_pointer(&list->coming, g_array_unref);
     g_array_unref(list->entries);
+    g_mutex_clear(&list->lock);
     g_free(list);
 }
 
@@ -78,58 +87,117 @@ static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
     return have && list->at < MIN(head.total, ENTRIES_MAX);
 }
 
-static void ask(RvmrpcList *list);
+/* Lets the lock go, which is held: what was to come is here, or never will. */
+static void finish(RvmrpcList *list, uint32_t status)
+{
+    GSList *waiters = g_slist_reverse(g_steal_pointer(&list->waiters));
+
+    g_clear_pointer(&list->coming, g_array_unref);
+    g_mutex_unlock(&list->lock);
+    for (GSList *l = waiters; l; l = l->next) {
+        Waiter *w = l->data;
+
+        w->done(status, w->opaque);
+    }
+    g_slist_free_full(waiters, g_free);
+}
+
+static uint32_t ask(RvmrpcList *list);
 
 static void got_page(RvmrpcCall *call, void *opaque)
 {
     RvmrpcList *list = opaque;
+    uint32_t status = call->core.status;
 
-    if (call->core.status == RVMRPC_STATUS_OK &&
+    g_mutex_lock(&list->lock);
+    if (status == RVMRPC_STATUS_OK &&
         rvmrpc_channel_epoch(list->ch) == list->coming_epoch) {
         if (take_page(list, call->res, call->core.reslen)) {
-            ask(list);
-            return;
+            status = ask(list);
+            if (status == RVMRPC_STATUS_OK) {
+                g_mutex_unlock(&list->lock);
+                return;
+            }
+        } else {
+            g_array_unref(list->entries);
+            list->entries = g_steal_pointer(&list->coming);
+            list->epoch = list->coming_epoch;
         }
-        g_array_unref(list->entries);
-        list->entries = g_steal_pointer(&list->coming);
-        list->epoch = list->coming_epoch;
     }
-    g_clear_pointer(&list->coming, g_array_unref);
+    finish(list, status);
 }
 
-static void ask(RvmrpcList *list)
+/* Lock held. */
+static uint32_t ask(RvmrpcList *list)
 {
     struct rvmrpc_list_req *wanted = g_new0(struct rvmrpc_list_req, 1);
     RvmrpcCall *call;
+    uint32_t status;
 
     wanted->first = list->at;
     call = rvmrpc_call_new(NULL, RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, wanted,
                            sizeof(*wanted), 0, got_page, list);
-    if (rvmrpc_channel_submit(list->ch, call) != RVMRPC_STATUS_OK) {
+    status = rvmrpc_channel_submit(list->ch, call);
+    rvmrpc_call_unref(call);
+    return status;
+}
+
+/* Lock held. */
+static uint32_t start(RvmrpcList *list, uint64_t epoch)
+{
+    uint32_t status;
+
+    list->asked_at = rvmrpc_clock();
+    list->coming_epoch = epoch;
+    list->coming = entries_new();
+    list->at = list->modules = list->procedures = 0;
+    status = ask(list);
+    if (status != RVMRPC_STATUS_OK) {
         g_clear_pointer(&list->coming, g_array_unref);
     }
-    rvmrpc_call_unref(call);
+    return status;
 }
 
 void rvmrpc_list_refresh(RvmrpcList *list)
 {
     uint64_t now = rvmrpc_clock(), epoch = rvmrpc_channel_epoch(list->ch);
 
-    if (!epoch || list->coming ||
-        (epoch == list->epoch && now - list->asked_at < AGE_NS)) {
-        return;
+    g_mutex_lock(&list->lock);
+    if (epoch && !list->coming &&
+        (epoch != list->epoch || now - list->asked_at >= AGE_NS)) {
+        start(list, epoch);
     }
-    list->asked_at = now;
-    list->coming_epoch = epoch;
-    list->coming = entries_new();
-    list->at = list->modules = list->procedures = 0;
-    ask(list);
+    g_mutex_unlock(&list->lock);
 }
 
-const GArray *rvmrpc_list_get(RvmrpcList *list)
+uint32_t rvmrpc_list_ask(RvmrpcList *list, RvmrpcListDone *done, void *opaque)
 {
-    if (list->epoch != rvmrpc_channel_epoch(list->ch)) {
-        g_array_set_size(list->entries, 0);
+    uint64_t epoch = rvmrpc_channel_epoch(list->ch);
+    uint32_t status = RVMRPC_STATUS_OK;
+    Waiter *w;
+
+    g_mutex_lock(&list->lock);
+    if (!list->coming) {
+        status = start(list, epoch);
     }
-    return list->entries;
+    if (status == RVMRPC_STATUS_OK) {
+        w = g_new0(Waiter, 1);
+        w->done = done;
+        w->opaque = opaque;
+        list->waiters = g_slist_prepend(list->waiters, w);
+    }
+    g_mutex_unlock(&list->lock);
+    return status;
+}
+
+GArray *rvmrpc_list_get(RvmrpcList *list)
+{
+    uint64_t epoch = rvmrpc_channel_epoch(list->ch);
+    GArray *entries;
+
+    g_mutex_lock(&list->lock);
+    entries = list->epoch == epoch ? g_array_ref(list->entries) :
+              entries_new();
+    g_mutex_unlock(&list->lock);
+    return entries;
 }

@@ -18,13 +18,24 @@ RvmrpcList *rvmrpc_list_new(RvmrpcChannel *ch);
 /* After the channel: no call of the list's is under way then. */
 void rvmrpc_list_free(RvmrpcList *list);
 
+/* Any thread, all from here on. */
+
 /* Asks the guest, unless it was asked within the last second. */
 void rvmrpc_list_refresh(RvmrpcList *list);
 
+/* @status: the guest's, or why it could not be asked. */
+typedef void RvmrpcListDone(uint32_t status, void *opaque);
+
+/*
+ * Asks it, and tells when it has answered, in the channel's thread; not at all
+ * unless this returns OK.
+ */
+uint32_t rvmrpc_list_ask(RvmrpcList *list, RvmrpcListDone *done, void *opaque);
+
 /*
  * What it answered last in this epoch: struct rvmrpc_list_entry, a module and
- * its procedures, the next module, ...  The list's; until the next turn.
+ * its procedures, the next module, ...  The caller's reference; not to change.
  */
-const GArray *rvmrpc_list_get(RvmrpcList *list);
+GArray *rvmrpc_list_get(RvmrpcList *list);
 
 #endif

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include <gio/gio.h>
 #include "rvmrpc_fdsource.h"
 #include "rvmrpc_listener.h"
 
@@ -34,14 +33,14 @@ static bool fail(GError **error, const char *text, const char *path)
 {
     int err = errno;
 
-    g_set_error(error, G_IO_ERROR, (gint)g_io_error_from_errno(err), text,
+    g_set_error(error, G_FILE_ERROR, (gint)g_file_error_from_errno(err), text,
                 path, g_strerror(err));
     return false;
 }
 
 static bool refuse(GError **error, const char *text, const char *path)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS, text, path);
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_EXIST, text, path);
     return false;
 }
 
@@ -111,7 +110,7 @@ static bool bind_path(RvmrpcListener *l, uint32_t mode, gid_t gid,
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
 
     if (strlen(l->path) >= sizeof(addr.sun_path)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_FILENAME_TOO_LONG,
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NAMETOOLONG,
                     "'%s' is longer than %zu bytes", l->path,
                     sizeof(addr.sun_path) - 1);
         return false;

@@ -131,7 +131,11 @@ static void stuck(void *opaque)
     say(world->vm, "the guest answers in none of its slots");
 }
 
-static const RvmrpcChannelOps channel_ops = { opened, closed, stuck };
+static const RvmrpcChannelOps channel_ops = {
+    .opened = opened,
+    .closed = closed,
+    .stuck = stuck,
+};
 
 /* ---- Worlds ---- */
 
@@ -358,6 +362,7 @@ static char *info(void *opaque)
 {
     const Vm *vm = opaque;
     const World *world = vm->current;
+    g_autoptr(GArray) entries = NULL;
     RvmrpcChannelInfo info;
 
     if (!world) {
@@ -365,8 +370,8 @@ static char *info(void *opaque)
     }
     rvmrpc_list_refresh(world->list);
     rvmrpc_channel_get_info(world->channel, &info);
-    return info_json(vm->config, world->pid, &info,
-                     rvmrpc_list_get(world->list));
+    entries = rvmrpc_list_get(world->list);
+    return info_json(vm->config, world->pid, &info, entries);
 }
 
 static bool listen_for_qemu(Vm *vm, const Config *config, GError **error)

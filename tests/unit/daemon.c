@@ -41,6 +41,8 @@ struct world {
 	struct rvmrpc_guest guest;
 	unsigned opened, closed, stuck;
 	RvmrpcClosed why;
+	bool waits;		/* a vCPU, in RVMRPC_MAIN */
+	int roused;
 };
 
 static struct world w;
@@ -156,7 +158,17 @@ static void stuck(void *opaque)
 	w.stuck++;
 }
 
-static const RvmrpcChannelOps ops = { opened, closed, stuck };
+static bool rouse(void *opaque)
+{
+	bool waits = w.waits;
+
+	g_assert_true(opaque == &w);
+	w.roused += waits;
+	w.waits = false;
+	return waits;
+}
+
+static const RvmrpcChannelOps ops = { .opened = opened, .closed = closed, .stuck = stuck, .rouse = rouse };
 
 static char *info(void *opaque)
 {
@@ -318,6 +330,142 @@ static void test_cancel_and_deadline(void)
 	world_end();
 }
 
+/* ---- other threads ---- */
+
+#define OUTSIDE 2000
+
+struct caller {
+	GMutex lock;
+	GCond cond;
+	struct outcome o;	/* lock */
+};
+
+static void caller_done(RvmrpcCall *call, void *opaque)
+{
+	struct caller *c = opaque;
+
+	g_mutex_lock(&c->lock);
+	done(call, &c->o);
+	g_cond_signal(&c->cond);
+	g_mutex_unlock(&c->lock);
+}
+
+/* A thread that is not the channel's; one call hangs, is cancelled, and keeps its slot. */
+static gpointer calls_from_outside(gpointer counter)
+{
+	unsigned i;
+
+	for (i = 0; i < OUTSIDE; i++) {
+		struct caller c = { 0 };
+		bool hangs = i == 9;
+		RvmrpcCall *call = rvmrpc_call_new(NULL, hangs ? HANG : ECHO, 0, g_strdup("outside"), 8, 5000,
+						   caller_done, &c);
+
+		g_mutex_init(&c.lock);
+		g_cond_init(&c.cond);
+		g_assert_cmpuint(rvmrpc_channel_submit(w.ch, call), ==, RVMRPC_STATUS_OK);
+		if (hangs)
+			rvmrpc_channel_cancel(call);
+		g_mutex_lock(&c.lock);
+		while (!c.o.n)
+			g_cond_wait(&c.cond, &c.lock);
+		g_mutex_unlock(&c.lock);
+		g_assert_cmpuint(c.o.status, ==, hangs ? RVMRPC_STATUS_CANCELLED : RVMRPC_STATUS_OK);
+		g_assert_true(hangs || !strcmp(c.o.res, "outside"));
+		g_free(c.o.res);
+		rvmrpc_call_unref(call);
+		g_atomic_int_inc((gint *)counter);
+	}
+	return NULL;
+}
+
+static void test_threads(void)
+{
+	GThread *thread[2];
+	gint n = 0;
+	int i;
+
+	world_begin();
+	for (i = 0; i < 2; i++)
+		thread[i] = g_thread_new("caller", calls_from_outside, &n);
+	/* In its thread the loop sleeps: a call that does not wake it is found out. */
+	while (g_atomic_int_get(&n) < 2 * OUTSIDE)
+		g_main_context_iteration(w.context, TRUE);
+	for (i = 0; i < 2; i++)
+		g_thread_join(thread[i]);
+	world_end();
+}
+
+static void test_stopped(void)
+{
+	struct outcome o = { 0 };
+
+	world_begin();
+	rvmrpc_channel_set_stopped(w.ch, true);
+	g_assert_cmpuint(submit(ECHO, "", 1000, &o), ==, RVMRPC_STATUS_STOPPED);
+	rvmrpc_channel_set_stopped(w.ch, false);
+	assert_works();
+	world_end();
+}
+
+static void test_end(void)
+{
+	struct outcome o = { 0 };
+	uint64_t epoch;
+
+	world_begin();
+	epoch = rvmrpc_channel_epoch(w.ch);
+	g_assert_cmpuint(submit(HANG, "", 5000, &o), ==, RVMRPC_STATUS_OK);
+	rvmrpc_channel_end(w.ch, RVMRPC_STATUS_RESET, RVMRPC_CLOSED_GUEST_RESET);
+	/* Told in its own time, and the guest says hello again. */
+	g_assert_cmpuint(o.n + w.closed, ==, 0);
+	run_until(o.n && w.opened == 2);
+	g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_RESET);
+	g_assert_cmpint(w.why, ==, RVMRPC_CLOSED_GUEST_RESET);
+	g_assert_cmpuint(w.closed, ==, 1);
+	g_assert_true(rvmrpc_channel_epoch(w.ch) != epoch);
+	assert_works();
+	world_end();
+}
+
+static void wait_begins(void *opaque)
+{
+	(*(int *)opaque)++;
+}
+
+/* RVMRPC_MAIN: a vCPU that waits is woken by the next post, and instead of the interrupt. */
+static void test_main(void)
+{
+	struct outcome o = { 0 };
+	RvmrpcChannelInfo before, after;
+	uint64_t epoch;
+	uint32_t seen;
+	int waits = 0;
+
+	world_begin();
+	assert_works();
+	g_atomic_int_set(&w.mute, 1);
+	g_usleep(200000);
+	epoch = rvmrpc_channel_epoch(w.ch);
+	seen = w.guest.posted;
+	g_assert_cmpint(rvmrpc_channel_main(w.ch, epoch, seen - 1, wait_begins, &waits), ==, RVMRPC_MAIN_TURN_POSTED);
+	g_assert_cmpint(rvmrpc_channel_main(w.ch, epoch + 1, seen, wait_begins, &waits), ==, RVMRPC_MAIN_TURN_RESET);
+	g_assert_cmpint(waits + w.roused, ==, 0);
+	g_assert_cmpint(rvmrpc_channel_main(w.ch, epoch, seen, wait_begins, &waits), ==, RVMRPC_MAIN_TURN_WAIT);
+	g_assert_cmpint(waits, ==, 1);
+	w.waits = true;
+	rvmrpc_channel_get_info(w.ch, &before);
+	g_assert_cmpuint(submit(ECHO, "x", 5000, &o), ==, RVMRPC_STATUS_OK);
+	rvmrpc_channel_get_info(w.ch, &after);
+	g_assert_cmpint(w.roused, ==, 1);
+	g_assert_cmpuint(before.interrupts, ==, after.interrupts);
+	g_atomic_int_set(&w.mute, 0);
+	run_until(o.n);
+	g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_OK);
+	g_free(o.res);
+	world_end();
+}
+
 static void test_stuck(void)
 {
 	struct outcome o = { 0 };
@@ -433,7 +581,7 @@ static void nothing_why(void *opaque, RvmrpcClosed why)
 	g_assert_cmpint(why, <=, RVMRPC_CLOSED_OVERWRITTEN);
 }
 
-static const RvmrpcChannelOps neighbour_ops = { nothing, nothing_why, nothing };
+static const RvmrpcChannelOps neighbour_ops = { .opened = nothing, .closed = nothing_why, .stuck = nothing };
 
 static void neighbour_comes(struct neighbour *n)
 {
@@ -523,10 +671,17 @@ static void test_neighbours(void)
 	world_end();
 }
 
+static guint list_length(void)
+{
+	g_autoptr(GArray) entries = rvmrpc_list_get(w.list);
+
+	return entries->len;
+}
+
 static void list_of(uint32_t total, guint wanted)
 {
 	w.total = total;
-	run_until((rvmrpc_list_refresh(w.list), rvmrpc_list_get(w.list)->len == wanted));
+	run_until((rvmrpc_list_refresh(w.list), list_length() == wanted));
 }
 
 static void test_list(void)
@@ -764,6 +919,10 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/daemon/calls", test_calls);
 	g_test_add_func("/daemon/cancel-and-deadline", test_cancel_and_deadline);
+	g_test_add_func("/daemon/threads", test_threads);
+	g_test_add_func("/daemon/stopped", test_stopped);
+	g_test_add_func("/daemon/end", test_end);
+	g_test_add_func("/daemon/main", test_main);
 	g_test_add_func("/daemon/stuck", test_stuck);
 	g_test_add_func("/daemon/silent", test_silent);
 	g_test_add_func("/daemon/overwritten", test_overwritten);
