@@ -18,7 +18,7 @@ void rvmrpc_os_cancel(u64 xid)
 {
 	struct rvmrpc_dev *rdev = rvmrpc_server_self();
 
-	rdev->path->cancel(rdev, xid);
+	rvmrpc_jobs_cancel(rdev, xid);
 }
 
 void rvmrpc_os_exit(void)

@@ -3,8 +3,8 @@
  * Inside of rvmrpc.ko.
  *
  * Threads: one server thread per device takes the host's requests and runs what never sleeps; workers run the rest.
- * Requests come by one of two paths: the window (ABI 2), RAM of the host that both sides map, or a gate (ABI 1), calls
- * into the host that copy.  A session is one registration by a gate (one epoch); it lives until its last worker ends.
+ * Requests come by the window, RAM of the host that both sides map.  A gate, where there is one, is for VMRPC and to wait
+ * in the host.
  */
 #ifndef RVMRPC_DRV_H
 #define RVMRPC_DRV_H
@@ -53,68 +53,7 @@ void rvmrpc_gate_publish(struct rvmrpc_gate *gate);
 void rvmrpc_gate_withdraw(void);
 u32 rvmrpc_gate_call_published(struct rvmrpc_frame *frame, u64 op, u64 a0, u64 a1, u64 a2);
 
-/* ---- rvmrpc_session.c ---- */
-
-struct rvmrpc_session;
-
-struct rvmrpc_slot {
-	struct rvmrpc_session *session;
-	void *request;			/* vmalloc'ed, shared with the host */
-	void *response;
-	struct rvmrpc_frame *frame;	/* the worker's */
-	struct work_struct work;
-	struct rvmrpc_hdr hdr;		/* of the request; as call */
-	struct rvmrpc_accepted call;	/* server thread, then the worker once it is queued */
-	struct module *owner;		/* held while the call runs; as call */
-	unsigned long deadline;		/* of the call, in jiffies; server thread */
-	bool busy;			/* with a worker; set by the server thread, cleared by the worker */
-	bool cancelled;			/* set by the server thread, read by the worker */
-};
-
-struct rvmrpc_session {
-	refcount_t refs;		/* the device's and one per busy slot */
-	bool dead;			/* set by the server thread: the epoch is over, replies are not sent */
-	bool abandoned;			/* server thread, before its last reference */
-	u64 epoch;			/* fixed while a slot is busy, as all below */
-	u64 op;				/* RVMRPC_OP_PERFORM with the space of the proxy */
-	u32 handle;
-	u16 abi;
-	u32 nslots;			/* in use; at most nalloc */
-	u32 nalloc;
-	u32 req_pages;
-	u32 res_pages;
-	struct rvmrpc_frame *frames;	/* a page: one per slot */
-	struct rvmrpc_slot slots[];
-};
-
-/* Sessions left behind with stuck procedures; beyond it the driver waits for one of them to end. */
-#define RVMRPC_ABANDONED_MAX	4
-
-struct rvmrpc_dev;
-
-int rvmrpc_session_connect(struct rvmrpc_dev *rdev);
-void rvmrpc_session_retire(struct rvmrpc_dev *rdev);
-void rvmrpc_session_leave(struct rvmrpc_dev *rdev);
-void rvmrpc_session_drop(struct rvmrpc_dev *rdev);
-void rvmrpc_session_get(struct rvmrpc_session *session);
-void rvmrpc_session_put(struct rvmrpc_session *session);
-bool rvmrpc_session_stuck(const struct rvmrpc_session *session);
-bool rvmrpc_session_busy(const struct rvmrpc_session *session);
-
 /* ---- rvmrpc_main.c, rvmrpc_thread.c ---- */
-
-/* How requests come.  The server thread calls all of it. */
-struct rvmrpc_path {
-	void (*connect)(struct rvmrpc_dev *rdev);	/* says hello; waits with back-off */
-	void (*turn)(struct rvmrpc_dev *rdev);		/* takes requests, or waits for one */
-	void (*leave)(struct rvmrpc_dev *rdev);		/* says farewell */
-	void (*drop)(struct rvmrpc_dev *rdev);		/* forgets the epoch; its workers go on without it */
-	void (*cancel)(struct rvmrpc_dev *rdev, u64 xid);
-	const char *(*wait_mode)(const struct rvmrpc_dev *rdev);	/* any thread */
-};
-
-extern const struct rvmrpc_path rvmrpc_gate_path;
-extern const struct rvmrpc_path rvmrpc_window_path;
 
 enum rvmrpc_state {
 	RVMRPC_STATE_STOPPED,		/* no server thread: suspended, or going away */
@@ -153,12 +92,12 @@ struct rvmrpc_origin {
 	u16 abi;
 };
 
-/* The path by the window; see rvmrpc_window.c for the mapping, rvmrpc_jobs.c for the workers. */
+/* See rvmrpc_window.c for the mapping, rvmrpc_serve.c for the calls, rvmrpc_jobs.c for the workers. */
 struct rvmrpc_window_dev {
-	void __iomem *regs;		/* ivshmem's; with base, from probe to remove */
+	void __iomem *ring;		/* register of the doorbell; all four from probe to remove */
 	void *base;
 	bool write_back;		/* how base is mapped */
-	u32 doorbell;			/* what the host wants to be written to its register */
+	u32 doorbell;			/* what the host wants to be written to the register */
 
 	/* The server thread's own; others while it does not run. */
 	struct rvmrpc_guest guest;
@@ -170,13 +109,24 @@ struct rvmrpc_window_dev {
 	u64 steal;			/* this CPU's stolen time at the last look */
 	unsigned long check;		/* jiffies of the next look at our own words */
 	bool complained;		/* about a host that does not answer, since the last that did */
+	bool ring_due;			/* an answer was not rung for yet */
+};
+
+/* The wait in the host, rvmrpc_vmlp.c; the server thread's own. */
+struct rvmrpc_vmlp {
+	struct rvmrpc_frame *frame;	/* fixed by probe */
+	bool bound;			/* any thread may read it */
+	u32 handle;
+	u64 op;				/* RVMRPC_OP_PERFORM with the space of the server */
+	unsigned int quick;		/* waits in a row that ended at once */
+	ktime_t last_call;
 };
 
 struct rvmrpc_dev {
 	struct pci_dev *pdev;
-	const struct rvmrpc_path *path;	/* fixed by probe */
-	struct rvmrpc_gate gate;	/* the path by a gate */
-	struct rvmrpc_window_dev w;	/* the other one */
+	struct rvmrpc_window_dev w;
+	struct rvmrpc_gate gate;	/* regs NULL: ivshmem has none */
+	struct rvmrpc_vmlp vmlp;
 	bool has_irq;			/* fixed by probe */
 	wait_queue_head_t wake;
 	unsigned long kicked;		/* atomic bits: the interrupt, a changed parameter */
@@ -185,12 +135,7 @@ struct rvmrpc_dev {
 	struct task_struct *thread;	/* probe, remove, suspend, resume, shutdown: never at once */
 
 	/* The server thread's own; others while it does not run. */
-	struct rvmrpc_frame *frame;
-	struct rvmrpc_session *session;
-	u32 reply_slot;			/* whose response the next poll brings, or RVMRPC_SLOT_NONE */
 	bool leave;			/* core.exit was called */
-	ktime_t last_call;
-	unsigned int quick;		/* waits in a row that ended at once */
 	unsigned int backoff_ms;
 	int bound_cpu;
 
@@ -208,11 +153,12 @@ void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoc
 bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms);
 void rvmrpc_back_off(struct rvmrpc_dev *rdev);
 int rvmrpc_watchdog_ms(void);
-void rvmrpc_worker(struct work_struct *work);
+extern const struct kernel_param_ops rvmrpc_kicking_int_ops;
 struct rvmrpc_dev *rvmrpc_server_self(void);
 
 #define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
 #define RVMRPC_NO_IRQ_POLL_MS	10
+#define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */
 #define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
 #define RVMRPC_BACKOFF_MIN_MS	10
 #define RVMRPC_BACKOFF_MAX_MS	5000
@@ -222,6 +168,29 @@ struct rvmrpc_dev *rvmrpc_server_self(void);
 bool rvmrpc_window_wanted(struct pci_dev *pdev);
 int rvmrpc_window_map(struct rvmrpc_dev *rdev);
 void rvmrpc_window_unmap(struct rvmrpc_dev *rdev);
+void rvmrpc_window_ring(struct rvmrpc_dev *rdev);
+
+static inline bool rvmrpc_is_ivshmem(const struct pci_dev *pdev)
+{
+	return pdev->device == RVMRPC_IVSHMEM_DEVICE;
+}
+
+/* ---- rvmrpc_serve.c: the server thread calls all but the last ---- */
+
+void rvmrpc_window_connect(struct rvmrpc_dev *rdev);	/* says hello; waits with back-off */
+void rvmrpc_window_turn(struct rvmrpc_dev *rdev);	/* takes requests, or waits for one */
+void rvmrpc_window_leave(struct rvmrpc_dev *rdev);	/* says farewell */
+void rvmrpc_window_drop(struct rvmrpc_dev *rdev);	/* forgets the epoch; its workers go on without it */
+const char *rvmrpc_wait_mode(const struct rvmrpc_dev *rdev);
+
+/* ---- rvmrpc_vmlp.c ---- */
+
+void rvmrpc_vmlp_bind(struct rvmrpc_dev *rdev);
+bool rvmrpc_vmlp_wait(struct rvmrpc_dev *rdev);
+bool rvmrpc_vmlp_follows(const struct rvmrpc_dev *rdev);
+void rvmrpc_vmlp_slept(struct rvmrpc_dev *rdev);
+bool rvmrpc_vmlp_always(const struct rvmrpc_dev *rdev);
+const char *rvmrpc_vmlp_mode(const struct rvmrpc_dev *rdev);
 
 /* ---- rvmrpc_jobs.c ---- */
 
@@ -234,10 +203,12 @@ bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
-void rvmrpc_window_ring(struct rvmrpc_dev *rdev);
+
+/* Jobs left to hanging procedures; beyond it slots go without a worker until one of them ends. */
+#define RVMRPC_ORPHANS_MAX	64
 
 extern struct workqueue_struct *rvmrpc_workers;
-extern atomic_t rvmrpc_abandoned;	/* sessions */
+extern atomic_t rvmrpc_abandoned;	/* jobs */
 extern atomic64_t rvmrpc_counters[RVMRPC_CNT_MAX];
 
 static inline void rvmrpc_count(enum rvmrpc_counter counter)

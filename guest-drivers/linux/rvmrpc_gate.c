@@ -165,7 +165,7 @@ int rvmrpc_gate_init(struct rvmrpc_gate *gate, struct pci_dev *pdev, void __iome
 {
 	mutex_init(&gate->choose_lock);
 	gate->regs = regs;
-	/* A page: aligned, known to virt_to_phys(). */
+	/* A page: aligned, known to virt_to_phys(); the second frame is the server thread's. */
 	gate->frame = (void *)devm_get_free_pages(&pdev->dev, GFP_KERNEL | __GFP_ZERO, 0);
 	return gate->frame ? 0 : -ENOMEM;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Workers of the window's path: procedures that may sleep.
+ * Workers: procedures that may sleep.
  *
  * A job is what a worker needs of a slot: private copies of argument and result.  It has the slot only while its epoch
  * lives: the end of an epoch takes the slot away from a job that still runs, under the job's lock, and leaves the job to
@@ -13,8 +13,7 @@
 #include <linux/vmalloc.h>
 #include "rvmrpc_drv.h"
 
-/* Jobs left to hanging procedures; beyond it slots go without a worker until one of them ends. */
-#define RVMRPC_ORPHANS_MAX	64
+atomic_t rvmrpc_abandoned = ATOMIC_INIT(0);
 
 struct rvmrpc_job {
 	struct work_struct work;

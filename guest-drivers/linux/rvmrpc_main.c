@@ -2,7 +2,7 @@
 /*
  * Reverse VMRPC: the host calls procedures of this guest's kernel.
  *
- * The PCI device brings discovery, the window or a gate, and an interrupt; see docs/guest-linux.md.  It is either ours, or
+ * The PCI device brings discovery, the window, perhaps a gate, and an interrupt; see docs/guest-linux.md.  It is either ours, or
  * a stock QEMU's ivshmem-doorbell with an rvmrpcd at its other end.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -60,32 +60,6 @@ static irqreturn_t rvmrpc_interrupt(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-static int rvmrpc_probe_regs(struct rvmrpc_dev *rdev)
-{
-	struct pci_dev *pdev = rdev->pdev;
-	void __iomem *regs;
-	u32 version, abi;
-	int err;
-
-	if (pci_resource_len(pdev, RVMRPC_BAR_REGS) < RVMRPC_REG_SIZE)
-		return -ENODEV;
-	err = pcim_iomap_regions(pdev, BIT(RVMRPC_BAR_REGS), KBUILD_MODNAME);
-	if (err)
-		return err;
-	regs = pcim_iomap_table(pdev)[RVMRPC_BAR_REGS];
-	if (readl(regs + RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
-		return -ENODEV;
-	version = readl(regs + RVMRPC_REG_VERSION);
-	abi = readl(regs + RVMRPC_REG_ABI);
-	if (version != RVMRPC_DEV_VERSION || (abi & 0xffff) > RVMRPC_ABI_MAX ||
-	    abi >> 16 < RVMRPC_ABI_MIN) {
-		dev_err(&pdev->dev, "registers %u, ABI %u to %u: not for this driver\n", version,
-			abi & 0xffff, abi >> 16);
-		return -ENODEV;
-	}
-	return rvmrpc_gate_init(&rdev->gate, pdev, regs);
-}
-
 static void rvmrpc_probe_irq(struct rvmrpc_dev *rdev)
 {
 	struct pci_dev *pdev = rdev->pdev;
@@ -100,32 +74,6 @@ static void rvmrpc_probe_irq(struct rvmrpc_dev *rdev)
 		dev_warn(&pdev->dev, "no MSI-X (%pe): polling every 10 ms instead\n", ERR_PTR(err));
 }
 
-/* Gates serve VMRPC, too; the window has none. */
-static int rvmrpc_probe_gate(struct rvmrpc_dev *rdev)
-{
-	int err = pcim_enable_device(rdev->pdev);
-
-	if (!err)
-		err = rvmrpc_probe_regs(rdev);
-	rdev->frame = rdev->gate.frame + 1;
-	return err;
-}
-
-static bool rvmrpc_is_ivshmem(const struct pci_dev *pdev)
-{
-	return pdev->device == RVMRPC_IVSHMEM_DEVICE;
-}
-
-static int rvmrpc_probe_path(struct rvmrpc_dev *rdev)
-{
-	if (rvmrpc_is_ivshmem(rdev->pdev)) {
-		rdev->path = &rvmrpc_window_path;
-		return rvmrpc_window_map(rdev);
-	}
-	rdev->path = &rvmrpc_gate_path;
-	return rvmrpc_probe_gate(rdev);
-}
-
 static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 {
 	int err;
@@ -136,7 +84,7 @@ static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 	}
 	pci_set_master(rdev->pdev);
 	rvmrpc_probe_irq(rdev);
-	if (rdev->path == &rvmrpc_gate_path)
+	if (rdev->gate.regs)
 		rvmrpc_gate_publish(&rdev->gate);
 	err = rvmrpc_server_start(rdev);
 	if (err) {
@@ -161,7 +109,7 @@ static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	init_completion(&rdev->stopped);
 	pci_set_drvdata(pdev, rdev);
 
-	err = rvmrpc_probe_path(rdev);
+	err = rvmrpc_window_map(rdev);
 	if (!err)
 		err = rvmrpc_probe_start(rdev);
 	if (err)
@@ -225,10 +173,10 @@ struct rvmrpc_part {
 
 static int rvmrpc_workers_init(void)
 {
-	/* Enough for every slot of every session there may be; nothing is allocated per call. */
+	/* Enough for every slot, and for all that may be left behind; nothing is allocated per call. */
 	rvmrpc_workers = alloc_workqueue(KBUILD_MODNAME,
 					 WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE,
-					 RVMRPC_SLOTS_MAX * (RVMRPC_ABANDONED_MAX + 1));
+					 RVMRPC_SLOTS_MAX + RVMRPC_ORPHANS_MAX);
 	return rvmrpc_workers ? 0 : -ENOMEM;
 }
 

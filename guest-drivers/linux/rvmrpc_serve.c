@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The path by the window: hello, requests, and how the server thread waits for them.
+ * Hello, requests, and how the server thread waits for them.
  *
  * In a burst a call costs neither exit nor interrupt: the thread spins on one word for a short time after each call,
- * while nothing else wants this CPU.  Then it says that it sleeps, looks once more, and sleeps until the interrupt.
+ * while nothing else wants this CPU.  Then it waits in the host, where the gate has that, for a short time too.  Then it
+ * says that it sleeps, looks once more, and sleeps until the interrupt.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -39,8 +40,21 @@ static void rvmrpc_answer(struct rvmrpc_dev *rdev)
 	rvmrpc_server_run(&rdev->w.call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot),
 			  g->layout.res_bytes, &reply);
 	trace_rvmrpc_call_end(&reply, t->slot);
-	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
+	if (!rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
+		return;
+	if (rvmrpc_vmlp_follows(rdev))
+		rdev->w.ring_due = true;
+	else
 		rvmrpc_window_ring(rdev);
+}
+
+/* An answer was left to a wait that does not follow after all. */
+static void rvmrpc_ring_due(struct rvmrpc_dev *rdev)
+{
+	if (!rdev->w.ring_due)
+		return;
+	rdev->w.ring_due = false;
+	rvmrpc_window_ring(rdev);
 }
 
 static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
@@ -188,6 +202,9 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
 	else if (rvmrpc_jobs_busy(rdev))
 		ms = RVMRPC_BUSY_CHECK_MS;
+	if (rvmrpc_vmlp_always(rdev))
+		ms = min(ms, RVMRPC_CROWDED_MS);
+	rvmrpc_vmlp_slept(rdev);
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (!rvmrpc_guest_sleep(g))
 		return;
@@ -199,11 +216,56 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 		rvmrpc_spin_learn(rdev, ktime_us_delta(ktime_get(), begin));
 }
 
-/* ---- The path ---- */
+/* ---- A turn ---- */
 
-static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
+/* False: the epoch is over, or nothing is there any more. */
+static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_guest *g = &rdev->w.guest;
+
+	if (!rvmrpc_guest_alive(g)) {
+		rvmrpc_count_own(RVMRPC_CNT_RESETS);
+		rvmrpc_window_lost(rdev);
+		return false;
+	}
+	if (rvmrpc_guest_take(g, &rdev->w.taken)) {
+		if (!rvmrpc_handle(rdev))
+			return false;
+		/* What is not the answer comes after it: the host goes on meanwhile. */
+		rvmrpc_guest_beat(g);
+		rvmrpc_count_own(RVMRPC_CNT_CALLS);
+		if (rdev->vmlp.bound)
+			rdev->vmlp.last_call = ktime_get();
+	}
+	if (g->behind || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
+		return true;
+	if (!rvmrpc_spin(rdev))
+		return false;
+	rvmrpc_count_own(RVMRPC_CNT_SPINS);
+	return true;
+}
+
+/* Nothing came while it spun. */
+static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
+{
+	ktime_t begin = ktime_get();
+
+	rvmrpc_spin_missed(rdev);
+	rvmrpc_window_watchdog(rdev);
+	if (rdev->state != RVMRPC_STATE_CONNECTED)
+		return;
+	if (rvmrpc_vmlp_wait(rdev)) {
+		rdev->w.ring_due = false;
+		if (rvmrpc_guest_posted(&rdev->w.guest))
+			rvmrpc_spin_learn(rdev, ktime_us_delta(ktime_get(), begin));
+		return;
+	}
+	rvmrpc_ring_due(rdev);
+	rvmrpc_window_idle(rdev);
+}
+
+void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
+{
 	u32 n;
 
 	/* Whatever woke it is seen now; what comes from here on ends a spin. */
@@ -211,30 +273,14 @@ static void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 	if (time_after_eq(jiffies, rdev->w.check) && !rvmrpc_window_check(rdev))
 		return;
 	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave; n++) {
-		if (!rvmrpc_guest_alive(g)) {
-			rvmrpc_count_own(RVMRPC_CNT_RESETS);
-			rvmrpc_window_lost(rdev);
-			return;
-		}
-		if (rvmrpc_guest_take(g, &rdev->w.taken)) {
-			if (!rvmrpc_handle(rdev))
-				return;
-			/* What is not the answer comes after it: the host goes on meanwhile. */
-			rvmrpc_guest_beat(g);
-			rvmrpc_count_own(RVMRPC_CNT_CALLS);
-		}
-		if (g->behind || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
-			continue;
-		if (!rvmrpc_spin(rdev))
+		if (!rvmrpc_take_one(rdev))
 			break;
-		rvmrpc_count_own(RVMRPC_CNT_SPINS);
+		rvmrpc_ring_due(rdev);
 	}
-	if (n == RVMRPC_TURN_MAX || rdev->leave || READ_ONCE(rdev->stop))
-		return;
-	rvmrpc_spin_missed(rdev);
-	rvmrpc_window_watchdog(rdev);
-	if (rdev->state == RVMRPC_STATE_CONNECTED)
-		rvmrpc_window_idle(rdev);
+	if (n < RVMRPC_TURN_MAX && !rdev->leave && !READ_ONCE(rdev->stop) && rdev->state == RVMRPC_STATE_CONNECTED)
+		rvmrpc_window_wait(rdev);
+	if (rdev->leave)
+		rvmrpc_ring_due(rdev);
 }
 
 /*
@@ -247,7 +293,7 @@ static void rvmrpc_toggle_msix(struct rvmrpc_dev *rdev)
 	int at = pdev->msix_cap + PCI_MSIX_FLAGS;
 	u16 flags;
 
-	if (!rdev->has_irq)
+	if (!rdev->has_irq || !rvmrpc_is_ivshmem(pdev))
 		return;
 	pci_read_config_word(pdev, at, &flags);
 	pci_write_config_word(pdev, at, flags | PCI_MSIX_FLAGS_MASKALL);
@@ -267,9 +313,11 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.spin_us = 0;
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	rdev->w.complained = false;
+	rdev->w.ring_due = false;
 	rvmrpc_was_robbed(rdev);
 	rvmrpc_jobs_prepare(rdev);
 	rvmrpc_toggle_msix(rdev);
+	rvmrpc_vmlp_bind(rdev);
 	rvmrpc_count_own(RVMRPC_CNT_CONNECTS);
 	rvmrpc_set_state(rdev, RVMRPC_STATE_CONNECTED, g->epoch, g->layout.nslots);
 	dev_info_ratelimited(&rdev->pdev->dev, "connected: %u slots in a window of %llu KiB\n", g->layout.nslots,
@@ -307,13 +355,13 @@ static void rvmrpc_window_hello(struct rvmrpc_dev *rdev)
 	rvmrpc_window_ring(rdev);
 }
 
-static void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
+void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_guest *g = &rdev->w.guest;
 	u32 status;
 
 	if (!g->win.base)
-		rvmrpc_guest_init(g, rdev->w.base, pci_resource_len(rdev->pdev, RVMRPC_IVSHMEM_BAR_WINDOW));
+		rvmrpc_guest_init(g, rdev->w.base, pci_resource_len(rdev->pdev, RVMRPC_BAR_WINDOW));
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (g->state != RVMRPC_GUEST_GREETED)
 		rvmrpc_window_hello(rdev);
@@ -335,31 +383,27 @@ static void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
 	}
 }
 
-static void rvmrpc_window_leave(struct rvmrpc_dev *rdev)
+void rvmrpc_window_leave(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_guest_bye(&rdev->w.guest);
 	rvmrpc_window_ring(rdev);
 }
 
-static void rvmrpc_window_drop(struct rvmrpc_dev *rdev)
+void rvmrpc_window_drop(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_jobs_retire(rdev);
 	/* Whatever was in the window is looked at anew: the machine may have slept. */
 	memset(&rdev->w.guest, 0, sizeof(rdev->w.guest));
 }
 
-static const char *rvmrpc_window_wait_mode(const struct rvmrpc_dev *rdev)
+/* How it waits when it does not spin. */
+const char *rvmrpc_wait_mode(const struct rvmrpc_dev *rdev)
 {
+	const char *vmlp = rvmrpc_vmlp_mode(rdev);
+
+	if (vmlp)
+		return vmlp;
 	if (!rdev->has_irq)
 		return "timer";
 	return READ_ONCE(spin_us) ? "spin-then-interrupt" : "interrupt";
 }
-
-const struct rvmrpc_path rvmrpc_window_path = {
-	.connect = rvmrpc_window_connect,
-	.turn = rvmrpc_window_turn,
-	.leave = rvmrpc_window_leave,
-	.drop = rvmrpc_window_drop,
-	.cancel = rvmrpc_jobs_cancel,
-	.wait_mode = rvmrpc_window_wait_mode,
-};

@@ -45,17 +45,15 @@ static ssize_t wait_show(struct device *dev, struct device_attribute *attr, char
 {
 	const struct rvmrpc_dev *rdev = dev_get_drvdata(dev);
 
-	return sysfs_emit(buf, "%s\n", rdev->path->wait_mode(rdev));
+	return sysfs_emit(buf, "%s\n", rvmrpc_wait_mode(rdev));
 }
 static DEVICE_ATTR_RO(wait);
 
-/* How the window is mapped, or that there is none. */
+/* How the window is mapped. */
 static ssize_t window_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	const struct rvmrpc_dev *rdev = dev_get_drvdata(dev);
 
-	if (!rdev->w.base)
-		return sysfs_emit(buf, "none\n");
 	return sysfs_emit(buf, "%s\n", rdev->w.write_back ? "write-back" : "uncached");
 }
 static DEVICE_ATTR_RO(window);

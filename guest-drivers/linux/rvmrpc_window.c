@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The window of a stock QEMU: BAR 2 of its ivshmem-doorbell device.
+ * The window: BAR 2 of our device, or of a stock QEMU's ivshmem-doorbell.
  *
  * Other users of ivshmem have the same PCI ID, so nothing is written to a device and nothing of it is changed before
  * one page of its memory was read and has our magic.  That page is written by whoever is at the other end: the magic
@@ -61,8 +61,8 @@ static void rvmrpc_unmap_write_back(void *base)
 static int rvmrpc_map(struct rvmrpc_dev *rdev)
 {
 	struct pci_dev *pdev = rdev->pdev;
-	phys_addr_t start = pci_resource_start(pdev, RVMRPC_IVSHMEM_BAR_WINDOW);
-	size_t size = pci_resource_len(pdev, RVMRPC_IVSHMEM_BAR_WINDOW);
+	phys_addr_t start = pci_resource_start(pdev, RVMRPC_BAR_WINDOW);
+	size_t size = pci_resource_len(pdev, RVMRPC_BAR_WINDOW);
 
 	rdev->w.base = rvmrpc_map_write_back(start, size);
 	rdev->w.write_back = rdev->w.base;
@@ -79,13 +79,13 @@ static int rvmrpc_map(struct rvmrpc_dev *rdev)
 static u32 rvmrpc_probe_page(struct pci_dev *pdev, struct rvmrpc_window_id *id)
 {
 	struct rvmrpc_window win = {
-		.size = pci_resource_len(pdev, RVMRPC_IVSHMEM_BAR_WINDOW),
+		.size = pci_resource_len(pdev, RVMRPC_BAR_WINDOW),
 	};
 	u32 status;
 
 	if (win.size < RVMRPC_WINDOW_SIZE_MIN || win.size > RVMRPC_WINDOW_SIZE_MAX)
 		return RVMRPC_HELLO_BAD_ARGS;
-	win.base = memremap(pci_resource_start(pdev, RVMRPC_IVSHMEM_BAR_WINDOW), PAGE_SIZE, MEMREMAP_WB);
+	win.base = memremap(pci_resource_start(pdev, RVMRPC_BAR_WINDOW), PAGE_SIZE, MEMREMAP_WB);
 	if (!win.base)
 		return RVMRPC_HELLO_BAD_ARGS;
 	status = rvmrpc_guest_probe(&win, id);
@@ -128,8 +128,48 @@ bool rvmrpc_window_wanted(struct pci_dev *pdev)
 	       rvmrpc_ivshmem_position(pdev) == RVMRPC_IVSHMEM_ID_GUEST;
 }
 
+/* Ours: registers of the right kind, and a gate, perhaps. */
+static int rvmrpc_window_regs(struct rvmrpc_dev *rdev, void __iomem *regs)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	u32 version;
+	int err;
+
+	if (pci_resource_len(pdev, RVMRPC_BAR_REGS) < RVMRPC_REG_SIZE ||
+	    readl(regs + RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
+		return -ENODEV;
+	version = readl(regs + RVMRPC_REG_VERSION);
+	if (version != RVMRPC_DEV_VERSION_WINDOW) {
+		dev_err(&pdev->dev, "registers %u: not for this driver, which wants %u; %s is too old\n", version,
+			RVMRPC_DEV_VERSION_WINDOW, version < RVMRPC_DEV_VERSION_WINDOW ? "the QEMU" : "the driver");
+		return -ENODEV;
+	}
+	rdev->w.ring = regs + RVMRPC_REG_RING;
+	err = rvmrpc_gate_init(&rdev->gate, pdev, regs);
+	rdev->vmlp.frame = rdev->gate.frame + 1;
+	return err;
+}
+
+static int rvmrpc_window_take(struct rvmrpc_dev *rdev)
+{
+	struct pci_dev *pdev = rdev->pdev;
+	void __iomem *regs;
+	int err;
+
+	err = pci_request_region(pdev, RVMRPC_BAR_WINDOW, KBUILD_MODNAME);
+	if (!err)
+		err = pcim_iomap_regions(pdev, BIT(RVMRPC_BAR_REGS), KBUILD_MODNAME);
+	if (err)
+		return err;
+	regs = pcim_iomap_table(pdev)[RVMRPC_BAR_REGS];
+	if (!rvmrpc_is_ivshmem(pdev))
+		return rvmrpc_window_regs(rdev, regs);
+	rdev->w.ring = regs + RVMRPC_IVSHMEM_REG_DOORBELL;
+	return 0;
+}
+
 /**
- * rvmrpc_window_map() - take an ivshmem device, if it has a window of ours
+ * rvmrpc_window_map() - take a device, if it has a window of ours
  * @rdev: device
  *
  * Context: probe.
@@ -139,24 +179,24 @@ int rvmrpc_window_map(struct rvmrpc_dev *rdev)
 {
 	struct pci_dev *pdev = rdev->pdev;
 	struct rvmrpc_window_id id;
-	u32 status = rvmrpc_probe_page(pdev, &id);
+	u32 status;
 	int err;
 
+	/* Ours is ours without a look at its memory, which firmware need not have switched on. */
+	err = rvmrpc_is_ivshmem(pdev) ? 0 : pcim_enable_device(pdev);
+	if (err)
+		return err;
+	status = rvmrpc_probe_page(pdev, &id);
 	if (status == RVMRPC_HELLO_BAD_VERSION)
 		dev_err(&pdev->dev, "window of layout %u, ABI %u to %u: not for this driver\n", id.layout, id.abi_min,
 			id.abi_max);
 	if (status != RVMRPC_HELLO_OK)
 		return -ENODEV;
-	err = pcim_enable_device(pdev);
-	if (!err)
-		err = pci_request_region(pdev, RVMRPC_IVSHMEM_BAR_WINDOW, KBUILD_MODNAME);
-	if (!err)
-		err = pcim_iomap_regions(pdev, BIT(RVMRPC_IVSHMEM_BAR_REGS), KBUILD_MODNAME);
-	if (err)
-		return err;
-	rdev->w.regs = pcim_iomap_table(pdev)[RVMRPC_IVSHMEM_BAR_REGS];
 	rdev->w.doorbell = id.doorbell;
-	return rvmrpc_map(rdev);
+	err = rvmrpc_is_ivshmem(pdev) ? pcim_enable_device(pdev) : 0;
+	if (!err)
+		err = rvmrpc_window_take(rdev);
+	return err ?: rvmrpc_map(rdev);
 }
 
 /* No thread uses it any more. */
@@ -175,5 +215,5 @@ void rvmrpc_window_unmap(struct rvmrpc_dev *rdev)
 void rvmrpc_window_ring(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_count(RVMRPC_CNT_RINGS);
-	writel(rdev->w.doorbell, rdev->w.regs + RVMRPC_IVSHMEM_REG_DOORBELL);
+	writel(rdev->w.doorbell, rdev->w.ring);
 }

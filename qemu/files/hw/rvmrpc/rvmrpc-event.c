@@ -8,33 +8,33 @@
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
 #include "rvmrpc-internal.h"
-#include "rvmrpc-socket.h"
 
 /* Takes over @event. */
-static void tell_subscribers(QDict *event)
+static char *to_json(QDict *event)
 {
-    g_autoptr(GString) json = qobject_to_json(QOBJECT(event));
+    GString *json = qobject_to_json(QOBJECT(event));
 
-    rvmrpc_socket_event(json->str);
     qobject_unref(event);
+    return g_string_free(json, false);
 }
 
-void rvmrpc_tell_connected(uint32_t os, const char *release, size_t len,
-                           uint64_t epoch)
+char *rvmrpc_tell_connected(const RvmrpcChannelInfo *info)
 {
-    g_autofree char *escaped = rvmrpc_escape(release, len);
+    g_autofree char *escaped = rvmrpc_escape(info->release,
+                                             sizeof(info->release));
 
-    qapi_event_send_rvmrpc_connected(rvmrpc_os(os), escaped, epoch);
-    tell_subscribers(qdict_from_jsonf_nofail(
+    qapi_event_send_rvmrpc_connected(rvmrpc_os(info->os), escaped,
+                                     info->epoch);
+    return to_json(qdict_from_jsonf_nofail(
         "{'event': 'RVMRPC_CONNECTED',"
         " 'data': {'os': %s, 'release': %s, 'epoch': %" PRIu64 "}}",
-        RvmrpcOs_str(rvmrpc_os(os)), escaped, epoch));
+        RvmrpcOs_str(rvmrpc_os(info->os)), escaped, info->epoch));
 }
 
-void rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason)
+char *rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason)
 {
     qapi_event_send_rvmrpc_disconnected(reason);
-    tell_subscribers(qdict_from_jsonf_nofail(
+    return to_json(qdict_from_jsonf_nofail(
         "{'event': 'RVMRPC_DISCONNECTED', 'data': {'reason': %s}}",
         RvmrpcDisconnectReason_str(reason)));
 }

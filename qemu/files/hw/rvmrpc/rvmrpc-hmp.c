@@ -54,9 +54,10 @@ static void print_stats(Monitor *mon, const RvmrpcStats *s)
     monitor_printf(mon, "dropped: %" PRIu64 " late, %" PRIu64 " bad, %" PRIu64
                    " reset, %" PRIu64 " cancelled\n", s->late_replies,
                    s->bad_replies, s->reset, s->cancelled);
-    monitor_printf(mon, "gate calls: %" PRIu64 " hypercalls, %" PRIu64
-                   " doorbells, %" PRIu64 " waits, %" PRIu64 " interrupts\n",
-                   s->hypercalls, s->doorbells, s->waits, s->interrupts);
+    monitor_printf(mon, "window: %" PRIu64 " rings, %" PRIu64 " interrupts; "
+                   "gates: %" PRIu64 " hypercalls, %" PRIu64 " doorbells, %"
+                   PRIu64 " waits\n", s->rings, s->interrupts, s->hypercalls,
+                   s->doorbells, s->waits);
     if (s->completed) {
         monitor_printf(mon, "latency: half below %" PRIu64 " us, 99%% below %"
                        PRIu64 " us\n", percentile(s, 50), percentile(s, 99));

@@ -6,44 +6,96 @@
 #ifndef RVMRPC_INTERNAL_H
 #define RVMRPC_INTERNAL_H
 
-#include "qemu/thread.h"
+#include "hw/pci/pci_device.h"
 #include "hw/rvmrpc/rvmrpc.h"
+#include "qemu/event_notifier.h"
 
-typedef struct RvmrpcProxy {
-    bool initialized;           /* BQL */
-    QemuMutex lock;             /* leaf: nothing is taken inside */
-    bool attached;              /* there is a device; BQL and lock to write */
-    RvmrpcConfig config;        /* BQL and lock to write */
-    struct rvmrpc_proxy core;   /* lock */
-    bool doorbell;              /* gate of the last RVMRPC_MAIN; lock */
-    bool vmlp;                  /* it asked to wait; lock */
-    uint64_t waits;             /* lock */
-    int nwaiters;               /* vCPUs that wait; lock to write */
-    uint64_t hypercalls;        /* atomic */
-    uint64_t doorbells;         /* BQL */
-    uint64_t interrupts;        /* BQL */
-} RvmrpcProxy;
+/* ---- rvmrpc-irq.c: the interrupt, an eventfd that anybody may write ---- */
 
-extern RvmrpcProxy rvmrpc_proxy;
+typedef struct RvmrpcIrq {
+    EventNotifier kick;
+    int virq;                   /* of KVM's route, or -1; BQL */
+} RvmrpcIrq;
 
-/* ns of the clock of deadlines: the host's, it goes on while the VM stops. */
-int64_t rvmrpc_now(void);
+/* BQL held, all of it; MSI-X is there. */
+bool rvmrpc_irq_init(PCIDevice *dev, RvmrpcIrq *irq, Error **errp);
+void rvmrpc_irq_exit(PCIDevice *dev, RvmrpcIrq *irq);
 
-void rvmrpc_call_ref(RvmrpcCall *call);
-/* The proxy has done with it: tells the owner, drops the proxy's reference. */
-void rvmrpc_call_finish(RvmrpcCall *call);
+/* ---- rvmrpc-pci.c: the device ---- */
 
-/* The list of modules: asks the guest again; a copy.  Any thread. */
-void rvmrpc_list_refresh(void);
-RvmrpcModuleList *rvmrpc_list_get(void);
+OBJECT_DECLARE_SIMPLE_TYPE(RvmrpcPCIState, RVMRPC)
+
+struct RvmrpcPCIState {
+    PCIDevice parent_obj;
+
+    MemoryRegion regs;
+    MemoryRegion window;        /* RAM of ours; never migrated */
+    EventNotifier ring;         /* the guest rings */
+    RvmrpcIrq irq;
+    RvmrpcHost *host;
+    uint64_t window_size;       /* properties from here on; bytes */
+    uint32_t slots;
+    uint32_t request_bytes;
+    uint32_t response_bytes;
+    uint32_t spin_us;
+    uint32_t default_timeout;   /* ms */
+    bool hypercall;
+    bool doorbell;
+    char *socket;               /* path, or NULL */
+    uint32_t socket_mode;
+};
+
+/* By which way the guest can call us at present. */
+RvmrpcGate rvmrpc_pci_gate(const RvmrpcPCIState *s);
+
+/* ---- rvmrpc-host.c ---- */
+
+typedef struct RvmrpcHostConfig {
+    RvmrpcPCIState *device;
+    void *window;
+    struct rvmrpc_layout layout;
+    int ring_fd;
+    int interrupt_fd;
+} RvmrpcHostConfig;
+
+/* BQL held.  NULL and *errp: the socket cannot be listened on. */
+RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp);
+/* Ends all calls; the guest, and subscribers, are told. */
+void rvmrpc_host_free(RvmrpcHost *h);
+/* The guest is another one from now on, or in another state. */
+void rvmrpc_host_end(RvmrpcHost *h, RvmrpcClosed why);
+RvmrpcPCIState *rvmrpc_host_device(RvmrpcHost *h);
+
+/* ---- rvmrpc-main.c: the procedure MAIN, a wait in the host ---- */
+
+/* Calls of either gate, and of these that waited.  Atomic. */
+extern uint64_t vmrpc_hypercalls, vmrpc_doorbells, rvmrpc_main_waits;
+
+/* Whose channel it waits for, NULL: nobody's.  @hypercall: QEMU is the gate. */
+void rvmrpc_main_serve(RvmrpcHost *h, bool hypercall);
+/* As RvmrpcChannelOps.rouse(). */
+bool rvmrpc_main_rouse(void);
+/* vCPUs are stopped: no wait is left in their state.  BQL held. */
+void rvmrpc_main_abort(void);
+/* The epoch is over: waits end.  BQL held. */
+void rvmrpc_main_wake_all(void);
+/* It waited for a request of that epoch.  Any thread. */
+bool rvmrpc_main_waited(uint64_t epoch);
 
 /* Registers the VMRPC server "log".  BQL held. */
 void vmrpc_log_register(void);
 
-/* Send the events of that name.  Any thread. */
-void rvmrpc_tell_connected(uint32_t os, const char *release, size_t len,
-                           uint64_t epoch);
-void rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason);
+/* ---- rvmrpc-event.c, rvmrpc-query.c ---- */
+
+/*
+ * Send the event of that name by QMP.  Return it as JSON, for subscribers of
+ * the socket.  Any thread.
+ */
+char *rvmrpc_tell_connected(const RvmrpcChannelInfo *info);
+char *rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason);
+
+/* What the socket says when it is asked, JSON.  Any thread. */
+char *rvmrpc_info_json(RvmrpcHost *h);
 
 RvmrpcOs rvmrpc_os(uint32_t os);
 /* Text of the guest, of at most @len bytes, fit for a terminal and JSON. */

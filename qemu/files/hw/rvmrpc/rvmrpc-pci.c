@@ -3,53 +3,41 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * It carries discovery, the feature register, the doorbell gate and the
- * interrupt; the channel itself is rvmrpc-proxy.c.
+ * It carries the window, its doorbell and interrupt, the feature register and
+ * the doorbell gate; the host's end of the window is rvmrpc-host.c.
  */
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/log.h"
+#include "qemu/memfd.h"
 #include "qemu/module.h"
 #include "qemu/units.h"
+#include "system/cpu-timers.h"
 #include "hw/core/cpu.h"
 #include "hw/pci/msix.h"
-#include "hw/pci/pci_device.h"
 #include "hw/qdev-properties.h"
 #include "hw/resettable.h"
-#include "hw/rvmrpc/rvmrpc.h"
 #include "hw/rvmrpc/vmrpc.h"
 #include "migration/vmstate.h"
 #include "rvmrpc-internal.h"
-#include "rvmrpc-kvm.h"
-#include "rvmrpc-socket.h"
 #include "system/replay.h"
 #include "system/tcg.h"
 #include "trace.h"
 
 #define RVMRPC_VECTORS 1
 
-OBJECT_DECLARE_SIMPLE_TYPE(RvmrpcPCIState, RVMRPC)
-
-struct RvmrpcPCIState {
-    PCIDevice parent_obj;
-
-    MemoryRegion regs;
-    uint32_t slots;
-    uint32_t req_pages;
-    uint32_t res_pages;
-    uint32_t default_timeout;   /* ms */
-    bool hypercall;
-    bool doorbell;
-    char *socket;               /* path, or NULL */
-    uint32_t socket_mode;
-};
-
 /* ---- Registers ---- */
 
-/* TCG's gate is ours; KVM's is the kernel's, with the proxy behind it. */
+/* TCG's gate is ours. */
 static bool has_hypercall(const RvmrpcPCIState *s)
 {
-    return s->hypercall && (tcg_enabled() || rvmrpc_kvm_attached());
+    return s->hypercall && tcg_enabled();
+}
+
+RvmrpcGate rvmrpc_pci_gate(const RvmrpcPCIState *s)
+{
+    return has_hypercall(s) ? RVMRPC_GATE_HYPERCALL :
+           s->doorbell ? RVMRPC_GATE_DOORBELL : RVMRPC_GATE_NONE;
 }
 
 static uint32_t features(const RvmrpcPCIState *s)
@@ -58,9 +46,6 @@ static uint32_t features(const RvmrpcPCIState *s)
 
     if (has_hypercall(s)) {
         f |= RVMRPC_FEAT_HYPERCALL | RVMRPC_FEAT_VMLP;
-    }
-    if (rvmrpc_kvm_attached()) {
-        f |= RVMRPC_FEAT_PROXY_KERNEL;
     }
     if (s->doorbell) {
         f |= RVMRPC_FEAT_DOORBELL;
@@ -74,17 +59,13 @@ static uint32_t read_reg(const RvmrpcPCIState *s, hwaddr addr)
     case RVMRPC_REG_MAGIC:
         return RVMRPC_DEV_MAGIC;
     case RVMRPC_REG_VERSION:
-        return RVMRPC_DEV_VERSION;
+        return RVMRPC_DEV_VERSION_WINDOW;
     case RVMRPC_REG_FEATURES:
         return features(s);
     case RVMRPC_REG_HYPERCALL:
         return has_hypercall(s) ? RVMRPC_HYPERCALL_NR : 0;
     case RVMRPC_REG_ABI:
-        return RVMRPC_ABI_MIN | RVMRPC_ABI_MAX << 16;
-    case RVMRPC_REG_SLOTS:
-        return s->slots;
-    case RVMRPC_REG_PAGES:
-        return s->req_pages | s->res_pages << 16;
+        return RVMRPC_ABI_WINDOW | RVMRPC_ABI_WINDOW << 16;
     default:
         return 0;
     }
@@ -109,7 +90,7 @@ static void ring_doorbell(uint64_t gpa)
     VmrpcCall call = { .cpu = current_cpu, .gate = VMRPC_GATE_DOORBELL };
 
     trace_rvmrpc_pci_doorbell(gpa);
-    rvmrpc_proxy.doorbells++;
+    qatomic_inc(&vmrpc_doorbells);
     if (gpa % sizeof(frame) || !vmrpc_gpa_read(gpa, &frame, sizeof(frame))) {
         qemu_log_mask(LOG_GUEST_ERROR, "rvmrpc: frame at 0x%" PRIx64
                       " is not in RAM or not aligned\n", gpa);
@@ -137,6 +118,11 @@ static void regs_write(void *opaque, hwaddr addr, uint64_t value,
         ring_doorbell(value);
         return;
     }
+    if (addr == RVMRPC_REG_RING && size == 4) {
+        /* An ioeventfd takes it, but for a moment while the map changes. */
+        event_notifier_set(&s->ring);
+        return;
+    }
     qemu_log_mask(LOG_GUEST_ERROR, "rvmrpc: bad write of %u bytes to 0x%"
                   HWADDR_PRIx "\n", size, addr);
 }
@@ -151,15 +137,6 @@ static const MemoryRegionOps regs_ops = {
 
 /* ---- The device's life ---- */
 
-static void rvmrpc_pci_kick(void *opaque)
-{
-    msix_notify(PCI_DEVICE(opaque), 0);
-}
-
-static const RvmrpcDeviceOps device_ops = {
-    .kick = rvmrpc_pci_kick,
-};
-
 static bool check_range(const char *name, uint32_t value, uint32_t max,
                         Error **errp)
 {
@@ -171,7 +148,29 @@ static bool check_range(const char *name, uint32_t value, uint32_t max,
     return true;
 }
 
-static bool check_config(RvmrpcPCIState *s, Error **errp)
+static bool check_bytes(const char *name, uint32_t value, Error **errp)
+{
+    if (value % RVMRPC_LINE) {
+        error_setg(errp, "property '%s' must be a multiple of %d", name,
+                   RVMRPC_LINE);
+        return false;
+    }
+    return check_range(name, value, RVMRPC_SLOT_BYTES_MAX, errp);
+}
+
+static bool check_size(uint64_t size, Error **errp)
+{
+    if (!is_power_of_2(size) || size < RVMRPC_WINDOW_SIZE_MIN ||
+        size > RVMRPC_WINDOW_SIZE_MAX) {
+        error_setg(errp, "property 'window' must be a power of two between "
+                   "64K and 1G");
+        return false;
+    }
+    return true;
+}
+
+static bool check_config(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
+                         Error **errp)
 {
     bool ambiguous;
 
@@ -184,82 +183,155 @@ static bool check_config(RvmrpcPCIState *s, Error **errp)
         error_setg(errp, "property 'socket-mode' must be permissions, as 0660");
         return false;
     }
-    return check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) &&
-           check_range("request-pages", s->req_pages, RVMRPC_SLOT_PAGES_MAX,
-                       errp) &&
-           check_range("response-pages", s->res_pages, RVMRPC_SLOT_PAGES_MAX,
-                       errp) &&
-           check_range("default-timeout", s->default_timeout,
-                       RVMRPC_TIMEOUT_MS_MAX, errp);
+    if (!check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) ||
+        !check_bytes("request-bytes", s->request_bytes, errp) ||
+        !check_bytes("response-bytes", s->response_bytes, errp) ||
+        !check_range("default-timeout", s->default_timeout,
+                     RVMRPC_TIMEOUT_MS_MAX, errp) ||
+        !check_size(s->window_size, errp)) {
+        return false;
+    }
+    if (!rvmrpc_layout_make(s->window_size, s->slots, s->request_bytes,
+                            s->response_bytes, layout)) {
+        error_setg(errp, "%" PRIu32 " slots of %" PRIu32 " and %" PRIu32
+                   " bytes do not fit into the window: set a larger 'window'",
+                   s->slots, s->request_bytes, s->response_bytes);
+        return false;
+    }
+    return true;
+}
+
+/*
+ * RAM that is no part of the VM's state: never migrated, so never logged as
+ * dirty either.  Sealed, since others may map it.
+ */
+static bool make_window(RvmrpcPCIState *s, Error **errp)
+{
+    int fd = qemu_memfd_create("rvmrpc-window", s->window_size, false, 0,
+                               F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+                               errp);
+
+    return fd >= 0 &&
+           memory_region_init_ram_from_fd(&s->window, OBJECT(s),
+                                          "rvmrpc-window", s->window_size,
+                                          RAM_SHARED, fd, 0, errp);
+}
+
+static bool make_ring(RvmrpcPCIState *s, Error **errp)
+{
+    int ret = event_notifier_init(&s->ring, 0);
+
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "cannot make an eventfd");
+        return false;
+    }
+    memory_region_init_io(&s->regs, OBJECT(s), &regs_ops, s, "rvmrpc-regs",
+                          RVMRPC_REG_SIZE);
+    memory_region_add_eventfd(&s->regs, RVMRPC_REG_RING, 4, false, 0,
+                              &s->ring);
+    return true;
+}
+
+static void drop_ring(RvmrpcPCIState *s)
+{
+    memory_region_del_eventfd(&s->regs, RVMRPC_REG_RING, 4, false, 0,
+                              &s->ring);
+    event_notifier_cleanup(&s->ring);
+}
+
+/* Nobody spins where the two would wait for each other's only thread. */
+static void choose_spin(RvmrpcPCIState *s)
+{
+    if (tcg_enabled() && (icount_enabled() || !qemu_tcg_mttcg_enabled())) {
+        s->spin_us = 0;
+    }
+}
+
+static bool make_host(RvmrpcPCIState *s, const struct rvmrpc_layout *layout,
+                      Error **errp)
+{
+    const RvmrpcHostConfig config = {
+        .device = s,
+        .window = memory_region_get_ram_ptr(&s->window),
+        .layout = *layout,
+        .ring_fd = event_notifier_get_fd(&s->ring),
+        .interrupt_fd = event_notifier_get_wfd(&s->irq.kick),
+    };
+
+    choose_spin(s);
+    s->host = rvmrpc_host_new(&config, errp);
+    return s->host;
 }
 
 static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
 {
     RvmrpcPCIState *s = RVMRPC(dev);
-    RvmrpcConfig config = { };
+    struct rvmrpc_layout layout;
 
-    if (!check_config(s, errp) ||
-        msix_init_exclusive_bar(dev, RVMRPC_VECTORS, RVMRPC_BAR_MSIX, errp)) {
+    if (!check_config(s, &layout, errp) || !make_window(s, errp)) {
+        return;
+    }
+    if (msix_init_exclusive_bar(dev, RVMRPC_VECTORS, RVMRPC_BAR_MSIX, errp)) {
         return;
     }
     msix_vector_use(dev, 0);
-    config.limits.slots = s->slots;
-    config.limits.req_pages = s->req_pages;
-    config.limits.res_pages = s->res_pages;
-    if (s->hypercall) {
-        rvmrpc_kvm_attach(dev, &config.limits);
+    if (!rvmrpc_irq_init(dev, &s->irq, errp)) {
+        goto no_irq;
     }
-    if (!has_hypercall(s) && !s->doorbell) {
-        error_setg(errp, "no gate is left: set doorbell=on");
-        msix_uninit_exclusive_bar(dev);
-        return;
+    if (!make_ring(s, errp)) {
+        goto no_ring;
     }
-    memory_region_init_io(&s->regs, OBJECT(s), &regs_ops, s, "rvmrpc-regs",
-                          RVMRPC_REG_SIZE);
+    if (!make_host(s, &layout, errp)) {
+        goto no_host;
+    }
     pci_register_bar(dev, RVMRPC_BAR_REGS, PCI_BASE_ADDRESS_SPACE_MEMORY,
                      &s->regs);
-
-    config.default_timeout_ms = s->default_timeout;
-    config.hypercall = s->hypercall && tcg_enabled();
-    config.ops = &device_ops;
-    config.opaque = s;
-    rvmrpc_attach(&config);
-    if (s->socket && !rvmrpc_socket_start(s->socket, s->socket_mode, errp)) {
-        rvmrpc_detach();
-        rvmrpc_kvm_detach(dev);
-        msix_uninit_exclusive_bar(dev);
-        return;
-    }
+    pci_register_bar(dev, RVMRPC_BAR_WINDOW, PCI_BASE_ADDRESS_SPACE_MEMORY |
+                     PCI_BASE_ADDRESS_MEM_PREFETCH |
+                     PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
+    rvmrpc_main_serve(s->host, has_hypercall(s));
     /* Requests of the host are input that a recording does not have. */
     replay_add_blocker("rvmrpc");
+    return;
+
+no_host:
+    drop_ring(s);
+no_ring:
+    rvmrpc_irq_exit(dev, &s->irq);
+no_irq:
+    msix_uninit_exclusive_bar(dev);
 }
 
 static void rvmrpc_pci_exit(PCIDevice *dev)
 {
-    rvmrpc_socket_stop();
-    rvmrpc_detach();
-    rvmrpc_kvm_detach(dev);
+    RvmrpcPCIState *s = RVMRPC(dev);
+
+    rvmrpc_host_free(s->host);
+    s->host = NULL;
+    drop_ring(s);
+    rvmrpc_irq_exit(dev, &s->irq);
     msix_uninit_exclusive_bar(dev);
 }
 
 static void rvmrpc_pci_reset_hold(Object *obj, ResetType type)
 {
-    rvmrpc_reset(type == RESET_TYPE_SNAPSHOT_LOAD ?
-                 RVMRPC_DISCONNECT_REASON_STATE_LOADED :
-                 RVMRPC_DISCONNECT_REASON_GUEST_RESET);
+    rvmrpc_host_end(RVMRPC(obj)->host, type == RESET_TYPE_SNAPSHOT_LOAD ?
+                    RVMRPC_CLOSED_STATE_LOADED : RVMRPC_CLOSED_GUEST_RESET);
 }
 
 static int rvmrpc_pci_post_load(void *opaque, int version_id)
 {
-    rvmrpc_kick_after_load();
+    RvmrpcPCIState *s = opaque;
+
+    rvmrpc_host_end(s->host, RVMRPC_CLOSED_STATE_LOADED);
     return 0;
 }
 
-/* The channel is no part of it: the driver registers again. */
+/* The channel is no part of it: the driver says hello again. */
 static const VMStateDescription vmstate_rvmrpc_pci = {
     .name = TYPE_RVMRPC,
-    .version_id = 1,
-    .minimum_version_id = 1,
+    .version_id = 2,
+    .minimum_version_id = 2,
     .post_load = rvmrpc_pci_post_load,
     .fields = (const VMStateField[]) {
         VMSTATE_PCI_DEVICE(parent_obj, RvmrpcPCIState),
@@ -269,11 +341,14 @@ static const VMStateDescription vmstate_rvmrpc_pci = {
 };
 
 static const Property rvmrpc_pci_properties[] = {
+    DEFINE_PROP_SIZE("window", RvmrpcPCIState, window_size,
+                     RVMRPC_WINDOW_SIZE_DEFAULT),
     DEFINE_PROP_UINT32("slots", RvmrpcPCIState, slots, RVMRPC_SLOTS_DEFAULT),
-    DEFINE_PROP_UINT32("request-pages", RvmrpcPCIState, req_pages,
-                       RVMRPC_SLOT_PAGES_MAX),
-    DEFINE_PROP_UINT32("response-pages", RvmrpcPCIState, res_pages,
-                       RVMRPC_SLOT_PAGES_MAX),
+    DEFINE_PROP_UINT32("request-bytes", RvmrpcPCIState, request_bytes,
+                       RVMRPC_REQ_BYTES_DEFAULT),
+    DEFINE_PROP_UINT32("response-bytes", RvmrpcPCIState, response_bytes,
+                       RVMRPC_RES_BYTES_DEFAULT),
+    DEFINE_PROP_UINT32("spin-us", RvmrpcPCIState, spin_us, 200),
     DEFINE_PROP_UINT32("default-timeout", RvmrpcPCIState, default_timeout,
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
@@ -292,7 +367,7 @@ static void rvmrpc_pci_class_init(ObjectClass *klass, void *data)
     pc->exit = rvmrpc_pci_exit;
     pc->vendor_id = RVMRPC_PCI_VENDOR;
     pc->device_id = RVMRPC_PCI_DEVICE;
-    pc->revision = RVMRPC_DEV_VERSION;
+    pc->revision = RVMRPC_DEV_VERSION_WINDOW;
     pc->class_id = PCI_CLASS_OTHERS;
     rc->phases.hold = rvmrpc_pci_reset_hold;
     dc->desc = "Reverse VMRPC: calls into the guest's kernel";

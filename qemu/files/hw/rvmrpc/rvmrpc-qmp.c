@@ -27,16 +27,17 @@ QEMU_BUILD_BUG_ON(RVMRPC_CALL_STATUS_SYSTEM_ERROR !=
 
 #define DROP_CACHES_TIMEOUT_MS 10000
 
-static struct rvmrpc_client qmp_client;     /* proxy lock */
+static struct rvmrpc_client qmp_client;     /* channel's lock */
 
-static bool check_present(Error **errp)
+static RvmrpcHost *find_host(Error **errp)
 {
-    if (!rvmrpc_present()) {
+    RvmrpcHost *h = rvmrpc_host_find();
+
+    if (!h) {
         error_set(errp, ERROR_CLASS_DEVICE_NOT_ACTIVE,
                   "there is no rvmrpc device: add -device rvmrpc");
-        return false;
     }
-    return true;
+    return h;
 }
 
 static bool check_timeout(bool has_timeout, uint32_t timeout, Error **errp)
@@ -67,7 +68,7 @@ static void call_done(RvmrpcCall *call, void *opaque)
 
 static void cancel_call(void *opaque)
 {
-    rvmrpc_call_cancel(opaque);
+    rvmrpc_channel_cancel(opaque);
 }
 
 /*
@@ -75,13 +76,16 @@ static void cancel_call(void *opaque)
  * NULL.  The call's outcome is valid in any case.
  */
 static RvmrpcCall *coroutine_fn
-call_and_wait(uint32_t module, uint32_t procedure, const void *arg,
-              uint32_t arglen, uint32_t timeout, const char **gave_way_to)
+call_and_wait(RvmrpcHost *h, uint32_t module, uint32_t procedure,
+              const void *arg, uint32_t arglen, uint32_t timeout,
+              const char **gave_way_to)
 {
     CallWait wait = { .co = qemu_coroutine_self() };
-    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure, arg,
-                                       arglen, timeout, call_done, &wait);
-    uint32_t status = rvmrpc_call_submit(call);
+    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure,
+                                       g_memdup2(arg, arglen), arglen,
+                                       timeout ?: rvmrpc_host_timeout(h),
+                                       call_done, &wait);
+    uint32_t status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
 
     *gave_way_to = NULL;
     if (status != RVMRPC_STATUS_OK) {
@@ -138,16 +142,35 @@ static char *status_reason(uint32_t status, const char *gave_way_to)
 
 /* ---- guest-kernel-call ---- */
 
-/* Asks for the list of modules once more; it may have grown. */
-static uint32_t coroutine_fn refresh_list(uint32_t timeout,
-                                          const char **gave_way_to)
-{
-    g_autoptr(RvmrpcCall) call = NULL;
+typedef struct ListWait {
+    Coroutine *co;
+    uint32_t status;
+    bool ended;         /* set in the channel's thread */
+} ListWait;
 
-    call = call_and_wait(RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, NULL, 0, timeout,
-                         gave_way_to);
-    rvmrpc_list_store(call);
-    return call->core.status;
+/* The channel's thread. */
+static void list_done(uint32_t status, void *opaque)
+{
+    ListWait *wait = opaque;
+
+    wait->status = status;
+    qatomic_store_release(&wait->ended, true);
+    aio_co_schedule(qemu_get_aio_context(), wait->co);
+}
+
+/* Asks for the list of modules once more; it may have grown. */
+static uint32_t coroutine_fn refresh_list(RvmrpcHost *h)
+{
+    ListWait wait = { .co = qemu_coroutine_self() };
+    uint32_t status = rvmrpc_list_ask(rvmrpc_host_list(h), list_done, &wait);
+
+    if (status != RVMRPC_STATUS_OK) {
+        return status;
+    }
+    do {
+        qemu_coroutine_yield();
+    } while (!qatomic_load_acquire(&wait.ended));
+    return wait.status;
 }
 
 /* A module or procedure as QMP names it: by name, else by number. */
@@ -177,24 +200,68 @@ static bool get_selector(const char *what, QObject *obj, Selector *sel,
     return false;
 }
 
-static uint32_t find_numbers(const Selector *module, const Selector *procedure,
-                             uint32_t *mod, uint32_t *proc)
+/* An entry of that kind and name from @from on, before the next module. */
+static const struct rvmrpc_list_entry *
+find_entry(const GArray *entries, guint from, uint32_t kind, const char *name)
 {
+    for (guint i = from; i < entries->len; i++) {
+        const struct rvmrpc_list_entry *e =
+            &g_array_index(entries, struct rvmrpc_list_entry, i);
+
+        if (e->kind == kind && !strncmp(e->name, name, sizeof(e->name))) {
+            return e;
+        }
+        if (kind == RVMRPC_LIST_PROCEDURE && e->kind == RVMRPC_LIST_MODULE) {
+            break;
+        }
+    }
+    return NULL;
+}
+
+/* The index after the module of that number. */
+static guint after_module(const GArray *entries, uint32_t number)
+{
+    for (guint i = 0; i < entries->len; i++) {
+        const struct rvmrpc_list_entry *e =
+            &g_array_index(entries, struct rvmrpc_list_entry, i);
+
+        if (e->kind == RVMRPC_LIST_MODULE && e->number == number) {
+            return i + 1;
+        }
+    }
+    return entries->len;
+}
+
+static uint32_t find_numbers(RvmrpcHost *h, const Selector *module,
+                             const Selector *procedure, uint32_t *mod,
+                             uint32_t *proc)
+{
+    g_autoptr(GArray) entries = rvmrpc_list_get(rvmrpc_host_list(h));
+    const struct rvmrpc_list_entry *e;
+
     *mod = module->number;
     *proc = procedure->number;
-    if (module->name && !rvmrpc_find_module(module->name, mod)) {
-        return RVMRPC_STATUS_MODULE_UNAVAILABLE;
+    if (module->name) {
+        e = find_entry(entries, 0, RVMRPC_LIST_MODULE, module->name);
+        if (!e) {
+            return RVMRPC_STATUS_MODULE_UNAVAILABLE;
+        }
+        *mod = e->number;
     }
-    if (procedure->name &&
-        !rvmrpc_find_procedure(*mod, procedure->name, proc)) {
-        return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
+    if (procedure->name) {
+        e = find_entry(entries, after_module(entries, *mod),
+                       RVMRPC_LIST_PROCEDURE, procedure->name);
+        if (!e) {
+            return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
+        }
+        *proc = e->number;
     }
     return RVMRPC_STATUS_OK;
 }
 
 static uint32_t ms_left(int64_t start, uint32_t timeout)
 {
-    int64_t spent = (rvmrpc_now() - start) / SCALE_MS;
+    int64_t spent = (rvmrpc_clock() - start) / SCALE_MS;
 
     return spent < timeout ? timeout - spent : 1;
 }
@@ -205,21 +272,25 @@ resolve_and_call(const Selector *module, const Selector *procedure,
                  const void *arg, size_t arglen, uint32_t timeout,
                  uint32_t *status, const char **gave_way_to)
 {
-    int64_t start = rvmrpc_now();
+    RvmrpcHost *h = rvmrpc_host_find();
+    int64_t start = rvmrpc_clock();
     uint32_t mod, proc;
     RvmrpcCall *call;
 
-    *status = find_numbers(module, procedure, &mod, &proc);
+    *status = find_numbers(h, module, procedure, &mod, &proc);
     if (*status != RVMRPC_STATUS_OK) {
-        uint32_t list_status = refresh_list(timeout, gave_way_to);
+        uint32_t list_status = refresh_list(h);
 
-        *status = list_status == RVMRPC_STATUS_OK ?
-                  find_numbers(module, procedure, &mod, &proc) : list_status;
+        /* The device may have gone meanwhile. */
+        h = rvmrpc_host_find();
+        *status = !h ? RVMRPC_STATUS_NOT_CONNECTED :
+                  list_status != RVMRPC_STATUS_OK ? list_status :
+                  find_numbers(h, module, procedure, &mod, &proc);
         if (*status != RVMRPC_STATUS_OK) {
             return NULL;
         }
     }
-    call = call_and_wait(mod, proc, arg, arglen, ms_left(start, timeout),
+    call = call_and_wait(h, mod, proc, arg, arglen, ms_left(start, timeout),
                          gave_way_to);
     *status = call->core.status;
     return call;
@@ -245,13 +316,15 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
     g_autoptr(RvmrpcCall) call = NULL;
     g_autofree uint8_t *arg = NULL;
     const char *gave_way_to = NULL;
-    int64_t start = rvmrpc_now();
+    int64_t start = rvmrpc_clock();
     Selector mod = { }, proc = { };
     RvmrpcReply *reply;
+    RvmrpcHost *h;
     size_t arglen = 0;
     uint32_t status;
 
-    if (!check_present(errp) || !check_timeout(has_timeout, timeout, errp) ||
+    h = find_host(errp);
+    if (!h || !check_timeout(has_timeout, timeout, errp) ||
         !get_selector("module", module, &mod, errp) ||
         !get_selector("procedure", procedure, &proc, errp)) {
         return NULL;
@@ -263,14 +336,14 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
         }
     }
     call = resolve_and_call(&mod, &proc, arg, arglen, has_timeout ? timeout :
-                            rvmrpc_proxy.config.default_timeout_ms, &status,
+                            rvmrpc_host_timeout(h), &status,
                             &gave_way_to);
     reply = g_new0(RvmrpcReply, 1);
     reply->status = status;
     reply->reason = status_reason(status, gave_way_to);
     reply->data = status == RVMRPC_STATUS_OK ?
                   g_base64_encode(call->res, call->core.reslen) : g_strdup("");
-    reply->elapsed_ns = rvmrpc_now() - start;
+    reply->elapsed_ns = rvmrpc_clock() - start;
     return reply;
 }
 
@@ -282,13 +355,14 @@ call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
         bool has_timeout, uint32_t timeout, Error **errp)
 {
     g_autofree char *reason = NULL;
+    RvmrpcHost *h = find_host(errp);
     const char *gave_way_to;
     RvmrpcCall *call;
 
-    if (!check_present(errp) || !check_timeout(has_timeout, timeout, errp)) {
+    if (!h || !check_timeout(has_timeout, timeout, errp)) {
         return NULL;
     }
-    call = call_and_wait(module, procedure, arg, arglen,
+    call = call_and_wait(h, module, procedure, arg, arglen,
                          has_timeout ? timeout : 0, &gave_way_to);
     if (call->core.status == RVMRPC_STATUS_OK) {
         return call;
@@ -395,5 +469,10 @@ qmp_guest_drop_caches(GuestDropCachesMode mode, bool has_sync, bool sync,
 
 RvmrpcInfo *qmp_query_rvmrpc(Error **errp)
 {
-    return rvmrpc_query();
+    RvmrpcHost *h = rvmrpc_host_find();
+
+    if (h) {
+        rvmrpc_list_refresh(rvmrpc_host_list(h));
+    }
+    return rvmrpc_query(h);
 }

@@ -12,7 +12,6 @@
 #include "qemu/lockable.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "rvmrpc-internal.h"
-#include "rvmrpc-kvm.h"
 #include "rvmrpc-sysinfo.h"
 
 /* More CPUs than a guest can have: a bound on what one answer allocates. */
@@ -50,13 +49,13 @@ static bool info_open(InfoReader *r, const RvmrpcCall *call, Error **errp)
 
 static RvmrpcOs connected_os(void)
 {
-    uint32_t os;
+    RvmrpcHost *h = rvmrpc_host_find();
+    RvmrpcChannelInfo info = { };
 
-    if (rvmrpc_kvm_os(&os)) {
-        return rvmrpc_os(os);
+    if (h) {
+        rvmrpc_channel_get_info(rvmrpc_host_channel(h), &info);
     }
-    QEMU_LOCK_GUARD(&rvmrpc_proxy.lock);
-    return rvmrpc_os(rvmrpc_proxy.core.os);
+    return rvmrpc_os(info.os);
 }
 
 static bool is_u64(const struct rvmrpc_item *item)

@@ -1,0 +1,313 @@
+/*
+ * Reverse VMRPC: the host's end of the device's window
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A thread of its own has the channel and the socket, so that a call by the
+ * socket needs neither the main loop nor the BQL.  Commands post from the main
+ * loop.  The VM's life is told to the channel from there.
+ */
+#include "qemu/osdep.h"
+#include "migration/misc.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/notify.h"
+#include "qemu/thread.h"
+#include "system/runstate.h"
+#include "system/system.h"
+#include "hw/rvmrpc/core/rvmrpc_sockserver.h"
+#include "rvmrpc-internal.h"
+#include "trace.h"
+
+struct RvmrpcHost {
+    RvmrpcPCIState *device;
+    GMainContext *context;
+    GMainLoop *loop;
+    QemuThread thread;
+    RvmrpcChannel *channel;
+    RvmrpcList *list;
+    RvmrpcSockServer *server;   /* NULL: no socket */
+    bool ended;                 /* thread and all it had are gone; BQL */
+    VMChangeStateEntry *state_entry;
+    NotifierWithReturn migration_notifier;
+    Notifier shutdown_notifier;
+    Notifier exit_notifier;
+};
+
+RvmrpcChannel *rvmrpc_host_channel(RvmrpcHost *h)
+{
+    return h->channel;
+}
+
+RvmrpcList *rvmrpc_host_list(RvmrpcHost *h)
+{
+    return h->list;
+}
+
+RvmrpcPCIState *rvmrpc_host_device(RvmrpcHost *h)
+{
+    return h->device;
+}
+
+uint32_t rvmrpc_host_timeout(const RvmrpcHost *h)
+{
+    return h->device->default_timeout;
+}
+
+RvmrpcHost *rvmrpc_host_find(void)
+{
+    Object *obj = object_resolve_path_type("", TYPE_RVMRPC, NULL);
+    RvmrpcHost *h = obj ? RVMRPC(obj)->host : NULL;
+
+    return h && !h->ended ? h : NULL;
+}
+
+/* ---- What the channel tells, in its thread ---- */
+
+static void tell(RvmrpcHost *h, char *json)
+{
+    if (h->server) {
+        rvmrpc_sockserver_event(h->server, json);
+    }
+    g_free(json);
+}
+
+static void opened(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+    RvmrpcChannelInfo info;
+
+    rvmrpc_channel_get_info(h->channel, &info);
+    trace_rvmrpc_opened(info.epoch, info.os, info.nslots);
+    tell(h, rvmrpc_tell_connected(&info));
+    rvmrpc_list_refresh(h->list);
+}
+
+static void disconnected(RvmrpcHost *h, RvmrpcDisconnectReason reason)
+{
+    trace_rvmrpc_closed(RvmrpcDisconnectReason_str(reason));
+    tell(h, rvmrpc_tell_disconnected(reason));
+}
+
+static void closed(void *opaque, RvmrpcClosed why)
+{
+    static const RvmrpcDisconnectReason reasons[] = {
+        [RVMRPC_CLOSED_GUEST_EXIT] = RVMRPC_DISCONNECT_REASON_GUEST_EXIT,
+        [RVMRPC_CLOSED_REPLACED] = RVMRPC_DISCONNECT_REASON_REPLACED,
+        [RVMRPC_CLOSED_OVERWRITTEN] = RVMRPC_DISCONNECT_REASON_OVERWRITTEN,
+        [RVMRPC_CLOSED_GUEST_RESET] = RVMRPC_DISCONNECT_REASON_GUEST_RESET,
+        [RVMRPC_CLOSED_STATE_LOADED] = RVMRPC_DISCONNECT_REASON_STATE_LOADED,
+        [RVMRPC_CLOSED_MIGRATED] = RVMRPC_DISCONNECT_REASON_MIGRATED,
+        [RVMRPC_CLOSED_VM_ENDS] = RVMRPC_DISCONNECT_REASON_GUEST_EXIT,
+    };
+
+    disconnected(opaque, reasons[why]);
+}
+
+static void stuck(void *opaque)
+{
+    disconnected(opaque, RVMRPC_DISCONNECT_REASON_STUCK);
+}
+
+static bool rouse(void *opaque)
+{
+    return rvmrpc_main_rouse();
+}
+
+static const RvmrpcChannelOps channel_ops = {
+    .opened = opened,
+    .closed = closed,
+    .stuck = stuck,
+    .rouse = rouse,
+};
+
+static char *info(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+
+    rvmrpc_list_refresh(h->list);
+    return rvmrpc_info_json(h);
+}
+
+/* ---- The VM's life, told in the main loop ---- */
+
+void rvmrpc_host_end(RvmrpcHost *h, RvmrpcClosed why)
+{
+    if (!h->ended) {
+        rvmrpc_channel_end(h->channel, why == RVMRPC_CLOSED_VM_ENDS ?
+                           RVMRPC_STATUS_STOPPED : RVMRPC_STATUS_RESET, why);
+        rvmrpc_main_wake_all();
+    }
+}
+
+static void vm_state_changed(void *opaque, bool running, RunState state)
+{
+    RvmrpcHost *h = opaque;
+
+    if (!h->ended) {
+        rvmrpc_channel_set_stopped(h->channel, !running);
+    }
+    if (!running) {
+        rvmrpc_main_abort();
+    }
+}
+
+static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
+                             Error **errp)
+{
+    if (e->type == MIG_EVENT_PRECOPY_DONE) {
+        rvmrpc_host_end(container_of(n, RvmrpcHost, migration_notifier),
+                        RVMRPC_CLOSED_MIGRATED);
+    }
+    return 0;
+}
+
+/* A client must not keep QEMU from ending. */
+static void shutting_down(Notifier *n, void *data)
+{
+    rvmrpc_host_end(container_of(n, RvmrpcHost, shutdown_notifier),
+                    RVMRPC_CLOSED_VM_ENDS);
+}
+
+/* ---- Life ---- */
+
+static void *host_thread(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+
+    g_main_context_push_thread_default(h->context);
+    g_main_loop_run(h->loop);
+    g_main_context_pop_thread_default(h->context);
+    return NULL;
+}
+
+static gboolean quit(void *opaque)
+{
+    g_main_loop_quit(opaque);
+    return G_SOURCE_REMOVE;
+}
+
+/* Joins the thread: what it had belongs to this one from then on. */
+static void stop_thread(RvmrpcHost *h)
+{
+    GSource *source = g_idle_source_new();
+
+    g_source_set_priority(source, G_PRIORITY_HIGH);
+    g_source_set_callback(source, quit, h->loop, NULL);
+    g_source_attach(source, h->context);
+    g_source_unref(source);
+    qemu_thread_join(&h->thread);
+}
+
+static void end(RvmrpcHost *h)
+{
+    if (h->ended) {
+        return;
+    }
+    stop_thread(h);
+    h->ended = true;
+    rvmrpc_main_serve(NULL, false);
+    if (rvmrpc_channel_epoch(h->channel)) {
+        disconnected(h, RVMRPC_DISCONNECT_REASON_UNPLUGGED);
+    }
+    if (h->server) {
+        rvmrpc_sockserver_set_channel(h->server, NULL);
+    }
+    rvmrpc_channel_free(h->channel, RVMRPC_STATUS_NOT_CONNECTED);
+    rvmrpc_list_free(h->list);
+    g_clear_pointer(&h->server, rvmrpc_sockserver_free);
+    g_main_loop_unref(h->loop);
+    g_main_context_unref(h->context);
+}
+
+/* QEMU ends without removing its devices. */
+static void exiting(Notifier *n, void *data)
+{
+    end(container_of(n, RvmrpcHost, exit_notifier));
+}
+
+static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
+{
+    const RvmrpcChannelConfig channel = {
+        .base = config->window,
+        .size = h->device->window_size,
+        .layout = config->layout,
+        .doorbell_fd = config->ring_fd,
+        .interrupt_fd = config->interrupt_fd,
+        .spin_us = h->device->spin_us,
+        .context = h->context,
+        .ops = &channel_ops,
+        .opaque = h,
+    };
+
+    h->channel = rvmrpc_channel_new(&channel);
+    rvmrpc_channel_set_stopped(h->channel, !runstate_is_running());
+    h->list = rvmrpc_list_new(h->channel);
+}
+
+static bool make_server(RvmrpcHost *h, Error **errp)
+{
+    const RvmrpcSockConfig config = {
+        .path = h->device->socket,
+        .mode = h->device->socket_mode,
+        .gid = (gid_t)-1,
+        .fd = -1,
+        .context = h->context,
+        .info = info,
+        .opaque = h,
+    };
+    g_autoptr(GError) error = NULL;
+
+    if (!config.path) {
+        return true;
+    }
+    h->server = rvmrpc_sockserver_new(&config, &error);
+    if (!h->server) {
+        error_setg(errp, "property 'socket': %s", error->message);
+        return false;
+    }
+    rvmrpc_sockserver_set_channel(h->server, h->channel);
+    return true;
+}
+
+static void listen_to_the_vm(RvmrpcHost *h)
+{
+    h->state_entry = qemu_add_vm_change_state_handler(vm_state_changed, h);
+    migration_add_notifier(&h->migration_notifier, migration_changed);
+    h->shutdown_notifier.notify = shutting_down;
+    qemu_register_shutdown_notifier(&h->shutdown_notifier);
+    h->exit_notifier.notify = exiting;
+    qemu_add_exit_notifier(&h->exit_notifier);
+}
+
+RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp)
+{
+    RvmrpcHost *h = g_new0(RvmrpcHost, 1);
+
+    h->device = config->device;
+    h->context = g_main_context_new();
+    h->loop = g_main_loop_new(h->context, false);
+    make_channel(h, config);
+    if (!make_server(h, errp)) {
+        rvmrpc_channel_free(h->channel, RVMRPC_STATUS_NOT_CONNECTED);
+        rvmrpc_list_free(h->list);
+        g_main_loop_unref(h->loop);
+        g_main_context_unref(h->context);
+        g_free(h);
+        return NULL;
+    }
+    listen_to_the_vm(h);
+    qemu_thread_create(&h->thread, "rvmrpc", host_thread, h,
+                       QEMU_THREAD_JOINABLE);
+    return h;
+}
+
+void rvmrpc_host_free(RvmrpcHost *h)
+{
+    end(h);
+    qemu_del_vm_change_state_handler(h->state_entry);
+    migration_remove_notifier(&h->migration_notifier);
+    notifier_remove(&h->shutdown_notifier);
+    qemu_remove_exit_notifier(&h->exit_notifier);
+    g_free(h);
+}
