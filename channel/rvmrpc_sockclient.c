@@ -543,10 +543,10 @@ static void expire_waiting(RvmrpcSockClient *c, uint64_t now)
 
 bool rvmrpc_sock_client_sweep(RvmrpcSockClient *c, uint64_t now)
 {
-    if (c->have && may_read(c) && now - c->frame_start > PATIENCE_NS) {
+    if (c->have && may_read(c) && now > c->frame_start + PATIENCE_NS) {
         complain(c, "the rest of a frame did not come");
     }
-    if (!g_queue_is_empty(&c->frames) && now - c->progress > PATIENCE_NS) {
+    if (!g_queue_is_empty(&c->frames) && now > c->progress + PATIENCE_NS) {
         rvmrpc_sock_client_drop(c);
         return false;
     }

@@ -13,7 +13,7 @@ from harness import (VM, QMPError, call, case, counters, driver_file, main, serv
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-share-")
 TICK = 10_000_000       # ns of one unit in /proc/stat
-REQUEST_MAX = 4096 - 64
+REQUEST_MAX = 4096
 
 
 def guest():
@@ -275,7 +275,7 @@ def query():
     call(vm.qmp, "echo", "echo")
     info = vm.query()
     assert info["state"] == "connected" and info["os"] == "linux" and info["proxy"] == "vmm"
-    assert info["abi-version"] == 1
+    assert info["abi-version"] == 2
     assert info["release"] == vm.guest.check("uname -r").strip()
     assert info["epoch"] == int(driver_file(vm, "epoch"), 16) != 0
     assert info["gate"] == driver_file(vm, "gate") == "hypercall"
@@ -355,13 +355,13 @@ def parameters():
     set_parameter(vm, "allow", "default")
     assert call(vm.qmp, "echo", "echo", b"x")[0] == "ok"
     set_parameter(vm, "vmlp_idle_us", 0)
-    assert driver_file(vm, "wait") == "interrupt"
+    assert driver_file(vm, "wait") == "spin-then-interrupt"
     set_parameter(vm, "vmlp_idle_us", -1)
     assert driver_file(vm, "wait") == "vmlp"
     set_parameter(vm, "vmlp_idle_us", 50)
     assert driver_file(vm, "wait") == "vmlp-then-interrupt"
     for name, value in (("vmlp_idle_us", "-2"), ("vmlp_idle_us", "x"), ("allow", "echo"),
-                        ("allow", "a.b,,c"), ("slots", "2")):
+                        ("allow", "a.b,,c"), ("spin_us", "-1")):
         assert vm.guest.run(f"echo '{value}' > /sys/module/rvmrpc/parameters/{name}")[0], name
     assert call(vm.qmp, "echo", "echo", b"x") == ("ok", b"x")
 

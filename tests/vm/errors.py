@@ -147,7 +147,7 @@ def bad_timeout():
 def big_answers():
     """Up to the last byte of the response pages."""
     vm = guest()
-    room = 16 * 4096 - 64
+    room = 16 * 4096
     expected = bytes(i % 251 for i in range(room))
     assert call(vm.qmp, "test", "big", ms(room)) == ("ok", expected)
     assert call(vm.qmp, "test", "big", ms(room + 1)) == ("too-big", b"")
@@ -167,11 +167,11 @@ def statuses():
     works(vm)
 
 
-def check_late(procedure, vm):
+def check_late(procedure, vm, sleep=1500):
     """Past the deadline: timed-out in time, then the late answer is counted."""
     before = stats(vm)
     start = time.monotonic()
-    status, data = call(vm.qmp, "test", procedure, ms(1500), timeout=500)
+    status, data = call(vm.qmp, "test", procedure, ms(sleep), timeout=500)
     took = time.monotonic() - start
     assert (status, data) == ("timed-out", b"") and 0.5 <= took < 0.7, (status, took)
     return before
@@ -196,8 +196,8 @@ def late_worker():
 def late_inline():
     """query-rvmrpc says that the guest does not answer."""
     vm = guest()
-    before = check_late("sleep-inline", vm)
-    assert vm.query()["state"] == "silent"
+    before = check_late("sleep-inline", vm, 3000)
+    wait_for(lambda: vm.query()["state"] == "silent", 5, "silence", interval=0.05)
     assert call(vm.qmp, "echo", "echo", b"x", timeout=100)[0] == "timed-out"
     wait_for(lambda: stats(vm)["late-replies"] > before["late-replies"], 5, "late answer")
     works(vm)
@@ -218,20 +218,19 @@ def default_timeout():
         assert 0.3 <= time.monotonic() - start < 0.5
 
 
-@case("all slots held by procedures that sleep: busy, an event, and the driver recovers")
+@case("all workers held by procedures that sleep: busy, others go on, and the driver recovers")
 def stuck():
-    """By registering again with fresh pages, watchdog_ms after the last deadline."""
+    """By saying hello again with fresh workers, watchdog_ms after the last deadline; a slot is kept for the rest."""
     vm = guest()
     works(vm)
     vm.qmp.take_events()
     epoch, watchdog = vm.query()["epoch"], counters(vm)["watchdog"]
-    for _ in range(4):
+    for _ in range(3):
         assert call(vm.qmp, "test", "sleep", ms(12000), timeout=50)[0] == "timed-out"
     start = time.monotonic()
-    assert call(vm.qmp, "echo", "echo", b"x", timeout=5000)[0] == "busy"
+    assert call(vm.qmp, "test", "sleep", ms(12000), timeout=5000)[0] == "busy"
+    assert call(vm.qmp, "echo", "echo", b"x") == ("ok", b"x")
     assert time.monotonic() - start < 0.2
-    event = vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "stuck")
-    assert event["data"] == {"reason": "stuck"}
     wait_connected(vm, epoch, timeout=6)
     works(vm)
     assert counters(vm)["watchdog"] == watchdog + 1

@@ -26,7 +26,7 @@ IMAGE = os.environ.get("RVMRPC_FREEBSD_IMAGE")
 KERNEL = os.environ.get("RVMRPC_FREEBSD_KERNEL")
 KLD = os.environ.get("RVMRPC_FREEBSD_KLD", "guest:/boot/kernel")
 USER = os.environ.get("RVMRPC_FREEBSD_USER", "root")
-REQUEST_MAX = 4096 - 64
+REQUEST_MAX = 4096
 BOOT_TIMEOUT = 300
 COMPLAINT = re.compile(r"panic:|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|"
                        r"WARNING: driver bug")

@@ -7,7 +7,7 @@ import time
 
 from harness import call, call_args, case, comment, counters, main, set_parameter, shared, stats
 
-REQUEST_MAX = 4096 - 64
+REQUEST_MAX = 4096
 TIMES = 20 if "RVMRPC_LONG" in os.environ else 1
 LIMIT = 120 * TIMES
 

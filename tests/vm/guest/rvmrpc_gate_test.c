@@ -7,6 +7,7 @@
  *			GATE: vmcall, vmmcall, doorbell (by a frame of its own), ring (A0 is the frame's address)
  *	buffer		memory for arguments; a guard page follows it
  *	addresses	where things are
+ *	posted		the window's count of requests
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -31,6 +32,7 @@ static char *buffer;
 static struct rvmrpc_frame *frame;
 static void __iomem *regs;	/* NULL: no device */
 static u64 regs_gpa;
+static struct rvmrpc_host_page *page;	/* of the window; NULL: no device */
 static char answer[32];		/* lock */
 static struct dentry *dir;
 
@@ -151,6 +153,13 @@ static ssize_t addresses_read(struct file *file, char __user *user, size_t bytes
 	return simple_read_from_buffer(user, bytes, pos, text, length);
 }
 
+static int posted_get(void *data, u64 *value)
+{
+	*value = page ? READ_ONCE(page->posted) : 0;
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(posted_fops, posted_get, NULL, "%llx\n");
+
 static const struct file_operations addresses_fops = {
 	.owner = THIS_MODULE,
 	.read = addresses_read,
@@ -164,6 +173,7 @@ static void find_device(void)
 		return;
 	regs_gpa = pci_resource_start(pdev, RVMRPC_BAR_REGS);
 	regs = ioremap(regs_gpa, RVMRPC_REG_SIZE);
+	page = memremap(pci_resource_start(pdev, RVMRPC_BAR_WINDOW) + RVMRPC_HOST_PAGE, sizeof(*page), MEMREMAP_WB);
 	pci_dev_put(pdev);
 }
 
@@ -181,12 +191,15 @@ static int __init gate_test_init(void)
 	debugfs_create_file("call", 0600, dir, NULL, &call_fops);
 	debugfs_create_file("buffer", 0600, dir, NULL, &buffer_fops);
 	debugfs_create_file("addresses", 0400, dir, NULL, &addresses_fops);
+	debugfs_create_file("posted", 0400, dir, NULL, &posted_fops);
 	return 0;
 }
 
 static void __exit gate_test_exit(void)
 {
 	debugfs_remove(dir);
+	if (page)
+		memunmap(page);
 	if (regs)
 		iounmap(regs);
 	free_page((unsigned long)frame);

@@ -13,9 +13,8 @@ CODES = {
 NULL, BIND, PERFORM, UNBIND = range(4)
 KERNEL = 1 << 16
 NULL_ANSWER = 0x4e554c4c
-INIT_HOST, MAIN, REPLY, EXIT = range(1, 5)
-NO_SLOT = 0xffffffff
-WAIT = 1 << 32
+MAIN = 2
+WAIT = 1_000_000 << 32      # us
 
 
 class Gate:
@@ -65,20 +64,6 @@ class Gate:
         """PERFORM's answer."""
         return self(PERFORM, handle | function << 32, arg, size, how)
 
-    def arm(self, proxy, epoch):
-        """Polls as the driver does before it sleeps: a foreign poll has disarmed its interrupt."""
-        assert self.perform(proxy, MAIN, epoch, NO_SLOT) == "AGAIN"
-
-
-def init_host(**changes):
-    """A struct rvmrpc_init of one slot, by its fields."""
-    fields = {"magic": 0x494d5652, "abi_min": 1, "abi_max": 1, "size": None, "os": 1,
-              "nslots": 1, "req_pages": 1, "res_pages": 1, "flags": 0, "answer0": 0,
-              "answer1": 0, "reserved": 0, "release": b"hostile", "reserved2": 0,
-              "gpa0": 0, "gpa1": 0, **changes}
-    if fields["size"] is None:
-        fields["size"] = 128 + 16
-    head = struct.pack("<IHHIIHHHHQQQ64sQQ", *(fields[name] for name in (
-        "magic", "abi_min", "abi_max", "size", "os", "nslots", "req_pages", "res_pages",
-        "flags", "answer0", "answer1", "reserved", "release", "reserved2")), 0)
-    return head + struct.pack("<QQ", fields["gpa0"], fields["gpa1"])
+    def posted(self):
+        """The window's count of requests, which nobody else may raise meanwhile."""
+        return int(self.vm.guest.check(f"cat {self.FOLDER}/posted"), 16)

@@ -123,10 +123,7 @@ static const RvmrpcChannelOps channel_ops = {
 
 static char *info(void *opaque)
 {
-    RvmrpcHost *h = opaque;
-
-    rvmrpc_list_refresh(h->list);
-    return rvmrpc_info_json(h);
+    return rvmrpc_info_json(opaque);
 }
 
 /* ---- The VM's life, told in the main loop ---- */

@@ -158,12 +158,31 @@ static bool check_bytes(const char *name, uint32_t value, Error **errp)
     return check_range(name, value, RVMRPC_SLOT_BYTES_MAX, errp);
 }
 
-static bool check_size(uint64_t size, Error **errp)
+/* 0: large enough for what it shall hold. */
+static bool choose_size(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
+                        Error **errp)
 {
+    uint64_t size = s->window_size;
+
+    if (!size) {
+        for (size = RVMRPC_WINDOW_SIZE_DEFAULT;
+             !rvmrpc_layout_make(size, s->slots, s->request_bytes,
+                                 s->response_bytes, layout); size *= 2) {
+            continue;
+        }
+        s->window_size = size;
+    }
     if (!is_power_of_2(size) || size < RVMRPC_WINDOW_SIZE_MIN ||
         size > RVMRPC_WINDOW_SIZE_MAX) {
         error_setg(errp, "property 'window' must be a power of two between "
-                   "64K and 1G");
+                   "64K and 1G, or 0");
+        return false;
+    }
+    if (!rvmrpc_layout_make(size, s->slots, s->request_bytes,
+                            s->response_bytes, layout)) {
+        error_setg(errp, "%" PRIu32 " slots of %" PRIu32 " and %" PRIu32
+                   " bytes do not fit into the window: set a larger 'window'",
+                   s->slots, s->request_bytes, s->response_bytes);
         return false;
     }
     return true;
@@ -183,22 +202,12 @@ static bool check_config(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
         error_setg(errp, "property 'socket-mode' must be permissions, as 0660");
         return false;
     }
-    if (!check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) ||
-        !check_bytes("request-bytes", s->request_bytes, errp) ||
-        !check_bytes("response-bytes", s->response_bytes, errp) ||
-        !check_range("default-timeout", s->default_timeout,
-                     RVMRPC_TIMEOUT_MS_MAX, errp) ||
-        !check_size(s->window_size, errp)) {
-        return false;
-    }
-    if (!rvmrpc_layout_make(s->window_size, s->slots, s->request_bytes,
-                            s->response_bytes, layout)) {
-        error_setg(errp, "%" PRIu32 " slots of %" PRIu32 " and %" PRIu32
-                   " bytes do not fit into the window: set a larger 'window'",
-                   s->slots, s->request_bytes, s->response_bytes);
-        return false;
-    }
-    return true;
+    return check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) &&
+           check_bytes("request-bytes", s->request_bytes, errp) &&
+           check_bytes("response-bytes", s->response_bytes, errp) &&
+           check_range("default-timeout", s->default_timeout,
+                       RVMRPC_TIMEOUT_MS_MAX, errp) &&
+           choose_size(s, layout, errp);
 }
 
 /*
@@ -341,8 +350,7 @@ static const VMStateDescription vmstate_rvmrpc_pci = {
 };
 
 static const Property rvmrpc_pci_properties[] = {
-    DEFINE_PROP_SIZE("window", RvmrpcPCIState, window_size,
-                     RVMRPC_WINDOW_SIZE_DEFAULT),
+    DEFINE_PROP_SIZE("window", RvmrpcPCIState, window_size, 0),
     DEFINE_PROP_UINT32("slots", RvmrpcPCIState, slots, RVMRPC_SLOTS_DEFAULT),
     DEFINE_PROP_UINT32("request-bytes", RvmrpcPCIState, request_bytes,
                        RVMRPC_REQ_BYTES_DEFAULT),

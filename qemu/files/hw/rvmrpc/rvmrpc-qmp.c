@@ -469,10 +469,5 @@ qmp_guest_drop_caches(GuestDropCachesMode mode, bool has_sync, bool sync,
 
 RvmrpcInfo *qmp_query_rvmrpc(Error **errp)
 {
-    RvmrpcHost *h = rvmrpc_host_find();
-
-    if (h) {
-        rvmrpc_list_refresh(rvmrpc_host_list(h));
-    }
-    return rvmrpc_query(h);
+    return rvmrpc_query(rvmrpc_host_find());
 }

@@ -81,10 +81,11 @@ static void test_discovery(void)
     g_assert_cmphex(qpci_config_readw(f.dev, PCI_DEVICE_ID), ==,
                     RVMRPC_PCI_DEVICE);
     g_assert_cmphex(reg(&f, RVMRPC_REG_MAGIC), ==, RVMRPC_DEV_MAGIC);
-    g_assert_cmphex(reg(&f, RVMRPC_REG_VERSION), ==, RVMRPC_DEV_VERSION);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_VERSION), ==,
+                    RVMRPC_DEV_VERSION_WINDOW);
     g_assert_cmphex(reg(&f, RVMRPC_REG_ABI), ==,
-                    RVMRPC_ABI_MIN | RVMRPC_ABI_MAX << 16);
-    g_assert_cmphex(reg(&f, RVMRPC_REG_SLOTS), ==, RVMRPC_SLOTS_DEFAULT);
+                    RVMRPC_ABI_WINDOW | RVMRPC_ABI_WINDOW << 16);
+    g_assert_cmphex(reg(&f, RVMRPC_REG_RING), ==, 0);
     /* qtest runs no guest code: there is no hypercall gate. */
     g_assert_cmphex(reg(&f, RVMRPC_REG_FEATURES), ==, RVMRPC_FEAT_DOORBELL);
     g_assert_cmphex(reg(&f, RVMRPC_REG_HYPERCALL), ==, 0);
@@ -94,13 +95,82 @@ static void test_discovery(void)
     stop(&f);
 }
 
-static void test_properties(void)
+static struct rvmrpc_host_page host_page(Fixture *f, QPCIBar window)
 {
+    struct rvmrpc_host_page page;
+
+    qpci_memread(f->dev, window, RVMRPC_HOST_PAGE, &page, sizeof(page));
+    return page;
+}
+
+static void assert_window(const char *options, uint64_t size)
+{
+    uint64_t mapped;
+    QPCIBar window;
     Fixture f;
 
-    start(&f, ",slots=7,request-pages=2,response-pages=3");
-    g_assert_cmphex(reg(&f, RVMRPC_REG_SLOTS), ==, 7);
-    g_assert_cmphex(reg(&f, RVMRPC_REG_PAGES), ==, 2 | 3 << 16);
+    start(&f, options);
+    window = qpci_iomap(f.dev, RVMRPC_BAR_WINDOW, &mapped);
+    g_assert_cmphex(mapped, ==, size);
+    g_assert_cmphex(host_page(&f, window).id.magic, ==, RVMRPC_WINDOW_MAGIC);
+    g_assert_cmphex(host_page(&f, window).id.size, ==, size);
+    stop(&f);
+}
+
+static void test_windows(void)
+{
+    assert_window("", RVMRPC_WINDOW_SIZE_DEFAULT);
+    assert_window(",window=64K,slots=1,response-bytes=4096", 64 * 1024);
+    /* As large as it must be. */
+    assert_window(",slots=32,response-bytes=0x100000", 64 * 1024 * 1024);
+}
+
+/* A guest says hello, by its memory and one write to a register. */
+static void greet(Fixture *f, QPCIBar window, uint64_t nonce)
+{
+    struct rvmrpc_hello hello = {
+        .nonce = nonce,
+        .seen = host_page(f, window).epoch,
+        .abi_min = RVMRPC_ABI_WINDOW,
+        .abi_max = RVMRPC_ABI_WINDOW,
+        .os = RVMRPC_OS_OTHER,
+        .release = "qtest",
+    };
+
+    qpci_memwrite(f->dev, window, RVMRPC_GUEST_PAGE, &hello, sizeof(hello));
+    qpci_io_writel(f->dev, f->bar, RVMRPC_REG_RING, 0);
+    qtest_qmp_eventwait(f->qts, "RVMRPC_CONNECTED");
+}
+
+static void test_hello(void)
+{
+    struct rvmrpc_host_page page;
+    QPCIBar window;
+    uint64_t epoch;
+    Fixture f;
+
+    start(&f, "");
+    window = qpci_iomap(f.dev, RVMRPC_BAR_WINDOW, NULL);
+    epoch = host_page(&f, window).epoch;
+    greet(&f, window, 7);
+    page = host_page(&f, window);
+    g_assert_cmphex(page.answer.nonce, ==, 7);
+    g_assert_cmphex(page.answer.status, ==, RVMRPC_HELLO_OK);
+    g_assert_cmphex(page.answer.epoch, ==, page.epoch);
+    g_assert_cmphex(page.epoch, !=, epoch);
+    assert_state(&f, "connected");
+    /* Its farewell. */
+    qpci_memwrite(f.dev, window, RVMRPC_GUEST_PAGE +
+                  offsetof(struct rvmrpc_guest_page, bye), &page.epoch,
+                  sizeof(page.epoch));
+    qpci_io_writel(f.dev, f.bar, RVMRPC_REG_RING, 1);
+    qtest_qmp_eventwait(f.qts, "RVMRPC_DISCONNECTED");
+    assert_state(&f, "disconnected");
+    /* A reset ends an epoch, and leaves the window as it is. */
+    greet(&f, window, 8);
+    qtest_qmp_assert_success(f.qts, "{ 'execute': 'system_reset' }");
+    qtest_qmp_eventwait(f.qts, "RVMRPC_DISCONNECTED");
+    assert_state(&f, "disconnected");
     stop(&f);
 }
 
@@ -212,18 +282,22 @@ static void test_bad_options(void)
     assert_refused("-device rvmrpc -device rvmrpc", "only one rvmrpc device");
     assert_refused("-device rvmrpc,slots=0", "'slots' must be between");
     assert_refused("-device rvmrpc,slots=65", "'slots' must be between");
-    assert_refused("-device rvmrpc,request-pages=257", "'request-pages'");
-    assert_refused("-device rvmrpc,response-pages=0", "'response-pages'");
+    assert_refused("-device rvmrpc,request-bytes=100", "'request-bytes'");
+    assert_refused("-device rvmrpc,response-bytes=0", "'response-bytes'");
+    assert_refused("-device rvmrpc,response-bytes=0x100040",
+                   "'response-bytes' must be between");
+    assert_refused("-device rvmrpc,window=96K", "power of two");
+    assert_refused("-device rvmrpc,window=64K", "set a larger 'window'");
     assert_refused("-device rvmrpc,default-timeout=60001",
                    "'default-timeout'");
-    assert_refused("-device rvmrpc,doorbell=off", "no gate is left");
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qtest_add_func("rvmrpc/discovery", test_discovery);
-    qtest_add_func("rvmrpc/properties", test_properties);
+    qtest_add_func("rvmrpc/windows", test_windows);
+    qtest_add_func("rvmrpc/hello", test_hello);
     qtest_add_func("rvmrpc/doorbell", test_doorbell);
     qtest_add_func("rvmrpc/bad-frames", test_bad_frames);
     qtest_add_func("rvmrpc/reset", test_reset);
