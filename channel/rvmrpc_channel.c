@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include "rvmrpc_channel.h"
+#include "rvmrpc_kernel.h"
 
 #define NS_PER_US       1000ull
 #define NS_PER_MS       1000000ull
@@ -38,6 +39,7 @@
 #define IDLE_NS         (10 * NS_PER_MS)
 
 struct RvmrpcChannel {
+    RvmrpcKernel *kernel;       /* it owns the window, and all below is idle */
     GSource *source;
     RvmrpcChannelConfig config;
     struct rvmrpc_owner owner;
@@ -461,21 +463,21 @@ static gboolean source_dispatch(GSource *source, GSourceFunc unused,
 
 /* ---- For its users ---- */
 
-RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
+/* Takes the window over. */
+static void own(RvmrpcChannel *ch)
 {
     static GSourceFuncs funcs = {
         .prepare = source_prepare,
         .check = source_check,
         .dispatch = source_dispatch,
     };
+    const RvmrpcChannelConfig *config = &ch->config;
     const struct rvmrpc_owner_config owner = {
         .layout = config->layout,
         .doorbell = config->doorbell,
         .random = random63,
     };
-    RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
 
-    ch->config = *config;
     ch->next_deadline = ch->again_at = ch->unmute_at = NEVER;
     rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner,
                       random63() >> 31);
@@ -484,11 +486,36 @@ RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
     ch->tag = g_source_add_unix_fd(ch->source, config->doorbell_fd, G_IO_IN);
     g_source_attach(ch->source, config->context);
     interrupt(ch);
+}
+
+static void kernel_lost(void *opaque)
+{
+    RvmrpcChannel *ch = opaque;
+
+    rvmrpc_kernel_free(ch->kernel, RVMRPC_STATUS_RESET);
+    ch->kernel = NULL;
+    own(ch);
+}
+
+RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
+{
+    RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
+
+    ch->config = *config;
+    ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
+    if (!ch->kernel) {
+        own(ch);
+    }
     return ch;
 }
 
 void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
 {
+    if (ch->kernel) {
+        rvmrpc_kernel_free(ch->kernel, status);
+        g_free(ch);
+        return;
+    }
     rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
     tell(ch);
     interrupt(ch);
@@ -500,12 +527,16 @@ void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
 uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
 {
     uint64_t now = rvmrpc_clock();
-    uint32_t status = rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
+    uint32_t status = ch->kernel ? rvmrpc_kernel_submit(ch->kernel, call) :
+        rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
 
     if (status != RVMRPC_STATUS_OK) {
         return status;
     }
     call->channel = ch;
+    if (ch->kernel) {
+        return status;
+    }
     rvmrpc_call_ref(call);
     ch->next_deadline = MIN(ch->next_deadline, call->core.deadline);
     deliver(ch, now);
@@ -514,7 +545,9 @@ uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
 
 void rvmrpc_channel_cancel(RvmrpcCall *call)
 {
-    if (call->channel) {
+    if (call->channel && call->channel->kernel) {
+        rvmrpc_kernel_cancel(call->channel->kernel, call);
+    } else if (call->channel) {
         rvmrpc_proxy_cancel(&call->channel->owner.proxy, &call->core,
                             rvmrpc_clock(), &call->channel->done);
     }
@@ -524,6 +557,10 @@ void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info)
 {
     const struct rvmrpc_proxy *p = &ch->owner.proxy;
 
+    if (ch->kernel) {
+        rvmrpc_kernel_get_info(ch->kernel, info);
+        return;
+    }
     memset(info, 0, sizeof(*info));
     info->open = p->epoch;
     info->silent = ch->silent;
@@ -542,6 +579,12 @@ void rvmrpc_channel_get_info(const RvmrpcChannel *ch, RvmrpcChannelInfo *info)
 
 uint64_t rvmrpc_channel_epoch(const RvmrpcChannel *ch)
 {
+    RvmrpcChannelInfo info;
+
+    if (ch->kernel) {
+        rvmrpc_kernel_get_info(ch->kernel, &info);
+        return info.epoch;
+    }
     return ch->owner.proxy.epoch;
 }
 

@@ -27,7 +27,7 @@ static unsigned int max_mib = 4096;
 module_param(max_mib, uint, 0644);
 MODULE_PARM_DESC(max_mib, "MiB of windows that a user may have at a time");
 
-#define SPIN_US_MAX	10000
+#define SPIN_US_MAX	1000000
 
 static DEFINE_MUTEX(vms_lock);
 static LIST_HEAD(vms);			/* sorted by id; vms_lock */
