@@ -9,13 +9,13 @@
 #include <linux/proc_fs.h>
 #include <linux/version.h>
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+#if KERNEL_VERSION(6, 8, 0) > LINUX_VERSION_CODE
 #define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx, 1)
 #else
 #define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx)
 #endif
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 17, 0)
+#if KERNEL_VERSION(5, 17, 0) > LINUX_VERSION_CODE
 #define pde_data(inode)			PDE_DATA(inode)
 #endif
 

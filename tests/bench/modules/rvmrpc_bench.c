@@ -141,8 +141,10 @@ static int spin_partner(void *data)
 	u32 i;
 
 	for (i = 1; i <= l->n; i++) {
+		/* Pairs with the release of the ball, */
 		while (smp_load_acquire(&l->ball) != i)
 			;
+		/* and this with the acquire of what comes back. */
 		smp_store_release(&l->back, i);
 	}
 	return 0;
@@ -168,7 +170,9 @@ static int time_spin(unsigned int n, unsigned int cpu)
 	for (i = 0; i < n / BLOCK; i++) {
 		start = ktime_get_ns();
 		for (j = 0; j < BLOCK; j++) {
+			/* Pairs with the partner's acquire, */
 			smp_store_release(&l.ball, ++ball);
+			/* and this with its release. */
 			while (smp_load_acquire(&l.back) != ball)
 				;
 		}
