@@ -3,7 +3,6 @@
  * Reverse VMRPC in the host's kernel: calls of other code in it (linux/rvmrpc.h)
  */
 #include <linux/err.h>
-#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -34,11 +33,9 @@ int rvmrpc_status_to_errno(u32 status)
 EXPORT_SYMBOL_GPL(rvmrpc_status_to_errno);
 
 /* 0: not a time that may be given. */
-static u64 deadline_of(unsigned int timeout_ms)
+static u32 check_timeout(unsigned int timeout_ms)
 {
-	if (timeout_ms > RVMRPC_TIMEOUT_MS_MAX)
-		return 0;
-	return ktime_get_ns() + (u64)(timeout_ms ?: RVMRPC_TIMEOUT_MS_DEFAULT) * NSEC_PER_MSEC;
+	return timeout_ms > RVMRPC_TIMEOUT_MS_MAX ? 0 : timeout_ms ?: RVMRPC_TIMEOUT_MS_DEFAULT;
 }
 
 ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg, u32 arglen, void *res,
@@ -51,7 +48,6 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 			.arg = arg,
 			.arglen = arglen,
 			.res_max = res ? res_buflen : 0,
-			.deadline = deadline_of(timeout_ms),
 		},
 		.task = current,
 		.res = res,
@@ -59,9 +55,10 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 	u32 status;
 
 	might_sleep();
-	if (!call.core.deadline || (!arg && arglen))
+	timeout_ms = check_timeout(timeout_ms);
+	if (!timeout_ms || (!arg && arglen))
 		return -EINVAL;
-	status = rvmrpc_channel_call(vm, &call, false);
+	status = rvmrpc_channel_call(vm, &call, timeout_ms, false);
 	/* Not by ?:, which would make the errno unsigned. */
 	if (status != RVMRPC_STATUS_OK)
 		return rvmrpc_status_to_errno(status);
@@ -141,12 +138,12 @@ ssize_t rvmrpc_call_run(struct rvmrpc_held *held, u32 mod, u32 proc, u32 arglen,
 	call->core.procedure = proc;
 	call->core.arglen = arglen;
 	call->core.res_max = held->res_bytes;
-	call->core.deadline = deadline_of(timeout_ms);
 	call->task = current;
 	call->ended = false;
-	if (!call->core.deadline)
+	timeout_ms = check_timeout(timeout_ms);
+	if (!timeout_ms)
 		return -EINVAL;
-	status = rvmrpc_channel_call(h->vm, call, true);
+	status = rvmrpc_channel_call(h->vm, call, timeout_ms, true);
 	if (status != RVMRPC_STATUS_OK)
 		return rvmrpc_status_to_errno(status);
 	return call->core.reslen;

@@ -112,7 +112,7 @@ u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call);
 void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call);
 
 /* With a task, the caller's: waits for the end.  The status.  @run: the call is in place, in a slot that it holds. */
-u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, bool run);
+u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms, bool run);
 /* Holds a slot, and the window, until release(). */
 u32 rvmrpc_channel_hold(struct rvmrpc_vm *vm, struct rvmrpc_call *call);
 void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call);

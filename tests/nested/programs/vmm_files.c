@@ -226,8 +226,8 @@ static void case_limits(void)
 	struct window w = make_window(1), next = make_window(2);
 	int fd = open_dev(), other = open_dev();
 
-	set_parameter("max_windows", "1");
 	wants(0, attach(fd, &w));
+	set_parameter("max_windows", "1");
 	wants(EDQUOT, attach(other, &next));
 	set_parameter("max_windows", "1024");
 	set_parameter("max_mib", "0");
