@@ -17,6 +17,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 #include "rvmrpc_channel.h"
+#include "rvmrpc_kernel.h"
 
 #define NS_PER_US       1000ull
 #define NS_PER_MS       1000000ull
@@ -46,12 +47,14 @@ struct RvmrpcChannel {
     RvmrpcChannelConfig config;
     gpointer tag;               /* of the doorbell */
     GMutex lock;                /* leaf, but for ops->rouse(); all below */
+    RvmrpcKernel *kernel;       /* it owns the window; then source is NULL */
     struct rvmrpc_owner owner;
     struct rvmrpc_done done;    /* ended, not told yet */
     uint32_t looked;            /* RVMRPC_LOOK_* that were not told yet */
     RvmrpcClosed why;           /* of RVMRPC_LOOK_CLOSED, if ends is set */
     bool ends;                  /* the host ended the epoch */
     bool interrupt_later;       /* when the VM runs again */
+    bool stopped;
     uint32_t next_slot;         /* where the next turn begins */
     bool again;                 /* the last turn left something to do */
     bool asleep;                /* the window says so */
@@ -528,34 +531,59 @@ static gboolean source_dispatch(GSource *source, GSourceFunc unused,
 
 /* ---- For its users ---- */
 
-RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
+/* Takes the window over, from whomever.  The channel's thread, or before it. */
+static void own(RvmrpcChannel *ch)
 {
     static GSourceFuncs funcs = {
         .prepare = source_prepare,
         .check = source_check,
         .dispatch = source_dispatch,
     };
+    const RvmrpcChannelConfig *config = &ch->config;
     const struct rvmrpc_owner_config owner = {
         .layout = config->layout,
         .doorbell = config->doorbell,
         .random = random63,
     };
-    RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
 
-    ch->config = *config;
-    g_mutex_init(&ch->lock);
+    g_mutex_lock(&ch->lock);
+    ch->kernel = NULL;
     ch->next_deadline = ch->again_at = ch->unmute_at = NEVER;
     rvmrpc_owner_init(&ch->owner, config->base, config->size, &owner,
                       random63() >> 31);
+    ch->owner.proxy.stopped = ch->stopped;
     ch->source = g_source_new(&funcs, sizeof(ChannelSource));
     ((ChannelSource *)ch->source)->ch = ch;
     ch->tag = g_source_add_unix_fd(ch->source, config->doorbell_fd, G_IO_IN);
     g_source_attach(ch->source, config->context);
     interrupt(ch);
+    g_mutex_unlock(&ch->lock);
+}
+
+static void kernel_lost(void *opaque)
+{
+    RvmrpcChannel *ch = opaque;
+    RvmrpcKernel *k = ch->kernel;
+
+    own(ch);
+    rvmrpc_kernel_free(k, RVMRPC_STATUS_RESET);
+}
+
+RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
+{
+    RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
+
+    ch->config = *config;
+    ch->stopped = config->kernel && config->kernel->stopped;
+    g_mutex_init(&ch->lock);
+    ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
+    if (!ch->kernel) {
+        own(ch);
+    }
     return ch;
 }
 
-void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
+static void disown(RvmrpcChannel *ch, uint32_t status)
 {
     g_mutex_lock(&ch->lock);
     rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
@@ -564,6 +592,15 @@ void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
     interrupt(ch);
     g_source_destroy(ch->source);
     g_source_unref(ch->source);
+}
+
+void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
+{
+    if (ch->kernel) {
+        rvmrpc_kernel_free(ch->kernel, status);
+    } else {
+        disown(ch, status);
+    }
     g_mutex_clear(&ch->lock);
     g_free(ch);
 }
@@ -583,6 +620,11 @@ uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
     uint32_t status;
 
     g_mutex_lock(&ch->lock);
+    if (ch->kernel) {
+        status = rvmrpc_kernel_submit(ch->kernel, ch, call);
+        g_mutex_unlock(&ch->lock);
+        return status;
+    }
     status = submit(ch, call, rvmrpc_clock());
     g_mutex_unlock(&ch->lock);
     wake_thread(ch);
@@ -593,18 +635,29 @@ void rvmrpc_channel_cancel(RvmrpcCall *call)
 {
     RvmrpcChannel *ch = g_atomic_pointer_get(&call->channel);
 
-    if (ch) {
-        g_mutex_lock(&ch->lock);
+    if (!ch) {
+        return;
+    }
+    g_mutex_lock(&ch->lock);
+    if (ch->kernel) {
+        rvmrpc_kernel_cancel(ch->kernel, call);
+    } else {
         rvmrpc_proxy_cancel(&ch->owner.proxy, &call->core, rvmrpc_clock(),
                             &ch->done);
-        g_mutex_unlock(&ch->lock);
-        wake_thread(ch);
     }
+    g_mutex_unlock(&ch->lock);
+    wake_thread(ch);
 }
 
 void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
 {
     g_mutex_lock(&ch->lock);
+    ch->stopped = stopped;
+    if (ch->kernel) {
+        rvmrpc_kernel_run(ch->kernel, !stopped);
+        g_mutex_unlock(&ch->lock);
+        return;
+    }
     ch->owner.proxy.stopped = stopped;
     if (!stopped) {
         if (ch->interrupt_later) {
@@ -620,6 +673,11 @@ void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
 void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
 {
     g_mutex_lock(&ch->lock);
+    if (ch->kernel) {
+        rvmrpc_kernel_reset(ch->kernel, why);
+        g_mutex_unlock(&ch->lock);
+        return;
+    }
     if (ch->owner.proxy.epoch) {
         note_looked(ch, RVMRPC_LOOK_CLOSED);
         ch->why = why;
@@ -644,6 +702,10 @@ enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
     bool wake;
 
     g_mutex_lock(&ch->lock);
+    if (ch->kernel) {
+        g_mutex_unlock(&ch->lock);
+        return RVMRPC_MAIN_TURN_RESET;
+    }
     what = rvmrpc_owner_main(&ch->owner, epoch, seen);
     wake = answered(ch);
     if (what == RVMRPC_MAIN_TURN_WAIT) {
@@ -661,6 +723,11 @@ void rvmrpc_channel_get_info(RvmrpcChannel *ch, RvmrpcChannelInfo *info)
     const struct rvmrpc_proxy *p = &ch->owner.proxy;
 
     g_mutex_lock(&ch->lock);
+    if (ch->kernel) {
+        rvmrpc_kernel_get_info(ch->kernel, info);
+        g_mutex_unlock(&ch->lock);
+        return;
+    }
     memset(info, 0, sizeof(*info));
     info->open = p->epoch;
     info->silent = ch->silent;
@@ -683,7 +750,8 @@ uint64_t rvmrpc_channel_epoch(RvmrpcChannel *ch)
     uint64_t epoch;
 
     g_mutex_lock(&ch->lock);
-    epoch = ch->owner.proxy.epoch;
+    epoch = ch->kernel ? rvmrpc_kernel_epoch(ch->kernel) :
+            ch->owner.proxy.epoch;
     g_mutex_unlock(&ch->lock);
     return epoch;
 }

@@ -11,6 +11,7 @@
 #ifndef RVMRPC_CHANNEL_H
 #define RVMRPC_CHANNEL_H
 
+#include <sys/types.h>
 #include "rvmrpc_call.h"
 #include "rvmrpc_owner.h"
 
@@ -40,6 +41,16 @@ typedef struct RvmrpcChannelOps {
     bool (*rouse)(void *opaque);
 } RvmrpcChannelOps;
 
+/* For a window that rvmrpc_host.ko shall own, if it is there. */
+typedef struct RvmrpcKernelConfig {
+    const char *name;
+    uint8_t uuid[16];           /* zero: not known */
+    pid_t pid;                  /* of the VMM; 0: this process */
+    int token_fd;               /* of KVM's, or -1 */
+    bool stopped;               /* vCPUs do not run */
+    bool wanted;                /* warn, when it is not there */
+} RvmrpcKernelConfig;
+
 typedef struct RvmrpcChannelConfig {
     void *base;                 /* the window, mapped */
     uint64_t size;              /* bytes */
@@ -49,6 +60,7 @@ typedef struct RvmrpcChannelConfig {
     int interrupt_fd;           /* and written here; the caller's */
     uint32_t spin_us;           /* most time that either side spins; 0 never */
     GMainContext *context;      /* NULL: the default one */
+    const RvmrpcKernelConfig *kernel;   /* NULL: never; read once */
     const RvmrpcChannelOps *ops;
     void *opaque;
 } RvmrpcChannelConfig;
@@ -57,6 +69,7 @@ typedef struct RvmrpcChannelConfig {
 typedef struct RvmrpcChannelInfo {
     bool open;
     bool silent;                /* it did not answer, and nothing came since */
+    bool kernel;                /* the host's kernel owns the window */
     uint32_t os;                /* RVMRPC_OS_* */
     char release[64];           /* the guest's own word, with a NUL */
     uint64_t epoch;             /* 0: not open */

@@ -425,6 +425,25 @@ bool rvmrpc_owner_sleep(struct rvmrpc_owner *o)
 	return true;
 }
 
+bool rvmrpc_owner_sleep_on(struct rvmrpc_owner *o, uint32_t slot)
+{
+	if (!(o->wanted >> slot & 1)) {
+		o->wanted |= 1ull << slot;
+		write_want(o, slot, 1);
+	}
+	/* Pairs with the one between seq and want in rvmrpc_guest_publish(). */
+	rvmrpc_os_mb();
+	return !rvmrpc_owner_answered(o, slot);
+}
+
+void rvmrpc_owner_awake_on(struct rvmrpc_owner *o, uint32_t slot)
+{
+	if (o->wanted >> slot & 1) {
+		o->wanted &= ~(1ull << slot);
+		write_want(o, slot, 0);
+	}
+}
+
 void rvmrpc_owner_awake(struct rvmrpc_owner *o)
 {
 	uint32_t i;

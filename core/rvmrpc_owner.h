@@ -128,6 +128,23 @@ void rvmrpc_owner_reap_commit(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, boo
 bool rvmrpc_owner_sleep(struct rvmrpc_owner *o);
 void rvmrpc_owner_awake(struct rvmrpc_owner *o);
 
+/*
+ * The same for one slot that the guest has, for owners with a thread for each call.  sleep_on(): false, when the answer is
+ * there already; awake_on() comes after it in any case, while the epoch goes on.
+ */
+bool rvmrpc_owner_sleep_on(struct rvmrpc_owner *o, uint32_t slot);
+void rvmrpc_owner_awake_on(struct rvmrpc_owner *o, uint32_t slot);
+
+/* The guest has something to say to look().  Two loads. */
+static inline bool rvmrpc_owner_hailed(const struct rvmrpc_owner *o)
+{
+	uint64_t nonce = rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(hello.nonce));
+
+	return (nonce && nonce != o->nonce) ||
+	       (o->proxy.epoch &&
+		rvmrpc_win_load64_acquire(&o->win, RVMRPC_GUEST_WORD(bye)) == o->proxy.epoch);
+}
+
 /* Payloads of a call in place: from hold() to run(), and from its end to release(). */
 static inline void *rvmrpc_owner_req(const struct rvmrpc_owner *o, const struct rvmrpc_call *call)
 {

@@ -5,6 +5,7 @@
 #ifndef RVMRPC_OS_H
 #define RVMRPC_OS_H
 
+#include <linux/build_bug.h>
 #include <linux/limits.h>
 #include <linux/nospec.h>
 #include <linux/stddef.h>

@@ -87,6 +87,21 @@ static gboolean parse_bool(const char *text, gboolean *value)
     return *value || strcmp(text, "off") == 0;
 }
 
+static gboolean parse_kernel(const char *text, KernelUse *use)
+{
+    gboolean on;
+
+    if (strcmp(text, "auto") == 0) {
+        *use = KERNEL_AUTO;
+        return TRUE;
+    }
+    if (!parse_bool(text, &on)) {
+        return FALSE;
+    }
+    *use = on ? KERNEL_ON : KERNEL_OFF;
+    return TRUE;
+}
+
 /* It becomes part of files' names, of systemd's store, and of log lines. */
 static gboolean name_ok(const char *name)
 {
@@ -357,6 +372,10 @@ static gboolean set_daemon(Config *config, const char *where, const char *key,
     if (strcmp(key, "any") == 0) {
         return parse_bool(value, &config->any) ||
                bad(error, where, key, value, "on or off is wanted");
+    }
+    if (strcmp(key, "kernel") == 0) {
+        return parse_kernel(value, &config->kernel) ||
+               bad(error, where, key, value, "auto, on or off is wanted");
     }
     return bad(error, where, key, value, "there is no such key");
 }

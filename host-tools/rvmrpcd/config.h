@@ -24,11 +24,18 @@ typedef struct VmConfig {
     WindowConfig window;
 } VmConfig;
 
+typedef enum KernelUse {
+    KERNEL_AUTO,                /* rvmrpc_host.ko has the windows, if it can */
+    KERNEL_ON,                  /* and it is said when it cannot */
+    KERNEL_OFF,
+} KernelUse;
+
 typedef struct Config {
     char *ivshmem_dir, *socket_dir, *vm_dir;
     mode_t ivshmem_mode, socket_mode;
     gid_t ivshmem_gid, socket_gid;  /* (gid_t)-1: as it comes */
     gboolean any;               /* serve VMs that are not configured, too */
+    KernelUse kernel;
     WindowConfig window;        /* where a VM does not say otherwise */
     GPtrArray *vms;             /* VmConfig *, each name once */
 } Config;

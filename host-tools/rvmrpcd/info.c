@@ -210,7 +210,7 @@ char *info_json(const VmConfig *vm, pid_t pid, const RvmrpcChannelInfo *info,
     begin(j, "rvmrpc", '{');
     put_text(j, "state", !info || !info->open ? "disconnected" :
              info->silent ? "silent" : "connected");
-    put_text(j, "proxy", "daemon");
+    put_text(j, "proxy", info && info->kernel ? "kernel" : "daemon");
     put_text(j, "gate", "none");
     if (info && info->open) {
         put_open(j, info, modules);

@@ -38,6 +38,7 @@ typedef struct World {
 
 struct Vm {
     VmConfig *config;
+    KernelUse kernel;
     VmIdle *idle;
     void *opaque;
     RvmrpcListener *listener;   /* NULL: QEMUs come another way */
@@ -240,9 +241,28 @@ static bool world_map(World *world)
     return rvmrpc_peer(world->fds[FD_CONNECTION], &uid, &world->pid);
 }
 
+static void parse_uuid(const char *text, uint8_t uuid[16])
+{
+    int n = 0;
+
+    for (; text && *text && n < 16; text++) {
+        if (*text != '-') {
+            uuid[n++] = g_ascii_xdigit_value(text[0]) << 4 |
+                        g_ascii_xdigit_value(text[1]);
+            text++;
+        }
+    }
+}
+
 static void world_begin(World *world, const struct rvmrpc_layout *layout)
 {
     Vm *vm = world->vm;
+    RvmrpcKernelConfig kernel = {
+        .name = vm->config->name,
+        .pid = world->pid,
+        .token_fd = -1,
+        .wanted = vm->kernel == KERNEL_ON,
+    };
     const RvmrpcChannelConfig config = {
         .base = world->base,
         .size = world->size,
@@ -251,10 +271,12 @@ static void world_begin(World *world, const struct rvmrpc_layout *layout)
         .doorbell_fd = world->fds[FD_DOORBELL],
         .interrupt_fd = world->fds[FD_INTERRUPT],
         .spin_us = vm->config->window.spin_us,
+        .kernel = vm->kernel == KERNEL_OFF ? NULL : &kernel,
         .ops = &channel_ops,
         .opaque = world,
     };
 
+    parse_uuid(vm->config->uuid, kernel.uuid);
     world->channel = rvmrpc_channel_new(&config);
     world->list = rvmrpc_list_new(world->channel);
     world->watch = rvmrpc_fd_source_new(world->fds[FD_CONNECTION], G_IO_IN,
@@ -403,6 +425,7 @@ Vm *vm_new(const Config *config, VmConfig *vm_config, VmIdle *idle,
     };
 
     vm->config = vm_config;
+    vm->kernel = config->kernel;
     vm->idle = idle;
     vm->opaque = opaque;
     vm->lines_at = rvmrpc_clock();

@@ -25,6 +25,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include "rvmrpc_abi.h"
+#include "rvmrpc_compat.h"
 
 #define ANSWER_USUAL	((u32)RVMRPC_RES_PAGES_DEFAULT * RVMRPC_PAGE_SIZE)
 #define ANSWER_MAX	((u32)RVMRPC_SLOT_PAGES_MAX * RVMRPC_PAGE_SIZE)

@@ -6,8 +6,8 @@
 
 #include <linux/module.h>
 #include <linux/printk.h>
-#include <linux/rvmrpc.h>
 #include <linux/string.h>
+#include <linux/vmrpc.h>
 
 #define FUNC_PRINT	0	/* arg = GVA of text, bytes = its length */
 #define BUFSIZE		256

@@ -17,7 +17,7 @@ if [[ $harness == reply ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c)
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
     flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
-        -I "$root/linux-kvm/files/include/uapi")
+        -I "$root/linux-kvm/host/include/uapi")
 fi
 
 mkdir -p "$work"

@@ -40,8 +40,8 @@ class L1(VM):
 
     mounts = MOUNTS
 
-    def __init__(self, kvm="stock", params="", **options):
-        super().__init__("6.12", **{"smp": 2, "memory": "2048M", "device": False, **options})
+    def __init__(self, kvm="stock", params="", *, series="6.12", **options):
+        super().__init__(series, **{"smp": 2, "memory": "2048M", "device": False, **options})
         self.kvm = kvm
         self.params = params
         self.share = self.dir / "share"
@@ -50,7 +50,8 @@ class L1(VM):
         self.guests = [None] * SLOTS
 
     def _images(self):
-        return super()._images()[0], BUILD / "nested" / "initramfs.cpio"
+        series = self.options["kernel"]
+        return super()._images()[0], BUILD / "nested" / f"initramfs{'' if series == '6.12' else '-' + series}.cpio"
 
     def command(self):
         args = super().command()

@@ -6,6 +6,9 @@
  *	run		write a command; it runs in the writer's thread, on the CPUs that this may use
  *			"null N", "meminfo N", "procfs N" (the file opened, read and closed), "echo N BYTES"
  *			"pingpong N CPU" (a completion to a thread on that CPU, and one back)
+ *			"spin N CPU" (two cache lines, to a thread on that CPU and back; blocks of 32)
+ *			"burst N" (null calls without copies, one after another; blocks of 32)
+ *			"held N BYTES" (echo calls without copies)
  *			"flood MS THREADS VMS" (null calls of that many threads; samples: ns, calls)
  *	samples		ns of each, u64
  */
@@ -15,6 +18,7 @@
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
+#include <linux/err.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/module.h>
@@ -93,6 +97,110 @@ static int time_procfs(unsigned int n)
 	memcpy(sent, path, sizeof(path) - 1);
 	return time_calls(&c, n);
 }
+
+#ifdef RVMRPC_BENCH_HELD
+/* ---- Without copies, and two threads that spin ---- */
+
+#define BLOCK	32
+
+static int time_held(u32 module, u32 procedure, unsigned int n, u32 bytes, unsigned int block)
+{
+	struct rvmrpc_held *h;
+	unsigned int i, j;
+	ssize_t ret = 0;
+	u64 start;
+
+	if (!nvms)
+		return -ENODEV;
+	h = rvmrpc_call_begin(vms[0]);
+	if (IS_ERR(h))
+		return PTR_ERR(h);
+	if (bytes > h->req_bytes)
+		ret = -EINVAL;
+	for (i = 0; i < n / block && ret >= 0; i++) {
+		start = ktime_get_ns();
+		for (j = 0; j < block && ret >= 0; j++)
+			ret = rvmrpc_call_run(h, module, procedure, bytes, TIMEOUT_MS);
+		samples[i] = (ktime_get_ns() - start) / block;
+	}
+	nsamples = i;
+	rvmrpc_call_end(h);
+	return ret < 0 ? ret : 0;
+}
+
+/* The parts that two CPUs write lie on lines of their own. */
+struct lines {
+	u32 ball __aligned(128);
+	u32 back __aligned(128);
+	unsigned int n;
+};
+
+static int spin_partner(void *data)
+{
+	struct lines *l = data;
+	u32 i;
+
+	for (i = 1; i <= l->n; i++) {
+		/* Pairs with the release of the ball, */
+		while (smp_load_acquire(&l->ball) != i)
+			;
+		/* and this with the acquire of what comes back. */
+		smp_store_release(&l->back, i);
+	}
+	return 0;
+}
+
+static int time_spin(unsigned int n, unsigned int cpu)
+{
+	static struct lines l;
+	struct task_struct *partner;
+	unsigned int i, j;
+	u32 ball = 0;
+	u64 start;
+
+	if (cpu >= nr_cpu_ids || !cpu_online(cpu))
+		return -EINVAL;
+	l = (struct lines) { .n = n / BLOCK * BLOCK };
+	partner = kthread_create(spin_partner, &l, "rvmrpc_spin");
+	if (IS_ERR(partner))
+		return PTR_ERR(partner);
+	kthread_bind(partner, cpu);
+	get_task_struct(partner);
+	wake_up_process(partner);
+	for (i = 0; i < n / BLOCK; i++) {
+		start = ktime_get_ns();
+		for (j = 0; j < BLOCK; j++) {
+			/* Pairs with the partner's acquire, */
+			smp_store_release(&l.ball, ++ball);
+			/* and this with its release. */
+			while (smp_load_acquire(&l.back) != ball)
+				;
+		}
+		samples[i] = (ktime_get_ns() - start) / BLOCK;
+		cond_resched();
+	}
+	kthread_stop(partner);
+	put_task_struct(partner);
+	nsamples = n / BLOCK;
+	return 0;
+}
+
+static int run_held(const char *what, unsigned int n, unsigned int a)
+{
+	if (!strcmp(what, "spin"))
+		return time_spin(n, a);
+	if (!strcmp(what, "burst"))
+		return time_held(RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, n, 0, BLOCK);
+	if (!strcmp(what, "held"))
+		return time_held(RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, n, a, 1);
+	return -EINVAL;
+}
+#else
+static int run_held(const char *what, unsigned int n, unsigned int a)
+{
+	return -EINVAL;
+}
+#endif
 
 /* ---- Two threads that wake each other ---- */
 
@@ -230,7 +338,7 @@ static int run(const char *what, unsigned int n, unsigned int a, unsigned int b)
 		return time_pingpong(n, a);
 	if (!strcmp(what, "echo") && a <= ECHO_MAX)
 		return time_calls(&echo, n);
-	return -EINVAL;
+	return run_held(what, n, a);
 }
 
 static ssize_t run_write(struct file *file, const char __user *user, size_t bytes, loff_t *pos)

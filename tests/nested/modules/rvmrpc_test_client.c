@@ -7,6 +7,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/err.h>
 #include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/module.h>
@@ -47,6 +48,14 @@ MODULE_PARM_DESC(nulls, "null calls to be timed, one after another");
 static unsigned int timeout_ms = 10000;
 module_param(timeout_ms, uint, 0444);
 MODULE_PARM_DESC(timeout_ms, "of each call");
+
+static unsigned int held;
+module_param(held, uint, 0444);
+MODULE_PARM_DESC(held, "echo calls without copies, of size bytes, in one slot");
+
+static unsigned int sleep_ms;
+module_param(sleep_ms, uint, 0444);
+MODULE_PARM_DESC(sleep_ms, "one call of the guest's module test, which takes so long");
 
 static bool keep;
 module_param(keep, bool, 0444);
@@ -154,6 +163,58 @@ static int time_nulls(void)
 	return 0;
 }
 
+/* Module test of tests/vm/guest. */
+#define MOD_TEST	0x101
+#define TEST_SLEEP	1
+
+static int call_sleeper(void)
+{
+	u64 start = ktime_get_ns();
+	ssize_t ret = 0;
+
+	if (sleep_ms) {
+		ret = rvmrpc_call_vm(vm, MOD_TEST, TEST_SLEEP, &sleep_ms, sizeof(sleep_ms), NULL, 0, timeout_ms);
+		pr_info("sleeper %zd after %llu ms\n", ret, (ktime_get_ns() - start) / NSEC_PER_MSEC);
+	}
+	return ret;
+}
+
+#ifdef RVMRPC_TEST_HELD
+static ssize_t echo_held(struct rvmrpc_held *h, u8 fill)
+{
+	ssize_t ret;
+
+	memset(h->req, fill, size);
+	ret = rvmrpc_call_run(h, RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, size, timeout_ms);
+	if (ret >= 0 && (ret != size || memchr_inv(h->res, fill, size)))
+		return -EBADMSG;
+	return ret;
+}
+
+static int run_held(void)
+{
+	struct rvmrpc_held *h;
+	unsigned int i;
+	ssize_t ret = 0;
+
+	if (!held)
+		return 0;
+	h = rvmrpc_call_begin(vm);
+	if (IS_ERR(h))
+		return PTR_ERR(h);
+	for (i = 0; i < held && ret >= 0; i++)
+		ret = echo_held(h, i);
+	pr_info("held %u of %u, %u bytes of %u, last %zd\n", i, held, size, h->res_bytes, ret);
+	rvmrpc_call_end(h);
+	return ret < 0 ? ret : 0;
+}
+#else
+static int run_held(void)
+{
+	return 0;
+}
+#endif
+
 static struct rvmrpc_vm *find_vm(void)
 {
 	uuid_t wanted;
@@ -173,7 +234,10 @@ static int run(void)
 		atomic_read(&right), atomic_read(&wrong), atomic_read(&failed), atomic_read(&last_error));
 	if (atomic_read(&wrong))
 		return -EBADMSG;
-	return atomic_read(&failed) ? atomic_read(&last_error) : time_nulls();
+	ret = atomic_read(&failed) ? atomic_read(&last_error) : time_nulls();
+	if (!ret)
+		ret = run_held();
+	return ret ?: call_sleeper();
 }
 
 static int __init test_init(void)
@@ -183,8 +247,8 @@ static int __init test_init(void)
 	if (threads < 1 || threads > THREADS_MAX)
 		return -EINVAL;
 	vm = find_vm();
-	if (!vm)
-		return -ENODEV;
+	if (IS_ERR_OR_NULL(vm))
+		return vm ? PTR_ERR(vm) : -ENODEV;
 	ret = run();
 	rvmrpc_vm_put(vm);
 	return keep ? 0 : ret;

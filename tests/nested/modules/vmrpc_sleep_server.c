@@ -14,7 +14,7 @@
 #include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
-#include <linux/rvmrpc.h>
+#include <linux/vmrpc.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
 

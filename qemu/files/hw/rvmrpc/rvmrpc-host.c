@@ -13,6 +13,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/notify.h"
 #include "qemu/thread.h"
+#include "qemu/uuid.h"
 #include "system/runstate.h"
 #include "system/system.h"
 #include "hw/rvmrpc/core/rvmrpc_sockserver.h"
@@ -225,6 +226,13 @@ static void exiting(Notifier *n, void *data)
 
 static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
 {
+    const char *name = qemu_get_vm_name();
+    RvmrpcKernelConfig kernel = {
+        .name = name ? name : "",
+        .token_fd = -1,
+        .stopped = !runstate_is_running(),
+        .wanted = h->device->kernel == ON_OFF_AUTO_ON,
+    };
     const RvmrpcChannelConfig channel = {
         .base = config->window,
         .size = h->device->window_size,
@@ -233,10 +241,12 @@ static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
         .interrupt_fd = config->interrupt_fd,
         .spin_us = h->device->spin_us,
         .context = h->context,
+        .kernel = h->device->kernel == ON_OFF_AUTO_OFF ? NULL : &kernel,
         .ops = &channel_ops,
         .opaque = h,
     };
 
+    memcpy(kernel.uuid, &qemu_uuid, sizeof(kernel.uuid));
     h->channel = rvmrpc_channel_new(&channel);
     rvmrpc_channel_set_stopped(h->channel, !runstate_is_running());
     h->list = rvmrpc_list_new(h->channel);

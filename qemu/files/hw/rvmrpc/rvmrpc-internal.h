@@ -41,6 +41,7 @@ struct RvmrpcPCIState {
     uint32_t default_timeout;   /* ms */
     bool hypercall;
     bool doorbell;
+    OnOffAuto kernel;           /* rvmrpc_host.ko may own the window */
     char *socket;               /* path, or NULL */
     uint32_t socket_mode;
 };

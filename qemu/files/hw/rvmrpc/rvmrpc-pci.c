@@ -361,6 +361,8 @@ static const Property rvmrpc_pci_properties[] = {
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
     DEFINE_PROP_BOOL("doorbell", RvmrpcPCIState, doorbell, true),
+    DEFINE_PROP_ON_OFF_AUTO("kernel", RvmrpcPCIState, kernel,
+                            ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("socket", RvmrpcPCIState, socket),
     DEFINE_PROP_UINT32("socket-mode", RvmrpcPCIState, socket_mode, 0600),
 };

@@ -146,7 +146,8 @@ RvmrpcInfo *rvmrpc_query(RvmrpcHost *h)
     rvmrpc_channel_get_info(rvmrpc_host_channel(h), &from);
     info->state = RVMRPC_STATE_DISCONNECTED;
     info->has_proxy = true;
-    info->proxy = RVMRPC_PROXY_KIND_VMM;
+    info->proxy = from.kernel ? RVMRPC_PROXY_KIND_KERNEL :
+                  RVMRPC_PROXY_KIND_VMM;
     info->has_gate = true;
     info->gate = rvmrpc_pci_gate(rvmrpc_host_device(h));
     info->stats = query_stats(&from);

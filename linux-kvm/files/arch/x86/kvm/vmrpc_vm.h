@@ -12,6 +12,7 @@
 #include <linux/sched.h>
 #include <linux/sched/stat.h>
 #include <linux/spinlock.h>
+#include <linux/vmrpc.h>
 #include <linux/workqueue.h>
 #include <uapi/linux/rvmrpc.h>
 

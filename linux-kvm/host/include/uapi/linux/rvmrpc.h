@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * Reverse VMRPC in KVM: what user space sees.
+ * Reverse VMRPC in the host's kernel: what user space sees.
  *
- * A VMM attaches its VM by an ioctl on the VM's own file descriptor and gets a channel: a file on which it tells the VM's
- * state, and calls into its own guest.  /dev/rvmrpc (0600, CAP_SYS_ADMIN in the initial user namespace) calls into any
- * attached VM.  Both speak the same records: write() submits one request, read() takes one answer, poll() tells when
- * there is one, close() cancels what is left.
+ * A VMM hands the window of its VM to the kernel on a file of its own, /dev/rvmrpc-vm (0660, group kvm), which then is its
+ * channel: on it the VMM tells the VM's state, and calls into its own guest.  /dev/rvmrpc (0600, CAP_SYS_ADMIN in the
+ * initial user namespace) calls into any attached VM.  Both speak the same records: write() submits one request, read()
+ * takes one answer, poll() tells when there is one, close() cancels what is left.
  */
 #ifndef _UAPI_LINUX_RVMRPC_H
 #define _UAPI_LINUX_RVMRPC_H
@@ -16,6 +16,41 @@
 #define RVMRPC_KVM_VERSION	1
 #define RVMRPC_VM_NAME_SIZE	64
 #define RVMRPC_IOC_MAGIC	0xb7
+
+/*
+ * On /dev/rvmrpc-vm: from now on the kernel owns the window.  It begins a new epoch, so that the guest says hello again.
+ * The VMM touches neither the window nor the doorbell's eventfd until RVMRPC_VM_DETACH.  That comes by itself when the
+ * process that attached closes the file or ends, whoever else has it open, and when the last one closes it.
+ *
+ * EINVAL: bad sizes, unknown flags or version.  EBUSY: the file has a window, or the window has an owner.  EEXIST: a VM with
+ * that uuid is attached.  ENOMEM: RLIMIT_MEMLOCK does not let so much be pinned.  EDQUOT: this user has too many windows.
+ * EPERM: pid is another process and the caller has no CAP_SYS_ADMIN.  ESHUTDOWN: the module wants to go.
+ */
+struct rvmrpc_vm_attach {
+	__u32 version;		/* RVMRPC_HOST_VERSION */
+	__u32 flags;		/* RVMRPC_VM_* */
+	__u8 uuid[16];		/* zero: none */
+	char name[RVMRPC_VM_NAME_SIZE];	/* NUL-terminated */
+	__u64 window;		/* address in the caller's memory, of shared memory that cannot shrink */
+	__u64 window_bytes;	/* all of it */
+	__u32 nslots;		/* how the window is divided: rvmrpc_layout_make() */
+	__u32 req_bytes;
+	__u32 res_bytes;
+	__u32 doorbell;		/* what the guest writes to the device's doorbell register */
+	__s32 doorbell_fd;	/* eventfds: the guest rings here, */
+	__s32 interrupt_fd;	/* and is interrupted here */
+	__s32 token_fd;		/* of KVM's RVMRPC_ATTACH, or -1 */
+	__u32 spin_us;		/* longest that the guest may spin for a request; 0 never */
+	__s32 pid;		/* of the VMM, as the caller sees it; 0: the caller */
+	__u32 reserved;		/* zero, as all that follows */
+	__u64 reserved2[4];
+};
+#define RVMRPC_HOST_VERSION	1
+#define RVMRPC_VM_STOPPED	(1u << 0)	/* vCPUs do not run until RVMRPC_NOTICE says so */
+#define RVMRPC_VM_ATTACH	_IOW(RVMRPC_IOC_MAGIC, 0x10, struct rvmrpc_vm_attach)
+
+/* On /dev/rvmrpc-vm: the window is the VMM's again; calls under way end.  ENOTCONN: it has none. */
+#define RVMRPC_VM_DETACH	_IO(RVMRPC_IOC_MAGIC, 0x11)
 
 /*
  * On a VM's file descriptor; a KVM without Reverse VMRPC answers ENOTTY.  Returns the channel's file descriptor.
@@ -49,7 +84,7 @@ struct rvmrpc_kvm_status {
 	__u16 abi;
 	__u16 nslots;
 	__u32 in_flight;
-	__u32 silent;		/* calls that timed out since the driver was seen */
+	__u32 silent;		/* the guest does not answer */
 	__u32 vmlp;		/* the last poll asked to wait in the host */
 	__u32 stopped;
 	char release[64];
@@ -60,6 +95,7 @@ struct rvmrpc_kvm_status {
 	__u64 interrupted;	/* waits that ended without a request */
 	__u64 user_exits;	/* gate calls that left to the VMM */
 	__u64 refused_calls;	/* gate calls that were answered with an error */
+	__u64 rings, interrupts, rekicks, lost;
 	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
 };
 #define RVMRPC_STATUS		_IOR(RVMRPC_IOC_MAGIC, 0x03, struct rvmrpc_kvm_status)
@@ -71,7 +107,8 @@ struct rvmrpc_vm_info {
 	char name[RVMRPC_VM_NAME_SIZE];
 	__s32 pid;		/* of the VMM */
 	__u32 connected;
-	__u64 reserved;
+	__u32 uid;		/* who attached it */
+	__u32 reserved;
 };
 
 struct rvmrpc_vm_list {
@@ -105,7 +142,13 @@ struct rvmrpc_submit {
 
 #define RVMRPC_REC_ANSWER	0
 #define RVMRPC_REC_CONNECTED	1	/* channel only: a driver has registered */
-#define RVMRPC_REC_GONE		2	/* channel only: it left or was replaced */
+#define RVMRPC_REC_GONE		2	/* channel only: it left or was replaced; status is one of RVMRPC_GONE_* */
+#define RVMRPC_REC_DETACH	3	/* channel only: the module wants to go, RVMRPC_VM_DETACH now */
+#define RVMRPC_REC_STUCK	4	/* channel only: the guest answers in none of its slots */
+
+#define RVMRPC_GONE_EXIT	0	/* the driver left */
+#define RVMRPC_GONE_REPLACED	1	/* it, or another one, said hello */
+#define RVMRPC_GONE_OVERWRITTEN	2	/* a state was loaded over the window, or worse */
 
 /*
  * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  Events are not counted: of
@@ -114,7 +157,7 @@ struct rvmrpc_submit {
 struct rvmrpc_record {
 	__u64 cookie;
 	__u32 type;		/* RVMRPC_REC_* */
-	__u32 status;		/* RVMRPC_STATUS_* of the ABI */
+	__u32 status;		/* RVMRPC_STATUS_* of the ABI; RVMRPC_REC_GONE: why */
 	__u32 reslen;
 	__u32 reserved;
 	__u64 elapsed_ns;

@@ -1,0 +1,46 @@
+/*
+ * Reverse VMRPC: a window that the host's kernel owns
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * For rvmrpc_channel.c, whose interface this stands behind: rvmrpc_host.ko has
+ * the window, and is told and asked by /dev/rvmrpc-vm.  Callbacks come in the
+ * thread of the channel's context, where new and free belong, too; the rest is
+ * any thread's that keeps it from being freed.  Nothing here waits for a guest.
+ */
+#ifndef RVMRPC_CHANNEL_KERNEL_H
+#define RVMRPC_CHANNEL_KERNEL_H
+
+#include "rvmrpc_channel.h"
+
+typedef struct RvmrpcKernel RvmrpcKernel;
+
+/*
+ * The kernel has given the window up, as its administrator wants: all calls
+ * have ended, and closed() was told.  @opaque's owner frees it, and owns the
+ * window from now on.
+ */
+typedef void RvmrpcKernelLost(void *opaque);
+
+/*
+ * NULL: the window stays the caller's, for lack of the module or of its
+ * consent.  @config is the channel's, and stays.
+ */
+RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
+                                RvmrpcKernelLost *lost, void *opaque);
+/* Takes the window back, as rvmrpc_channel_free(). */
+void rvmrpc_kernel_free(RvmrpcKernel *k, uint32_t status);
+
+/* As those of the channel; @ch becomes call->channel. */
+uint32_t rvmrpc_kernel_submit(RvmrpcKernel *k, RvmrpcChannel *ch,
+                              RvmrpcCall *call);
+void rvmrpc_kernel_cancel(RvmrpcKernel *k, RvmrpcCall *call);
+void rvmrpc_kernel_get_info(const RvmrpcKernel *k, RvmrpcChannelInfo *info);
+uint64_t rvmrpc_kernel_epoch(const RvmrpcKernel *k);
+
+/* What happened to the VM. */
+void rvmrpc_kernel_run(RvmrpcKernel *k, bool running);
+/* Ends the epoch; @why is told with it. */
+void rvmrpc_kernel_reset(RvmrpcKernel *k, RvmrpcClosed why);
+
+#endif

@@ -1,0 +1,807 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Reverse VMRPC in the host's kernel: the owner of a window
+ *
+ * Who does what.  A client's thread posts its own request and takes its own answer, so that nobody else ever touches its
+ * memory: it can be killed, and ends at its deadline, whatever the others do.  The doorbell's callback, in whatever context
+ * the guest rings, wakes threads whose answers came.  The work does all else: answers of calls without a thread, hellos,
+ * deadlines of those calls, what was lost.
+ *
+ * Who frees a slot passes it on: to the thread whose call is the next in the queue, or to the work.
+ *
+ * The interrupt's eventfd is signalled with no lock held: its wait queue's lock may be that of the doorbell, inside of which
+ * the callback takes vm->lock; and the callback signals none.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ktime.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+#include <linux/random.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
+#include <linux/slab.h>
+#include "rvmrpc_host.h"
+
+/* The core is one text for all hosts; here it is one piece with what calls it most, which halves the cost of a call. */
+#include "../../core/rvmrpc_proxy.c"
+#include "../../core/rvmrpc_owner.c"
+
+/*
+ * A guest that spins answers a short call sooner than this thread could sleep and be woken.  It is no one else's time:
+ * may_spin().
+ */
+static unsigned int call_spin_ns = 200000;
+module_param(call_spin_ns, uint, 0644);
+MODULE_PARM_DESC(call_spin_ns, "how long a call spins for its answer before it sleeps, 0 = not at all");
+
+#define NEVER		U64_MAX
+#define LOOK_NS		NSEC_PER_SEC		/* at the window's pages without a ring; of all VMs at a time */
+#define LOOK_LATER_NS	(100 * NSEC_PER_MSEC)	/* at hellos that are too many */
+#define AGAIN_MIN_NS	(2 * NSEC_PER_MSEC)	/* for guests that a lost interrupt hides */
+#define AGAIN_MAX_NS	(64 * NSEC_PER_MSEC)
+#define SPIN_MIN_US	20			/* a shorter one meets nobody */
+#define SPIN_BATCH	256			/* looks at the answer between looks at all else */
+#define BEAT_NS		(15 * NSEC_PER_SEC)	/* without a sign of life for so long: ask.  The driver's beat takes 5 s */
+#define PROBE_MS	1000
+#define TURN_BYTES	(256 * 1024)		/* that the work copies before others have their turn */
+#define INLINE_BYTES	512			/* of payload that is copied with the lock held */
+
+static struct workqueue_struct *channel_wq;
+
+static u64 random63(void)
+{
+	return get_random_u64() >> 1;
+}
+
+/* ---- Turns: what happens under the lock, and what follows from it after ---- */
+
+struct turn {
+	unsigned long flags;
+	u64 now;
+	struct rvmrpc_done done;	/* ended */
+	struct rvmrpc_done untold;	/* of these, those without a thread */
+	bool kick;			/* the guest is to be interrupted */
+};
+
+static void turn_begin_at(struct rvmrpc_vm *vm, struct turn *t, u64 now)
+{
+	memset(t, 0, sizeof(*t));
+	t->now = now;
+	spin_lock_irqsave(&vm->lock, t->flags);
+}
+
+static void turn_begin(struct rvmrpc_vm *vm, struct turn *t)
+{
+	turn_begin_at(vm, t, 0);
+	t->now = ktime_get_ns();
+}
+
+static struct rvmrpc_kcall *kcall_of(struct rvmrpc_call *core)
+{
+	return container_of(core, struct rvmrpc_kcall, core);
+}
+
+static void add_untold(struct turn *t, struct rvmrpc_call *core)
+{
+	core->next = NULL;
+	if (t->untold.tail)
+		t->untold.tail->next = core;
+	else
+		t->untold.head = core;
+	t->untold.tail = core;
+}
+
+/* Tells threads whose calls have ended; they go as soon as they see it. */
+static void settle(struct turn *t)
+{
+	struct rvmrpc_call *core, *next;
+
+	for (core = t->done.head; core; core = next) {
+		struct rvmrpc_kcall *call = kcall_of(core);
+
+		next = core->next;
+		if (!call->task) {
+			add_untold(t, core);
+			continue;
+		}
+		if (call->task != current)
+			wake_up_process(call->task);
+		/* Pairs with the acquire of who waits. */
+		smp_store_release(&call->ended, true);
+	}
+	memset(&t->done, 0, sizeof(t->done));
+}
+
+static void interrupt(struct rvmrpc_vm *vm)
+{
+	rvmrpc_eventfd_signal(vm->interrupt);
+}
+
+static void turn_end(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_call *core, *next;
+
+	settle(t);
+	if (t->kick)
+		vm->interrupts++;
+	spin_unlock_irqrestore(&vm->lock, t->flags);
+	if (t->kick)
+		interrupt(vm);
+	for (core = t->untold.head; core; core = next) {
+		next = core->next;
+		kcall_of(core)->done(kcall_of(core));
+	}
+}
+
+/* Around a copy that is too long for a lock.  The window stays mapped, and the VMM waits for it. */
+static void turn_pause(struct rvmrpc_vm *vm, struct turn *t)
+{
+	vm->copying++;
+	settle(t);
+	spin_unlock_irqrestore(&vm->lock, t->flags);
+}
+
+static void turn_resume(struct rvmrpc_vm *vm, struct turn *t)
+{
+	spin_lock_irqsave(&vm->lock, t->flags);
+	t->now = ktime_get_ns();
+	if (!--vm->copying)
+		wake_up(&vm->quiet);
+}
+
+/* The work runs at that time, or before. */
+static void arm(struct rvmrpc_vm *vm, u64 when, u64 now)
+{
+	if (when >= vm->armed || !vm->attached)
+		return;
+	vm->armed = when;
+	mod_delayed_work(channel_wq, &vm->work, when > now ? nsecs_to_jiffies(when - now) + 1 : 0);
+}
+
+/* ---- Requests ---- */
+
+static struct rvmrpc_kcall *queue_head(const struct rvmrpc_vm *vm)
+{
+	return vm->owner.proxy.pending_head ? kcall_of(vm->owner.proxy.pending_head) : NULL;
+}
+
+/* A request may have become deliverable: whose it is shall do it. */
+static void pass_on(struct rvmrpc_vm *vm, const struct turn *t)
+{
+	struct rvmrpc_kcall *head = queue_head(vm);
+
+	if (!head || !rvmrpc_proxy_pending(&vm->owner.proxy))
+		return;
+	if (!head->task)
+		arm(vm, t->now, t->now);
+	else if (head->task != current)
+		wake_up_process(head->task);
+}
+
+/* The guest may spin while calls follow each other closely. */
+static void adapt_guest(struct rvmrpc_vm *vm, u64 now)
+{
+	u32 us = vm->guest_spin_us, limit = vm->spin_us;
+
+	if (now - vm->last_answer < limit * NSEC_PER_USEC)
+		us = min(max(2 * us, (u32)SPIN_MIN_US), limit);
+	else
+		us = us / 2 < SPIN_MIN_US ? 0 : us / 2;
+	if (us == vm->guest_spin_us)
+		return;
+	vm->guest_spin_us = us;
+	rvmrpc_owner_set_spin(&vm->owner, us);
+}
+
+static void posted(struct rvmrpc_vm *vm, struct turn *t)
+{
+	adapt_guest(vm, t->now);
+	if (rvmrpc_owner_kick(&vm->owner))
+		t->kick = true;
+	vm->again_ns = AGAIN_MIN_NS;
+}
+
+/* For a guest that was kicked and may have missed it. */
+static void look_after(struct rvmrpc_vm *vm, const struct turn *t)
+{
+	vm->again_at = min(vm->again_at, t->now + vm->again_ns);
+	arm(vm, vm->again_at, t->now);
+}
+
+static bool intact(struct rvmrpc_vm *vm, struct turn *t)
+{
+	u32 looked = rvmrpc_owner_intact(&vm->owner, t->now, &t->done);
+
+	if (!looked)
+		return true;
+	vm->looked |= looked;
+	arm(vm, t->now, t->now);
+	return false;
+}
+
+/* The queue's head, which is the caller's to deliver.  True: the guest has it. */
+static bool deliver_head(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	struct rvmrpc_xfer x;
+	bool big;
+
+	if (!rvmrpc_proxy_pending(&o->proxy) || o->proxy.pending_head->deadline <= t->now || !intact(vm, t) ||
+	    !rvmrpc_proxy_deliver_begin(&o->proxy, &x, t->now, &t->done))
+		return false;
+	big = x.length > INLINE_BYTES;
+	if (big)
+		turn_pause(vm, t);
+	rvmrpc_owner_copy_in(o, &x);
+	if (big)
+		turn_resume(vm, t);
+	if (!rvmrpc_owner_post(o, &x, t->now, &t->done))
+		return false;
+	posted(vm, t);
+	return true;
+}
+
+/* Requests of calls without a thread, as far as they are the next. */
+static void deliver_others(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_kcall *head;
+	u32 bytes = 0;
+
+	while ((head = queue_head(vm)) && !head->task) {
+		bytes += head->core.arglen;
+		if (!deliver_head(vm, t))
+			break;
+		/* Nobody spins for it. */
+		if (!rvmrpc_owner_sleep_on(&vm->owner, head->core.slot))
+			arm(vm, t->now, t->now);
+		look_after(vm, t);
+		if (bytes > TURN_BYTES)
+			break;
+	}
+	pass_on(vm, t);
+}
+
+/* ---- Answers ---- */
+
+static void answered(struct rvmrpc_vm *vm, const struct turn *t)
+{
+	vm->silent = false;
+	vm->stuck = false;
+	vm->last_answer = t->now;
+	pass_on(vm, t);
+}
+
+/* Takes the answer in a slot, for the call's own thread, or for the work when it has none.  Bytes that were copied. */
+static u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	struct rvmrpc_kcall *call;
+	struct rvmrpc_xfer x;
+	bool ok = true, pause;
+
+	rvmrpc_owner_awake_on(o, slot);
+	if (!rvmrpc_owner_reap_begin(o, slot, &x, t->now, &t->done)) {
+		answered(vm, t);
+		return 0;
+	}
+	call = kcall_of(x.call);
+	pause = x.length > INLINE_BYTES || (x.length && !call->task);
+	if (pause)
+		turn_pause(vm, t);
+	if (x.length && !call->task) {
+		call->res = kvmalloc(x.length, GFP_KERNEL);
+		ok = call->res;
+	}
+	if (ok)
+		rvmrpc_owner_copy_out(o, &x, call->res);
+	if (pause)
+		turn_resume(vm, t);
+	rvmrpc_owner_reap_commit(o, &x, ok, t->now, &t->done);
+	answered(vm, t);
+	return x.length;
+}
+
+/* Wakes threads whose answers are there.  True: there are others. */
+static bool wake_answered(struct rvmrpc_vm *vm)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	bool others = false;
+	u32 i;
+
+	for (i = 0; i < o->proxy.nslots; i++) {
+		if (!rvmrpc_owner_answered(o, i))
+			continue;
+		if (o->proxy.slots[i].call && kcall_of(o->proxy.slots[i].call)->task)
+			wake_up_process(kcall_of(o->proxy.slots[i].call)->task);
+		else
+			others = true;
+	}
+	return others;
+}
+
+/* Answers of calls without a thread, and of those that have ended.  False: there may be more. */
+static bool reap(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	u32 bytes = 0, i;
+
+	for (i = 0; i < o->proxy.nslots; i++) {
+		if (!rvmrpc_owner_answered(o, i) ||
+		    (o->proxy.slots[i].call && kcall_of(o->proxy.slots[i].call)->task))
+			continue;
+		bytes += take_answer(vm, i, t);
+		if (bytes > TURN_BYTES)
+			return false;
+	}
+	return true;
+}
+
+/* ---- The doorbell ---- */
+
+/* Interrupts are off, and the lock of the eventfd's wait queue is held. */
+static int rung(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
+{
+	struct rvmrpc_vm *vm = container_of(wait, struct rvmrpc_vm, ring_wait);
+	u64 count = 0, now;
+
+	if (!(key_to_poll(key) & EPOLLIN))
+		return 0;
+	eventfd_ctx_do_read(vm->doorbell, &count);
+	spin_lock(&vm->lock);
+	vm->rings += count;
+	if (vm->attached) {
+		now = ktime_get_ns();
+		if (wake_answered(vm) || (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
+			arm(vm, now, now);
+	}
+	spin_unlock(&vm->lock);
+	return 0;
+}
+
+static void doorbell_polled(struct file *file, wait_queue_head_t *wqh, poll_table *table)
+{
+	struct rvmrpc_vm *vm = container_of(table, struct rvmrpc_vm, ring_table);
+
+	add_wait_queue(wqh, &vm->ring_wait);
+}
+
+int rvmrpc_channel_listen(struct rvmrpc_vm *vm)
+{
+	init_waitqueue_func_entry(&vm->ring_wait, rung);
+	init_poll_funcptr(&vm->ring_table, doorbell_polled);
+	vfs_poll(vm->doorbell_file, &vm->ring_table);
+	/* What was rung before: there is nobody else to hear it. */
+	rvmrpc_eventfd_signal(vm->doorbell);
+	return 0;
+}
+
+/* ---- The work ---- */
+
+static void probed(struct rvmrpc_kcall *call)
+{
+	struct rvmrpc_vm *vm = container_of(call, struct rvmrpc_vm, probe);
+	struct turn t;
+
+	kvfree(call->res);
+	turn_begin(vm, &t);
+	vm->probing = false;
+	vm->silent = call->core.status == RVMRPC_STATUS_TIMED_OUT;
+	turn_end(vm, &t);
+	rvmrpc_vm_put(vm);
+}
+
+/* A missing beat or an unanswered call alone says little: ask. */
+static void probe(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_proxy *p = &vm->owner.proxy;
+
+	if (!p->epoch || p->stopped || vm->probing || vm->silent || t->now < vm->next_probe ||
+	    (!p->unanswered && t->now - p->last_seen < BEAT_NS))
+		return;
+	vm->next_probe = t->now + NSEC_PER_SEC;
+	vm->probe = (struct rvmrpc_kcall) {
+		.core = {
+			.module = RVMRPC_MOD_CORE,
+			.procedure = RVMRPC_CORE_NULL,
+			.deadline = t->now + PROBE_MS * NSEC_PER_MSEC,
+		},
+		.done = probed,
+	};
+	if (rvmrpc_proxy_submit(p, &vm->probe.core, t->now) == RVMRPC_STATUS_OK) {
+		vm->probing = true;
+		rvmrpc_vm_get(vm);
+	} else {
+		vm->silent = rvmrpc_proxy_stuck(p);
+	}
+}
+
+static void look(struct rvmrpc_vm *vm, struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	u64 beat_at = o->beat_at;
+	u32 looked;
+
+	if (t->now < vm->next_look && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at))
+		return;
+	looked = rvmrpc_owner_look(o, t->now, &t->done);
+	vm->looked |= looked;
+	if (o->beat_at != beat_at || looked & RVMRPC_LOOK_OPENED)
+		vm->silent = false;
+	if (looked & RVMRPC_LOOK_OPENED)
+		vm->stuck = false;
+	vm->next_look = (div_u64(t->now, LOOK_NS) + 1) * LOOK_NS;
+	if (looked & RVMRPC_LOOK_LATER) {
+		vm->hail_at = t->now + LOOK_LATER_NS;
+		vm->next_look = vm->hail_at;
+	}
+}
+
+static bool waiting(const struct rvmrpc_vm *vm)
+{
+	const struct rvmrpc_proxy *p = &vm->owner.proxy;
+	u32 i;
+
+	for (i = 0; i < p->nslots; i++) {
+		if (p->slots[i].state == RVMRPC_SLOT_BUSY)
+			return true;
+	}
+	return false;
+}
+
+static void look_again(struct rvmrpc_vm *vm, struct turn *t)
+{
+	if (t->now < vm->again_at)
+		return;
+	vm->again_at = NEVER;
+	/* Calls that are left to their slots can wait for the next look. */
+	if (!vm->owner.proxy.ncalls || !waiting(vm))
+		return;
+	wake_answered(vm);
+	if (rvmrpc_owner_rekick(&vm->owner))
+		t->kick = true;
+	vm->again_ns = min_t(u64, 2 * vm->again_ns, AGAIN_MAX_NS);
+	vm->again_at = t->now + vm->again_ns;
+}
+
+/* No lock held, and nobody else tells. */
+static void tell_looked(struct rvmrpc_vm *vm, u32 what, bool stuck)
+{
+	if (what & RVMRPC_LOOK_CLOSED)
+		rvmrpc_file_event(vm->file, RVMRPC_REC_GONE,
+				  what & RVMRPC_LOOK_OPENED ? RVMRPC_GONE_REPLACED :
+				  what & RVMRPC_LOOK_KICK ? RVMRPC_GONE_OVERWRITTEN : RVMRPC_GONE_EXIT);
+	if (what & RVMRPC_LOOK_OPENED)
+		rvmrpc_file_event(vm->file, RVMRPC_REC_CONNECTED, 0);
+	if (stuck)
+		rvmrpc_file_event(vm->file, RVMRPC_REC_STUCK, 0);
+}
+
+static void channel_work(struct work_struct *work)
+{
+	struct rvmrpc_vm *vm = container_of(to_delayed_work(work), struct rvmrpc_vm, work);
+	bool stuck = false, all;
+	struct turn t;
+	u32 what = 0;
+	u64 next;
+
+	turn_begin(vm, &t);
+	vm->armed = NEVER;
+	if (vm->attached) {
+		all = reap(vm, &t);
+		look(vm, &t);
+		look_again(vm, &t);
+		next = rvmrpc_proxy_expire(&vm->owner.proxy, t.now, &t.done);
+		probe(vm, &t);
+		deliver_others(vm, &t);
+		stuck = !vm->stuck && rvmrpc_proxy_stuck(&vm->owner.proxy);
+		vm->stuck |= stuck;
+		what = vm->looked;
+		vm->looked = 0;
+		if (what & RVMRPC_LOOK_KICK)
+			t.kick = true;
+		next = min3(next, vm->next_look, vm->again_at);
+		arm(vm, all ? next : t.now, t.now);
+	}
+	turn_end(vm, &t);
+	tell_looked(vm, what, stuck);
+}
+
+/* ---- Calls without a thread ---- */
+
+u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
+{
+	u32 status = RVMRPC_STATUS_NOT_CONNECTED;
+	struct turn t;
+
+	turn_begin(vm, &t);
+	if (vm->attached)
+		status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t.now);
+	if (status == RVMRPC_STATUS_OK) {
+		arm(vm, call->core.deadline, t.now);
+		deliver_others(vm, &t);
+	}
+	turn_end(vm, &t);
+	return status;
+}
+
+void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
+{
+	struct turn t;
+
+	turn_begin(vm, &t);
+	rvmrpc_proxy_cancel(&vm->owner.proxy, &call->core, t.now, &t.done);
+	pass_on(vm, &t);
+	turn_end(vm, &t);
+}
+
+/* ---- Calls of a thread ---- */
+
+static bool has_ended(const struct rvmrpc_kcall *call)
+{
+	/* Pairs with the release in settle(). */
+	return smp_load_acquire(&call->ended);
+}
+
+static bool may_spin(void)
+{
+	return single_task_running() && !need_resched();
+}
+
+/*
+ * Until there is an answer, as long as nobody else wants this CPU.  No lock held; the window is.  True: it was there so soon
+ * that the time is still what it was.
+ */
+static bool spin(const struct rvmrpc_vm *vm, const struct rvmrpc_kcall *call, u32 seq)
+{
+	const struct rvmrpc_owner *o = &vm->owner;
+	const u64 at = rvmrpc_guest_slot_at(&o->config.layout, call->core.slot);
+	u64 limit = READ_ONCE(call_spin_ns), end = 0;
+	u32 i;
+
+	while (limit && may_spin()) {
+		for (i = 0; i < SPIN_BATCH; i++) {
+			if (rvmrpc_win_seq(&o->win, at) == seq || has_ended(call))
+				return !end;
+		}
+		cpu_relax();
+		/* The first batch is free of the clock: in a burst the answer is there by then. */
+		if (!end)
+			end = ktime_get_ns() + limit;
+		else if (ktime_get_ns() > end)
+			break;
+	}
+	return false;
+}
+
+/* What a thread can do for its own call.  Else it is set to sleep, for so many jiffies. */
+static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+
+	if (call->core.state == RVMRPC_CALL_PENDING && queue_head(vm) == call) {
+		deliver_head(vm, t);
+		pass_on(vm, t);
+	}
+	if (call->core.state == RVMRPC_CALL_DELIVERED && rvmrpc_owner_answered(o, call->core.slot))
+		take_answer(vm, call->core.slot, t);
+	if (call->core.state != RVMRPC_CALL_IDLE && call->core.deadline <= t->now)
+		rvmrpc_proxy_expire(&o->proxy, t->now, &t->done);
+	if (call->core.state != RVMRPC_CALL_IDLE && fatal_signal_pending(current))
+		rvmrpc_proxy_cancel(&o->proxy, &call->core, t->now, &t->done);
+	if (call->core.state == RVMRPC_CALL_IDLE) {
+		pass_on(vm, t);
+		return 0;
+	}
+	set_current_state(TASK_KILLABLE);
+	if (call->core.state == RVMRPC_CALL_DELIVERED && !rvmrpc_owner_sleep_on(o, call->core.slot)) {
+		__set_current_state(TASK_RUNNING);
+		return 0;
+	}
+	look_after(vm, t);
+	return nsecs_to_jiffies(call->core.deadline - t->now) + 1;
+}
+
+/* @now: the time, or 0. */
+static void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u64 now)
+{
+	struct turn t;
+	long left;
+
+	for (; !has_ended(call); now = 0) {
+		turn_begin_at(vm, &t, now ?: ktime_get_ns());
+		left = call_turn(vm, call, &t);
+		turn_end(vm, &t);
+		if (left) {
+			schedule_timeout(left);
+			__set_current_state(TASK_RUNNING);
+		}
+	}
+}
+
+u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms, bool run)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	u32 status = RVMRPC_STATUS_NOT_CONNECTED, seq = 0;
+	bool delivered = false;
+	struct turn t;
+
+	turn_begin(vm, &t);
+	call->core.deadline = t.now + (u64)timeout_ms * NSEC_PER_MSEC;
+	if (vm->attached && run) {
+		/* It may have ended by its deadline, with its answer here by now. */
+		if (rvmrpc_owner_answered(o, call->core.slot))
+			take_answer(vm, call->core.slot, &t);
+		if (intact(vm, &t))
+			rvmrpc_owner_awake_on(o, call->core.slot);
+		status = rvmrpc_owner_run(o, &call->core, t.now);
+		delivered = status == RVMRPC_STATUS_OK;
+		if (delivered)
+			posted(vm, &t);
+	} else if (vm->attached) {
+		status = rvmrpc_proxy_submit(&o->proxy, &call->core, t.now);
+		if (status == RVMRPC_STATUS_OK) {
+			kref_get(&vm->mapped);
+			if (!rvmrpc_proxy_pending(&o->proxy))
+				reap(vm, &t);
+			delivered = queue_head(vm) == call && deliver_head(vm, &t);
+			pass_on(vm, &t);
+		}
+	}
+	if (delivered)
+		seq = o->seq[call->core.slot];
+	turn_end(vm, &t);
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	call_wait(vm, call, delivered && spin(vm, call, seq) ? t.now : 0);
+	if (!run)
+		rvmrpc_vm_unmap(vm);
+	return call->core.status;
+}
+
+u32 rvmrpc_channel_hold(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
+{
+	u32 status = RVMRPC_STATUS_NOT_CONNECTED;
+	struct turn t;
+
+	turn_begin(vm, &t);
+	if (vm->attached) {
+		reap(vm, &t);
+		status = rvmrpc_proxy_hold(&vm->owner.proxy, call, t.now);
+		if (status == RVMRPC_STATUS_OK)
+			kref_get(&vm->mapped);
+	}
+	turn_end(vm, &t);
+	return status;
+}
+
+void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
+{
+	struct turn t;
+
+	turn_begin(vm, &t);
+	rvmrpc_proxy_release(&vm->owner.proxy, call);
+	pass_on(vm, &t);
+	turn_end(vm, &t);
+	rvmrpc_vm_unmap(vm);
+}
+
+/* ---- Life ---- */
+
+void rvmrpc_channel_open(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *config, bool stopped)
+{
+	struct rvmrpc_owner_config full = *config;
+
+	full.random = random63;
+	spin_lock_init(&vm->lock);
+	init_waitqueue_head(&vm->quiet);
+	INIT_DELAYED_WORK(&vm->work, channel_work);
+	vm->armed = NEVER;
+	vm->again_at = NEVER;
+	rvmrpc_owner_init(&vm->owner, vm->pin.base, (u64)vm->pin.npages << PAGE_SHIFT, &full, get_random_u32());
+	vm->owner.proxy.stopped = stopped;
+	vm->attached = true;
+	/* The guest may sleep, and has to say hello. */
+	vm->looked = RVMRPC_LOOK_KICK;
+	spin_lock_irq(&vm->lock);
+	arm(vm, 0, 0);
+	spin_unlock_irq(&vm->lock);
+}
+
+void rvmrpc_channel_close(struct rvmrpc_vm *vm)
+{
+	struct turn t;
+	u64 count;
+
+	/* From here on nobody is in rung(). */
+	eventfd_ctx_remove_wait_queue(vm->doorbell, &vm->ring_wait, &count);
+	turn_begin(vm, &t);
+	rvmrpc_owner_close(&vm->owner, RVMRPC_STATUS_NOT_CONNECTED, t.now, &t.done);
+	vm->attached = false;
+	t.kick = true;
+	turn_end(vm, &t);
+	spin_lock_irq(&vm->lock);
+	wait_event_lock_irq(vm->quiet, !vm->copying, vm->lock);
+	spin_unlock_irq(&vm->lock);
+	cancel_delayed_work_sync(&vm->work);
+}
+
+int rvmrpc_channel_notice(struct rvmrpc_vm *vm, unsigned long notice)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	struct turn t;
+	int ret = 0;
+
+	turn_begin(vm, &t);
+	switch (vm->attached ? notice : 0) {
+	case RVMRPC_KVM_RUN:
+	case RVMRPC_KVM_STOP:
+		o->proxy.stopped = notice == RVMRPC_KVM_STOP;
+		pass_on(vm, &t);
+		break;
+	case RVMRPC_KVM_RESET:
+		if (o->proxy.epoch) {
+			rvmrpc_owner_close(o, RVMRPC_STATUS_RESET, t.now, &t.done);
+			vm->looked |= RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_KICK;
+			arm(vm, t.now, t.now);
+		}
+		break;
+	default:
+		ret = vm->attached ? -EINVAL : -ENOTCONN;
+	}
+	turn_end(vm, &t);
+	return ret;
+}
+
+static void fill_stats(struct rvmrpc_kvm_status *s, const struct rvmrpc_stats *stats)
+{
+	BUILD_BUG_ON(sizeof(s->histogram) != sizeof(stats->histogram));
+	s->calls = stats->calls;
+	s->completed = stats->completed;
+	s->failed = stats->failed;
+	s->refused = stats->refused;
+	s->timed_out = stats->timed_out;
+	s->cancelled = stats->cancelled;
+	s->reset = stats->reset;
+	s->late_replies = stats->late_replies;
+	s->bad_replies = stats->bad_replies;
+	s->registrations = stats->registrations;
+	s->kicks = stats->kicks;
+	s->rekicks = stats->rekicks;
+	s->lost = stats->lost;
+	memcpy(s->histogram, stats->histogram, sizeof(s->histogram));
+}
+
+void rvmrpc_channel_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *s)
+{
+	const struct rvmrpc_proxy *p = &vm->owner.proxy;
+	struct turn t;
+
+	memset(s, 0, sizeof(*s));
+	turn_begin(vm, &t);
+	s->epoch = p->epoch;
+	s->last_seen_ns = p->last_seen ? t.now - p->last_seen : 0;
+	s->os = p->os;
+	s->abi = p->abi;
+	s->nslots = p->nslots;
+	s->in_flight = p->ncalls;
+	s->silent = vm->silent;
+	s->stopped = p->stopped;
+	memcpy(s->release, p->release, sizeof(s->release));
+	s->rings = vm->rings;
+	s->interrupts = vm->interrupts;
+	fill_stats(s, &p->stats);
+	turn_end(vm, &t);
+}
+
+int rvmrpc_channel_init(void)
+{
+	channel_wq = alloc_workqueue("rvmrpc_host", WQ_UNBOUND | WQ_HIGHPRI, 0);
+	return channel_wq ? 0 : -ENOMEM;
+}
+
+void rvmrpc_channel_exit(void)
+{
+	destroy_workqueue(channel_wq);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What differs between the kernels from 5.10 on, for these modules and their clients.
+ */
+#ifndef RVMRPC_COMPAT_H
+#define RVMRPC_COMPAT_H
+
+#include <linux/eventfd.h>
+#include <linux/proc_fs.h>
+#include <linux/version.h>
+
+#if KERNEL_VERSION(6, 8, 0) > LINUX_VERSION_CODE
+#define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx, 1)
+#else
+#define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx)
+#endif
+
+#if KERNEL_VERSION(5, 17, 0) > LINUX_VERSION_CODE
+#define pde_data(inode)			PDE_DATA(inode)
+#endif
+
+#endif /* RVMRPC_COMPAT_H */

@@ -1,0 +1,187 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""rvmrpc_host.ko on Debian's kernels, beside Debian's QEMU and KVM: clients in L1's kernel."""
+import re
+import time
+
+from hosts import StockL1, StockL2, total
+
+from harness import BUILD, case, comment, driver_file, insmod, main, shared, wait_for
+
+SERIES = ("6.12", "6.1")
+UUID = "52564d52-0000-4000-9000-000000000001"
+
+
+class HostL1(StockL1):
+    """A host of a series, with the module: /host has it and its clients."""
+
+    def __init__(self, series="6.12"):
+        self.mounts = {**StockL1.mounts, "host": (BUILD / "host" / series, True)}
+        super().__init__(series=series)
+
+    def boot(self, timeout=120.0):
+        super().boot(timeout)
+        self.guest.check("insmod /host/rvmrpc_host.ko")
+        return self
+
+    def client(self, name, words=""):
+        """Loads a client and removes it; (whether it loaded, what it printed)."""
+        self.guest.check("dmesg -c >/dev/null")
+        code, text = self.guest.run(f"insmod /host/{name}.ko {words} && rmmod {name}", timeout=60)
+        return code == 0, text + self.guest.check("dmesg")
+
+
+def host(series):
+    """The L1 of all cases of a series."""
+    return shared(HostL1, series=series)
+
+
+def guest(series):
+    """Its guest, with module test."""
+    vm = shared(StockL2, l1=host(series), append="rvmrpc.allow=default,test.*")
+    if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
+        insmod(vm, "rvmrpc_test_mod")
+        wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver", interval=0.2)
+    return vm
+
+
+CASES = []
+
+
+def each(name, **options):
+    """A case for each kernel of L1; all of the one before those of the next."""
+    def register(thing):
+        CASES.append((name, thing, options))
+        return thing
+    return register
+
+
+@each("KVM is Debian's, rvmrpcd has given the window to the module", timeout=240)
+def owner(series):
+    """And the tools work as before."""
+    vm = guest(series)
+    assert vm.l1.guest.check("uname -r").startswith(series)
+    info = vm.query()
+    assert (info["state"], info["proxy"]) == ("connected", "kernel"), info
+    assert vm.json("meminfo", "web")["total"] == total(vm)
+    text = vm.ok("ping", "-c", "50", "-i", "0.01", "web")
+    assert "50 calls" in text, text
+    comment(text.strip().splitlines()[-1])
+
+
+@each("the paper's figure 4: an echo client in the host's kernel")
+def echo(series):
+    """By uuid, and as the only VM."""
+    l1 = guest(series).l1
+    for words in ("", f"uuid={UUID}", "message=again"):
+        ok, text = l1.client("rvmrpc_echo_client", words)
+        assert ok and "echo back: " + (words[8:] if "message" in words else "Hello from Host") in text, text
+
+
+@each("/proc/rvmrpc: meminfo is the guest's own text, info has its uuid and pid")
+def proc(series):
+    """Of the paper's section 6."""
+    vm = guest(series)
+    shell = vm.l1.guest
+    shell.check("insmod /host/rvmrpc_proc.ko")
+    try:
+        kib = int(re.search(r"MemTotal: +(\d+) kB", shell.check(f"cat /proc/rvmrpc/{UUID}/meminfo"))[1])
+        assert kib * 1024 == total(vm)
+        info = shell.check(f"cat /proc/rvmrpc/{UUID}/info")
+        assert re.search(rf"^pid: +{vm.process.pid}$", info, re.M), info
+        assert re.search(r"^connected: +yes$", info, re.M), info
+        shell.check(f"echo 1 >/proc/rvmrpc/{UUID}/drop_caches")
+    finally:
+        shell.check("rmmod rvmrpc_proc")
+
+
+@each("16 threads of the kernel at once, of small and of large calls: each gets its own answer", timeout=120)
+def many(series):
+    """More than there are slots."""
+    l1 = guest(series).l1
+    for words in ("threads=16 calls=100 size=256", "threads=6 calls=20 size=4096"):
+        ok, text = l1.client("rvmrpc_test_client", words)
+        assert ok and re.search(r"wrong 0 failed 0", text), text
+
+
+@each("calls without copies, in one slot")
+def held(series):
+    """Begin, 100 times run, end."""
+    ok, text = guest(series).l1.client("rvmrpc_test_client", "threads=1 calls=1 held=100 size=4096")
+    assert ok and "held 100 of 100" in text, text
+
+
+@each("a deadline ends a call, and the next works")
+def deadline(series):
+    """Though its procedure sleeps on."""
+    l1 = guest(series).l1
+    ok, text = l1.client("rvmrpc_test_client", "threads=1 calls=1 sleep_ms=3000 timeout_ms=300 keep=1")
+    ms = int(re.search(r"sleeper -110 after (\d+) ms", text)[1])
+    assert ok and 300 <= ms < 1500, text
+    comment(f"{ms} ms")
+    assert l1.client("rvmrpc_echo_client")[0]
+
+
+@each("a caller that is killed goes at once")
+def killed(series):
+    """In the middle of a call that would take a minute."""
+    l1 = guest(series).l1
+    shell = l1.guest
+    shell.check("(insmod /host/rvmrpc_test_client.ko threads=1 calls=1 sleep_ms=50000 timeout_ms=60000 "
+                "</dev/null >/dev/null 2>&1 & echo $! >/tmp/caller)")
+    time.sleep(1)
+    start = time.monotonic()
+    shell.check("kill -9 $(cat /tmp/caller); while test -d /proc/$(cat /tmp/caller); do usleep 10000; done", 10)
+    seconds = time.monotonic() - start
+    comment(f"{seconds:.2f} s")
+    assert seconds < 3
+    assert l1.client("rvmrpc_echo_client")[0]
+
+
+def vmm_case(name, title):
+    """A case of the program vmm_files."""
+    @each(title)
+    def run(series):
+        host(series).guest.check(f"/clients/vmm_files {name}", 70)
+    run.__doc__ = f"vmm_files {name}."
+
+
+vmm_case("refused", "attach: what is wrong is refused, and leaves nothing behind")
+vmm_case("owners", "attach: one owner of a window, one VM of a uuid")
+vmm_case("calls", "calls of a VMM whose guest is not there")
+vmm_case("hostile", "a window that is scribbled over, and gone; one eventfd for both ways")
+vmm_case("child", "a VMM that ends, and whose child keeps the file")
+vmm_case("limits", "limits of memory and windows; nobody may attach")
+vmm_case("detach", "the module asks for its files")
+
+
+@each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on, the module goes", timeout=180)
+def detach(series):
+    """And takes the window of the next QEMU."""
+    vm = guest(series)
+    shell = vm.l1.guest
+    assert shell.run("rmmod rvmrpc_host")[0], "the module went"
+    epoch = driver_file(vm, "epoch")
+    shell.check("(insmod /host/rvmrpc_test_client.ko threads=8 calls=100000 keep=1 </dev/null >/dev/null 2>&1 & "
+                "echo $! >/tmp/load)")
+    time.sleep(1)
+    shell.check("echo 1 >/sys/module/rvmrpc_host/parameters/detach")
+    wait_for(lambda: vm.query().get("proxy") == "daemon", 10, "rvmrpcd as owner", interval=0.1)
+    wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver", interval=0.2)
+    assert driver_file(vm, "epoch") != epoch
+    assert vm.json("meminfo", "web")["total"] == total(vm)
+    # Calls of a client that goes on for ever end with a status, and it can be killed by its own end.
+    shell.check("while test -d /proc/$(cat /tmp/load); do usleep 100000; done", 60)
+    shell.check("rmmod rvmrpc_test_client; rmmod rvmrpc_host && insmod /host/rvmrpc_host.ko")
+    assert vm.query()["proxy"] == "daemon", "it is asked at the next connection"
+    vm.stop()
+    assert guest(series).query()["proxy"] == "kernel"
+    comment(shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1").strip())
+
+
+for kernel in SERIES:
+    for title, function, more in CASES:
+        case(f"{kernel}: {title}", series=kernel, **more)(function)
+
+if __name__ == "__main__":
+    main()
