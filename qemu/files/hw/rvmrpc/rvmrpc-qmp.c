@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest-* commands are coroutines: while one waits for the guest, the main
- * loop goes on, and a command that controls the VM makes it give way.
+ * The guest-* commands are coroutines of their own: while one waits for the
+ * guest, the main loop goes on, and so do all other monitors.
  */
 #include "qemu/osdep.h"
 #include "block/aio.h"
@@ -16,7 +16,7 @@
 #include "qemu/main-loop.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
-#include "hw/rvmrpc/giveway.h"
+#include "hw/rvmrpc/detach.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "rvmrpc-internal.h"
 #include "rvmrpc-sysinfo.h"
@@ -60,9 +60,10 @@ typedef struct CallWait {
 static void call_done(RvmrpcCall *call, void *opaque)
 {
     CallWait *wait = opaque;
+    Coroutine *co = wait->co;
 
     qatomic_store_release(&wait->ended, true);
-    aio_co_schedule(qemu_get_aio_context(), wait->co);
+    aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
 }
 
 static void cancel_call(void *opaque)
@@ -70,32 +71,25 @@ static void cancel_call(void *opaque)
     rvmrpc_call_cancel(opaque);
 }
 
-/*
- * Calls and waits.  *gave_way_to is the control command that cut it short, or
- * NULL.  The call's outcome is valid in any case.
- */
+/* Calls and waits.  The call's outcome is valid in any case. */
 static RvmrpcCall *coroutine_fn
 call_and_wait(uint32_t module, uint32_t procedure, const void *arg,
-              uint32_t arglen, uint32_t timeout, const char **gave_way_to)
+              uint32_t arglen, uint32_t timeout)
 {
     CallWait wait = { .co = qemu_coroutine_self() };
     RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure, arg,
                                        arglen, timeout, call_done, &wait);
     uint32_t status = rvmrpc_call_submit(call);
 
-    *gave_way_to = NULL;
     if (status != RVMRPC_STATUS_OK) {
         call->core.status = status;
         return call;
     }
-    rvmrpc_giveway_begin(cancel_call, call);
+    rvmrpc_detach_set_cancel(cancel_call, call);
     do {
         qemu_coroutine_yield();
     } while (!qatomic_load_acquire(&wait.ended));
-    *gave_way_to = rvmrpc_giveway_end();
-    if (call->core.status != RVMRPC_STATUS_CANCELLED) {
-        *gave_way_to = NULL;
-    }
+    rvmrpc_detach_set_cancel(NULL, NULL);
     return call;
 }
 
@@ -118,6 +112,8 @@ static const char *status_hint(uint32_t status)
         return "arguments or answer do not fit into a slot";
     case RVMRPC_STATUS_BUSY:
         return "too many calls are in flight";
+    case RVMRPC_STATUS_CANCELLED:
+        return "the caller has gone, or QEMU ends";
     case RVMRPC_STATUS_RESET:
         return "the guest was reset, migrated or registered again";
     case RVMRPC_STATUS_GARBAGE_ARGS:
@@ -127,25 +123,14 @@ static const char *status_hint(uint32_t status)
     }
 }
 
-static char *status_reason(uint32_t status, const char *gave_way_to)
-{
-    if (status == RVMRPC_STATUS_OK) {
-        return NULL;
-    }
-    return gave_way_to ? g_strdup_printf("gave way to %s", gave_way_to) :
-           g_strdup(status_hint(status));
-}
-
 /* ---- guest-kernel-call ---- */
 
 /* Asks for the list of modules once more; it may have grown. */
-static uint32_t coroutine_fn refresh_list(uint32_t timeout,
-                                          const char **gave_way_to)
+static uint32_t coroutine_fn refresh_list(uint32_t timeout)
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = call_and_wait(RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, NULL, 0, timeout,
-                         gave_way_to);
+    call = call_and_wait(RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, NULL, 0, timeout);
     rvmrpc_list_store(call);
     return call->core.status;
 }
@@ -203,7 +188,7 @@ static uint32_t ms_left(int64_t start, uint32_t timeout)
 static RvmrpcCall *coroutine_fn
 resolve_and_call(const Selector *module, const Selector *procedure,
                  const void *arg, size_t arglen, uint32_t timeout,
-                 uint32_t *status, const char **gave_way_to)
+                 uint32_t *status)
 {
     int64_t start = rvmrpc_now();
     uint32_t mod, proc;
@@ -211,7 +196,7 @@ resolve_and_call(const Selector *module, const Selector *procedure,
 
     *status = find_numbers(module, procedure, &mod, &proc);
     if (*status != RVMRPC_STATUS_OK) {
-        uint32_t list_status = refresh_list(timeout, gave_way_to);
+        uint32_t list_status = refresh_list(timeout);
 
         *status = list_status == RVMRPC_STATUS_OK ?
                   find_numbers(module, procedure, &mod, &proc) : list_status;
@@ -219,8 +204,7 @@ resolve_and_call(const Selector *module, const Selector *procedure,
             return NULL;
         }
     }
-    call = call_and_wait(mod, proc, arg, arglen, ms_left(start, timeout),
-                         gave_way_to);
+    call = call_and_wait(mod, proc, arg, arglen, ms_left(start, timeout));
     *status = call->core.status;
     return call;
 }
@@ -244,7 +228,6 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
 {
     g_autoptr(RvmrpcCall) call = NULL;
     g_autofree uint8_t *arg = NULL;
-    const char *gave_way_to = NULL;
     int64_t start = rvmrpc_now();
     Selector mod = { }, proc = { };
     RvmrpcReply *reply;
@@ -263,11 +246,12 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
         }
     }
     call = resolve_and_call(&mod, &proc, arg, arglen, has_timeout ? timeout :
-                            rvmrpc_proxy.config.default_timeout_ms, &status,
-                            &gave_way_to);
+                            rvmrpc_proxy.config.default_timeout_ms, &status);
     reply = g_new0(RvmrpcReply, 1);
     reply->status = status;
-    reply->reason = status_reason(status, gave_way_to);
+    if (status != RVMRPC_STATUS_OK) {
+        reply->reason = g_strdup(status_hint(status));
+    }
     reply->data = status == RVMRPC_STATUS_OK ?
                   g_base64_encode(call->res, call->core.reslen) : g_strdup("");
     reply->elapsed_ns = rvmrpc_now() - start;
@@ -281,20 +265,19 @@ static RvmrpcCall *coroutine_fn
 call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
         bool has_timeout, uint32_t timeout, Error **errp)
 {
-    g_autofree char *reason = NULL;
-    const char *gave_way_to;
     RvmrpcCall *call;
+    uint32_t status;
 
     if (!check_present(errp) || !check_timeout(has_timeout, timeout, errp)) {
         return NULL;
     }
     call = call_and_wait(module, procedure, arg, arglen,
-                         has_timeout ? timeout : 0, &gave_way_to);
-    if (call->core.status == RVMRPC_STATUS_OK) {
+                         has_timeout ? timeout : 0);
+    status = call->core.status;
+    if (status == RVMRPC_STATUS_OK) {
         return call;
     }
-    reason = status_reason(call->core.status, gave_way_to);
-    error_setg(errp, "%s: %s", RvmrpcStatus_str(call->core.status), reason);
+    error_setg(errp, "%s: %s", RvmrpcStatus_str(status), status_hint(status));
     rvmrpc_call_unref(call);
     return NULL;
 }
