@@ -11,6 +11,7 @@ import pathlib
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
 from harness import (QMP, VM, QMPError, call, call_args, case, comment, counters, insmod, main, ms,
@@ -423,6 +424,36 @@ def sigterm():
         loaded(vm)
         calls = [(vm.qmp, sleep_on(vm, vm.qmp))]
         ends_soon(vm, calls, lambda: vm.process.send_signal(signal.SIGTERM))
+
+
+def keep_asking(path, name):
+    """Until QEMU has gone; with OOB several requests are queued."""
+    with contextlib.suppress(ConnectionError), QMP(path, enable=["oob"]) as qmp:
+        while True:
+            for ident in [qmp.send(name) for _ in range(6)]:
+                with contextlib.suppress(QMPError):
+                    qmp.recv(ident, timeout=5)
+
+
+@case("quit while clients keep asking, 30 times")
+def quits_busy():
+    """Requests come until QEMU is gone; without a guest, where guest-* commands fail at once."""
+    for i in range(30):
+        extra = [x for name in ("3", "4") for x in
+                 ("-qmp", f"unix:qmp{name}.sock,server=on,wait=off")]
+        vm = VM(kernel=None, memory="64M", extra=extra).start()
+        vm.qmp2.cmd("query-name")
+        threads = [threading.Thread(target=keep_asking, args=(vm.dir / path, name)) for path, name in
+                   (("qmp3.sock", "query-name"), ("qmp4.sock", "guest-meminfo"))]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1 + 0.001 * i)
+        vm.qmp2.cmd("quit")
+        assert vm.process.wait(5) == 0, (i, vm.process.returncode)
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        vm.stop()
 
 
 if __name__ == "__main__":

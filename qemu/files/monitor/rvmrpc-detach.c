@@ -104,7 +104,7 @@ static void finish(RvmrpcDetached *d)
     WITH_QEMU_LOCK_GUARD(&mon->qmp_queue_lock) {
         more = !g_queue_is_empty(mon->qmp_requests);
     }
-    if (more && !qmp_dispatcher_co_shutdown) {
+    if (more) {
         qmp_dispatcher_co_wake();
     }
     QLIST_REMOVE(d, next);
