@@ -5,11 +5,12 @@ and those into the host's: the paper's figures and files, on our KVM.
 """
 import os
 import re
+import time
 
 from ours import (FAR, L2, TICKLESS, dmesg, host, insmod_l1, lkm, mem_total, named, parse_meminfo,
-                  settled, shared_l2, status, vms)
+                  settled, shared_l2, status, vms, wait_status)
 
-from harness import case, comment, driver_file, insmod, main, set_parameter, wait_for
+from harness import call_args, case, comment, driver_file, insmod, main, ms, set_parameter, wait_for
 
 FIRST = named("first", 1, append="rvmrpc.allow=default,0x100.*")
 PROC = f"/proc/rvmrpc/{FAR}1"
@@ -243,6 +244,28 @@ def srcu():
         assert sorted(times)[4] < 100000, times
         assert max(times) < 400000, times
     l1.guest.check("rmmod vmrpc_sleep_server")
+
+
+@case("a call by QMP holds up no other monitor, and QEMU ends during it", timeout=180)
+def qmp_call():
+    """The kernel ends it, or QEMU takes it back."""
+    l1 = host()
+    with L2(l1, slot=1, **named("caller", 5, memory="192M", append="rvmrpc.allow=default,test.*")) as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        settled(vm)
+        ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(60000), 60000))
+        wait_status(l1, "caller", lambda s: s["in_flight"] == 1, 20, "the call in the kernel")
+        start = time.monotonic()
+        for _ in range(10):
+            vm.qmp2.cmd("query-status", timeout=20)
+        assert vm.qmp2.cmd("guest-meminfo", timeout=20)["total"] > 0
+        vm.qmp2.cmd("quit", timeout=20)
+        reply = vm.qmp.recv(ident, timeout=20)
+        assert reply["status"] in ("reset", "stopped", "cancelled"), reply
+        assert vm.process.wait(20) == 0
+        took = time.monotonic() - start
+    comment(f"{took:.1f} s")
+    assert took < 20, took
 
 
 @case("a call that waits in VMLP, or sleeps, is served in each mode")

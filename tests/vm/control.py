@@ -1,35 +1,39 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""No command that controls the VM waits for a guest.
+"""Nobody but its own monitor waits for a guest-* command.
 
-A call sleeps for 10 s in the guest; the command comes on the second monitor.
-Cancelled calls keep their slots until the procedure ends, hence many slots.
+A call of 20 s is under way on the first monitor; others are at work meanwhile. Cancelled calls
+keep their slots until the procedure ends, hence many slots.
 """
 import contextlib
+import json
 import pathlib
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 
-from harness import (QMP, VM, QMPError, call, call_args, case, comment, counters, insmod, main, ms, shared,
-                     wait_for)
-from harness.paths import QEMU_IMG
+from harness import (QMP, VM, QMPError, call, call_args, case, comment, counters, insmod, main, ms,
+                     shared, stats, wait_for)
+from harness.paths import QEMU_IMG, connect_unix
 
 LIMIT = 0.2
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-disk-")
 
 
 def options(name):
-    """Of a guest with a disk for snapshots."""
+    """Of a guest with a disk for snapshots, a balloon and a third monitor."""
     path = pathlib.Path(FOLDER.name, name + ".qcow2")
     if not path.exists():
         subprocess.run([QEMU_IMG, "create", "-q", "-f", "qcow2", path, "64M"], check=True)
     return {"append": "rvmrpc.allow=default,test.* rvmrpc.slots=32", "memory": "192M",
             "device_opts": "slots=32",
-            "extra": ["-qmp", "unix:qmp3.sock,server=on,wait=off", "-blockdev", f"driver=file,filename={path},node-name=file0",
+            "extra": ["-qmp", "unix:qmp3.sock,server=on,wait=off",
+                      "-blockdev", f"driver=file,filename={path},node-name=file0",
                       "-blockdev", "driver=qcow2,file=file0,node-name=disk0",
-                      "-device", "virtio-blk-pci,drive=disk0"]}
+                      "-device", "virtio-blk-pci,drive=disk0",
+                      "-device", "virtio-balloon-pci"]}
 
 
 def loaded(vm):
@@ -37,7 +41,7 @@ def loaded(vm):
     vm.qmp2.cmd("query-name")
     if vm.guest.run("test -d /sys/module/rvmrpc_test_mod")[0]:
         insmod(vm, "rvmrpc_test_mod")
-    assert call(vm.qmp, "test", "xid", timeout=5000)[0] == "ok"
+    assert call(vm.qmp2, "test", "xid", timeout=5000)[0] == "ok"
     return vm
 
 
@@ -46,39 +50,53 @@ def guest():
     return loaded(shared(**options("shared")))
 
 
-def long_call(vm):
-    """Sends a call of 10 s, and returns when it runs in the guest."""
+def sleep_on(vm, qmp, duration=20000, timeout=25000):
+    """Sends a call that sleeps, and returns its id when it runs in the guest."""
     before = counters(vm)["workers"]
-    ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(10000), 20000))
+    ident = qmp.send("guest-kernel-call", call_args("test", "sleep", ms(duration), timeout))
     wait_for(lambda: counters(vm)["workers"] == before + 1, 5, "the call in the guest")
     return ident
 
 
-def assert_gave_way(vm, ident, name):
-    """The call was cut short by that command."""
-    reply = vm.qmp.recv(ident, timeout=5)
-    assert reply["status"] == "cancelled" and reply["data"] == "", reply
-    assert reply["reason"] == f"gave way to {name}", reply
+@contextlib.contextmanager
+def third(vm, **how):
+    """A client of the third monitor."""
+    with QMP(vm.dir / "qmp3.sock", **how) as qmp:
+        yield qmp
 
 
 @contextlib.contextmanager
-def gives_way(vm, name, limit=LIMIT):
-    """What runs inside must end in time, and the call must have given way to it."""
-    ident = long_call(vm)
-    start = time.monotonic()
-    yield
-    took = time.monotonic() - start
-    comment(f"{name}: {took * 1000:.1f} ms")
-    assert_gave_way(vm, ident, name)
-    assert took < limit, f"{name} took {took:.3f} s"
+def long_call(vm, **how):
+    """A call on the third monitor that must still be under way at the end, and ends with it."""
+    with third(vm, **how) as qmp:
+        ident = sleep_on(vm, qmp)
+        yield qmp
+        assert stats(vm, vm.qmp2)["in-flight"] == 1
+        pending = qmp.pending()
+        assert ident not in pending, pending
+    idle(vm)
+
+
+def idle(vm, limit=1):
+    """No call is under way any more."""
+    wait_for(lambda: stats(vm, vm.qmp2)["in-flight"] == 0, limit, "the end of the calls",
+             interval=0.01)
 
 
 def works(vm):
     """What comes after is as ever."""
     assert call(vm.qmp, "echo", "echo", b"x", timeout=5000) == ("ok", b"x")
+    assert call(vm.qmp2, "echo", "echo", b"y", timeout=5000) == ("ok", b"y")
 
 
-@case("without a control command a call takes its time")
+def timed(action, *args):
+    """How long it takes."""
+    start = time.monotonic()
+    action(*args)
+    return time.monotonic() - start
+
+
+@case("a call takes its time")
 def undisturbed():
     """Else the other cases would show nothing."""
     vm = guest()
@@ -87,75 +105,74 @@ def undisturbed():
     assert time.monotonic() - start > 1.9
 
 
-@case("stop and cont return in under 200 ms")
-def stop_cont():
-    """Each during a call of its own."""
+# ---- What others do meanwhile ----
+
+def connects(vm):
+    """A client that comes, says qmp_capabilities and goes."""
+    QMP(vm.dir / "qmp.sock").close()
+
+
+def human(line):
+    """As a command of human-monitor-command, which must say nothing."""
+    def run(vm):
+        answer = vm.qmp2.hmp(line)
+        assert line.startswith("info") or not answer.strip(), answer
+    return run
+
+
+def command(name, **args):
+    """A command of the second monitor."""
+    return lambda vm: vm.qmp2.cmd(name, **args)
+
+
+def both(first, second):
+    """Two commands that undo each other."""
+    def run(vm):
+        first(vm)
+        second(vm)
+    return run
+
+
+ADDED = {"driver": "null-co", "node_name": "added"}
+OTHERS = {
+    "query-status": command("query-status"),
+    "query-rvmrpc": command("query-rvmrpc"),
+    "query-block": command("query-block"),
+    "balloon": command("balloon", value=192 << 20),
+    "blockdev-add, blockdev-del": both(command("blockdev-add", **ADDED),
+                                       command("blockdev-del", node_name="added")),
+    "object-add, object-del": both(command("object-add", qom_type="rng-builtin", id="added"),
+                                   command("object-del", id="added")),
+    "block_resize": command("block_resize", node_name="disk0", size=64 << 20),
+    "stop, cont": both(command("stop"), command("cont")),
+    "HMP info status": human("info status"),
+    "HMP stop, cont": both(human("stop"), human("cont")),
+    "HMP s, c": both(human("s"), human("c")),
+    "a client that connects": connects,
+    "guest-meminfo": command("guest-meminfo"),
+}
+
+
+@case("every other command is as fast as without a call", oob=False)
+@case("the same, the call's client with OOB", oob=True)
+def others(oob):
+    """The median of five, on another monitor."""
     vm = guest()
-    with gives_way(vm, "stop"):
-        vm.qmp2.cmd("stop")
-    assert vm.qmp2.cmd("query-status")["status"] == "paused"
-    vm.qmp2.cmd("cont")
-    with gives_way(vm, "cont"):
-        vm.qmp2.cmd("cont")
-    works(vm)
+    vm.qmp.close()              # its monitor is for the client that connects
 
-
-@case("the same by way of human-monitor-command")
-def hmp_stop():
-    """HMP's commands control the VM too."""
-    vm = guest()
-    with gives_way(vm, "stop"):
-        vm.qmp2.hmp("stop")
-    vm.qmp2.hmp("cont")
-    works(vm)
-
-
-@case("behind two calls, from both monitors")
-def queued():
-    """A control command that is queued already ends a call as it begins."""
-    vm = guest()
-    third = QMP(vm.dir / "qmp3.sock")
-    first = long_call(vm)
-    second = third.send("guest-kernel-call", call_args("test", "sleep", ms(10000), 20000))
-    start = time.monotonic()
-    vm.qmp2.cmd("stop")
-    assert time.monotonic() - start < LIMIT
-    assert_gave_way(vm, first, "stop")
-    # Behind stop it finds the VM stopped; before it, it gives way.
-    reply = third.recv(second, timeout=5)
-    assert (reply["status"] == "stopped" or
-            (reply["status"], reply["reason"]) == ("cancelled", "gave way to stop")), reply
-    vm.qmp2.cmd("cont")
-    third.close()
-    works(vm)
-
-
-@case("a command that does not control the VM does not cut a call short")
-def others_wait():
-    """query-status waits its turn; the call ends well."""
-    vm = guest()
-    before = counters(vm)["workers"]
-    ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(600), 5000))
-    wait_for(lambda: counters(vm)["workers"] == before + 1, 5, "the call in the guest")
-    assert vm.qmp2.cmd("query-status")["running"]
-    assert vm.qmp.recv(ident)["status"] == "ok"
-
-
-@case("a typed command gives way with an error that says so")
-def typed():
-    """guest-meminfo while the server thread is held up."""
-    vm = guest()
-    vm.qmp.cmd("guest-kernel-call", call_args("test", "sleep-inline", ms(3000), 1))
-    ident = vm.qmp.send("guest-meminfo", timeout=20000)
-    time.sleep(0.1)
-    start = time.monotonic()
-    vm.qmp2.cmd("stop")
-    assert time.monotonic() - start < LIMIT
-    vm.qmp2.cmd("cont")
+    def medians():
+        return {name: sorted(timed(run, vm) for _ in range(5))[2] for name, run in OTHERS.items()}
     try:
-        raise AssertionError(vm.qmp.recv(ident))
-    except QMPError as error:
-        assert error.desc == "cancelled: gave way to stop", error
+        medians()               # what is slow at its first time only
+        without = medians()
+        with long_call(vm, enable=["oob"] if oob else []):
+            during = medians()
+    finally:
+        vm.qmp = QMP(vm.dir / "qmp.sock")
+    for name, took in during.items():
+        comment(f"{name}: {without[name] * 1000:.2f} ms, during a call {took * 1000:.2f} ms")
+    slow = [name for name in OTHERS if during[name] > 2 * without[name] + 0.01]
+    assert not slow, slow
     works(vm)
 
 
@@ -163,85 +180,64 @@ def typed():
 def hotplug():
     """Of a device that has nothing to do with us."""
     vm = guest()
-    vm.guest.check("modprobe virtio_balloon")
-    with gives_way(vm, "device_add"):
-        vm.qmp2.cmd("device_add", driver="virtio-balloon-pci", id="balloon")
-    with gives_way(vm, "device_del"):
-        vm.qmp2.cmd("device_del", id="balloon")
-    vm.qmp2.wait_event("DEVICE_DELETED", timeout=30, match=lambda d: d.get("device") == "balloon")
+    with long_call(vm):
+        assert timed(command("device_add", driver="virtio-rng-pci", id="rng"), vm) < LIMIT
+        assert timed(command("device_del", id="rng"), vm) < LIMIT
+        vm.qmp2.wait_event("DEVICE_DELETED", timeout=30, match=lambda d: d.get("device") == "rng")
     works(vm)
 
 
-@case("savevm and loadvm: the call gives way in under 200 ms, and costs them no more than that")
-def savevm():
-    """They take time of their own, to write and read the state: it is compared."""
+@case("savevm and snapshot-save: a call costs them less than 200 ms, and goes on")
+def saves():
+    """They take time of their own, to write the state: it is compared."""
     vm = guest()
 
-    def plain(line):
-        start = time.monotonic()
-        answer = vm.qmp2.hmp(line)
-        assert answer.strip() == "", answer
-        return time.monotonic() - start
+    def snapshot_save(name):
+        took = timed(lambda: vm.qmp2.cmd("snapshot-save", {
+            "job-id": name, "tag": name, "vmstate": "disk0", "devices": ["disk0"]}))
 
-    def during(line):
-        ident = long_call(vm)
-        request = vm.qmp2.send("human-monitor-command", {"command-line": line})
-        start = time.monotonic()
-        assert_gave_way(vm, ident, line.split()[0])
-        gave = time.monotonic() - start
-        answer = vm.qmp2.recv(request)
-        assert answer.strip() == "", answer
-        took = time.monotonic() - start
-        assert gave < LIMIT, f"{line}: the call gave way after {gave:.3f} s"
-        return took
-
-    def settled():
-        vm.guest.sync()
-        vm.wait_state(timeout=5)
-        works(vm)
-
-    plain("savevm warm")
-    for line in ("savevm one", "loadvm one"):
-        without = plain(line)
-        settled()
-        took = during(line)
-        comment(f"{line}: {without * 1000:.0f} ms, during a call {took * 1000:.0f} ms")
-        assert took < 1.5 * without + LIMIT, (line, took, without)
-        settled()
-
-
-@case("snapshot-save: a call costs it less than 200 ms")
-def snapshot_save():
-    """QEMU's main loop writes the state before the reply goes out: it is compared."""
-    vm = guest()
-
-    def save(name):
-        start = time.monotonic()
-        vm.qmp2.cmd("snapshot-save", {"job-id": name, "tag": name, "vmstate": "disk0",
-                                      "devices": ["disk0"]})
-        return time.monotonic() - start
-
-    def conclude(name):
         def job():
             found = [j for j in vm.qmp2.cmd("query-jobs") if j["id"] == name]
             return found[0] if found[0]["status"] == "concluded" else None
         assert "error" not in wait_for(job, 30, name)
         vm.qmp2.cmd("job-dismiss", id=name)
+        return took
 
-    without = save("alone")
-    conclude("alone")
-    with gives_way(vm, "snapshot-save", limit=1.5 * without + LIMIT):
-        save("during")
-    conclude("during")
+    def savevm(name):
+        return timed(human("savevm " + name), vm)
+
+    savevm("warm")
+    without = savevm("alone"), snapshot_save("snapshot0")
+    with long_call(vm):
+        during = savevm("during"), snapshot_save("snapshot1")
+    comment(f"savevm, snapshot-save: {without} s, during a call {during} s")
+    for alone, took in zip(without, during):
+        assert took < 1.5 * alone + LIMIT, (without, during)
     works(vm)
 
 
-@case("system_reset returns in under 200 ms, and the guest boots again")
+@case("loadvm ends a call of another monitor with reset")
+def loadvm():
+    """The state that is loaded knows nothing of it."""
+    vm = guest()
+    human("savevm one")(vm)
+    with third(vm) as qmp:
+        ident = sleep_on(vm, qmp)
+        human("loadvm one")(vm)
+        assert qmp.recv(ident, timeout=1)["status"] == "reset"
+    vm.guest.sync()
+    wait_for(lambda: vm.qmp2.cmd("query-rvmrpc")["state"] == "connected", 5, "the driver")
+    works(vm)
+
+
+@case("system_reset returns in under 200 ms, ends a call with reset, and the guest boots again")
 def system_reset():
     """The module has to be loaded anew."""
     vm = guest()
-    with gives_way(vm, "system_reset"):
-        vm.qmp2.cmd("system_reset")
+    with third(vm) as qmp:
+        ident = sleep_on(vm, qmp)
+        assert timed(command("system_reset"), vm) < LIMIT
+        assert qmp.recv(ident, timeout=5)["status"] == "reset"
     vm.qmp2.wait_event("RESET")
     vm.wait_ready()
     vm.wait_state()
@@ -252,37 +248,212 @@ def system_reset():
 def migrate():
     """To nowhere. What ended with the migration is registered again."""
     vm = guest()
-    with gives_way(vm, "migrate"):
-        vm.qmp2.cmd("migrate", uri="exec:cat > /dev/null")
-    wait_for(lambda: vm.qmp2.cmd("query-migrate").get("status") in ("completed", "failed"),
-             30, "the migration's end")
-    assert vm.qmp2.cmd("query-migrate")["status"] == "completed"
+    with third(vm) as qmp:
+        ident = sleep_on(vm, qmp)
+        assert timed(command("migrate", uri="exec:cat > /dev/null"), vm) < LIMIT
+        wait_for(lambda: vm.qmp2.cmd("query-migrate").get("status") in ("completed", "failed"),
+                 30, "the migration's end")
+        assert vm.qmp2.cmd("query-migrate")["status"] == "completed"
+        assert qmp.recv(ident, timeout=1)["status"] == "reset"
     assert call(vm.qmp, "echo", "echo")[0] in ("stopped", "not-connected")
     vm.qmp2.cmd("cont")
     vm.wait_state(timeout=3)
     works(vm)
 
 
-@case("quit returns in under 200 ms, and QEMU ends")
+# ---- Several guest-* commands ----
+
+@case("calls of three monitors run at the same time")
+def parallel():
+    """Each sleeps for a second."""
+    vm = guest()
+    with third(vm) as qmp:
+        monitors = vm.qmp, vm.qmp2, qmp
+        start = time.monotonic()
+        idents = [m.send("guest-kernel-call", call_args("test", "sleep", ms(1000), 5000))
+                  for m in monitors]
+        for monitor, ident in zip(monitors, idents):
+            assert monitor.recv(ident)["status"] == "ok"
+        took = time.monotonic() - start
+    comment(f"{took:.3f} s")
+    assert took < 1.7, took
+
+
+@case("what follows on the same monitor is answered in its order", oob=False)
+@case("the same with OOB, whose own commands overtake", oob=True)
+def order(oob):
+    """The call is the first to be answered, whatever is sent behind it."""
+    vm = guest()
+    with third(vm, enable=["oob"] if oob else []) as qmp:
+        first = sleep_on(vm, qmp, 700, 5000)
+        sent = [first, qmp.send("query-name"), qmp.send("guest-loadavg"),
+                qmp.send("query-status"), qmp.send("guest-kernel-call", call_args("no", "such"))]
+        start = time.monotonic()
+        if oob:
+            ident = qmp.send("yank", instances=[], oob=True)
+            assert qmp.recv(ident) == {} and not qmp.replies
+            assert time.monotonic() - start < LIMIT
+        last = qmp.send("query-name")
+        qmp.recv(last)
+        assert list(qmp.replies) == sent, qmp.replies
+        assert qmp.recv(first)["status"] == "ok"
+        for ident in sent[1:]:
+            qmp.recv(ident)
+    works(vm)
+
+
+@case("a guest-* command has an answer of the same form as any other")
+def forms():
+    """Ids, errors, and what the dispatcher itself refuses."""
+    vm = guest()
+    for ident in (7, "seven", {"a": [1]}, None):
+        reply = vm.qmp.cmd_raw(json.dumps({"execute": "guest-loadavg", "id": ident}))
+        assert reply["id"] == ident and "load1m" in reply["return"], reply
+    assert set(vm.qmp.cmd_raw('{"execute": "guest-loadavg"}')) == {"return"}
+    for request, text in (
+            ({"extra": 1}, "QMP input member 'extra' is unexpected"),
+            ({"arguments": 1}, "QMP input member 'arguments' must be an object"),
+            ({"arguments": {"extra": 1}}, "Parameter 'extra' is unexpected"),
+            ({"arguments": {"timeout": 0}}, "timeout must be between 1 and 60000 milliseconds"),
+            ({"execute": "guest-no-such"}, "The command guest-no-such has not been found")):
+        reply = vm.qmp.cmd_raw(json.dumps({"execute": "guest-loadavg", "id": 1, **request}))
+        assert reply["id"] == 1 and reply["error"]["desc"] == text, reply
+    with contextlib.closing(connect_unix(vm.dir / "qmp3.sock")) as sock:
+        sock.settimeout(5)
+        with sock.makefile("rw", encoding="utf-8") as file:
+            assert "QMP" in file.readline()
+            file.write('{"execute": "guest-loadavg"}\n')
+            file.flush()
+            assert "Expecting capabilities negotiation" in file.readline()
+
+
+# ---- Ends ----
+
+@case("a client that goes cancels its call; the next one gets no answer of it", oob=False)
+@case("the same with OOB and a full queue", oob=True)
+def closes(oob):
+    """Even where the call would have ended soon."""
+    vm = guest()
+    how = {"enable": ["oob"]} if oob else {}
+    for duration in (20000, 300):
+        before = stats(vm, vm.qmp2)["cancelled"]
+        with third(vm, **how) as qmp:
+            sleep_on(vm, qmp, duration)
+            for _ in range(20 if oob else 3):
+                qmp.send("query-name")
+            assert stats(vm, vm.qmp2)["in-flight"] == 1
+        idle(vm, LIMIT)
+        assert stats(vm, vm.qmp2)["cancelled"] == before + 1
+        with third(vm, **how) as qmp:
+            assert timed(lambda: qmp.cmd("query-name")) < LIMIT
+            time.sleep(0.5)
+            assert not qmp.pending()
+            assert call(qmp, "echo", "echo", b"z", timeout=5000) == ("ok", b"z")
+    works(vm)
+
+
+@case("clients that come and go, 100 times")
+def come_and_go():
+    """Each leaves a call behind, before or after it came to the guest."""
+    vm = guest()
+    before = stats(vm, vm.qmp2)
+    for i in range(100):
+        with third(vm, enable=["oob"] if i % 2 else []) as qmp:
+            qmp.send("guest-kernel-call", call_args("test", "sleep", ms(20), 5000))
+            if i % 3:
+                qmp.send("guest-meminfo")
+            qmp.pending(0.003 * (i % 8))
+    idle(vm)
+    after = stats(vm, vm.qmp2)
+    comment(f"cancelled: {after['cancelled'] - before['cancelled']}")
+    assert after["cancelled"] > before["cancelled"]
+    works(vm)
+
+
+@case("a typed command waits for a guest that hangs; nobody else does")
+def typed():
+    """guest-meminfo while the server thread is held up."""
+    vm = guest()
+    vm.qmp2.cmd("guest-kernel-call", call_args("test", "sleep-inline", ms(2000), 1))
+    with third(vm) as qmp:
+        short, full = vm.qmp.send("guest-meminfo", timeout=200), qmp.send("guest-meminfo")
+        assert timed(command("query-status"), vm) < LIMIT
+        try:
+            raise AssertionError(vm.qmp.recv(short))
+        except QMPError as error:
+            assert error.desc.startswith("timed-out: "), error
+        try:
+            qmp.recv(full)
+        except QMPError as error:
+            assert error.desc.startswith("timed-out: "), error
+    wait_for(lambda: call(vm.qmp2, "test", "xid", timeout=1000)[0] == "ok", 5, "the guest")
+    works(vm)
+
+
+def ends_soon(vm, calls, action):
+    """QEMU ends within a second, and who waits for a call hears so."""
+    start = time.monotonic()
+    action()
+    for qmp, ident in calls:
+        reply = qmp.recv(ident, timeout=1)
+        assert reply["status"] in ("stopped", "cancelled") and reply["data"] == "", reply
+    assert vm.process.wait(5) == 0 and time.monotonic() - start < 1
+
+
+@case("quit returns in under 200 ms, and QEMU ends, with calls of two monitors")
 def quits():
-    """Within a second."""
+    """One of them with OOB and more requests behind its call."""
     with VM(**options("quit")) as vm:
         loaded(vm)
-        with gives_way(vm, "quit"):
-            start = time.monotonic()
-            vm.qmp2.cmd("quit")
-        assert vm.process.wait(5) == 0 and time.monotonic() - start < 1
+        with third(vm, enable=["oob"]) as qmp:
+            calls = [(vm.qmp, sleep_on(vm, vm.qmp)), (qmp, sleep_on(vm, qmp))]
+            for _ in range(4):
+                qmp.send("guest-meminfo")
+
+            def leave():
+                took = timed(command("quit"), vm)
+                comment(f"quit: {took * 1000:.1f} ms")
+                assert took < LIMIT
+            ends_soon(vm, calls, leave)
 
 
 @case("SIGTERM ends QEMU during a call")
 def sigterm():
-    """Within a second."""
+    """The same."""
     with VM(**options("sigterm")) as vm:
         loaded(vm)
-        long_call(vm)
-        start = time.monotonic()
-        vm.process.send_signal(signal.SIGTERM)
-        assert vm.process.wait(5) == 0 and time.monotonic() - start < 1
+        calls = [(vm.qmp, sleep_on(vm, vm.qmp))]
+        ends_soon(vm, calls, lambda: vm.process.send_signal(signal.SIGTERM))
+
+
+def keep_asking(path, name):
+    """Until QEMU has gone; with OOB several requests are queued."""
+    with contextlib.suppress(ConnectionError), QMP(path, enable=["oob"]) as qmp:
+        while True:
+            for ident in [qmp.send(name) for _ in range(6)]:
+                with contextlib.suppress(QMPError):
+                    qmp.recv(ident, timeout=5)
+
+
+@case("quit while clients keep asking, 30 times")
+def quits_busy():
+    """Requests come until QEMU is gone; without a guest, where guest-* commands fail at once."""
+    for i in range(30):
+        extra = [x for name in ("3", "4") for x in
+                 ("-qmp", f"unix:qmp{name}.sock,server=on,wait=off")]
+        vm = VM(kernel=None, memory="64M", extra=extra).start()
+        vm.qmp2.cmd("query-name")
+        threads = [threading.Thread(target=keep_asking, args=(vm.dir / path, name)) for path, name in
+                   (("qmp3.sock", "query-name"), ("qmp4.sock", "guest-meminfo"))]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1 + 0.001 * i)
+        vm.qmp2.cmd("quit")
+        assert vm.process.wait(5) == 0, (i, vm.process.returncode)
+        for thread in threads:
+            thread.join(5)
+            assert not thread.is_alive()
+        vm.stop()
 
 
 if __name__ == "__main__":

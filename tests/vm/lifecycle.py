@@ -2,9 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reset, snapshot, migration, driver and device that come and go: the driver
 registers again by itself, and calls under way get "reset".
-
-QMP's control commands make a call give way; here they come by a human monitor,
-which does not.
 """
 import contextlib
 import pathlib

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A QMP client. Requests and replies can be apart, for tests with timing."""
 import json
+import select
 import socket
+import time
 
 from .paths import connect_unix
 from .wait import Deadline
@@ -18,9 +20,13 @@ class QMPError(Exception):
 
 
 class QMP:
-    """One connection to a monitor, by its path or by a connected socket."""
+    """One connection to a monitor, by its path or by a connected socket.
 
-    def __init__(self, path, timeout=10.0):
+    It negotiates the named capabilities ("oob"). Replies that nobody has taken are in .replies, in
+    the order in which they came.
+    """
+
+    def __init__(self, path, timeout=10.0, enable=()):
         self.sock = connect_unix(path, timeout)
         self.data = b""
         self.next_id = 0
@@ -30,7 +36,7 @@ class QMP:
         try:
             deadline = Deadline(timeout, f"QMP greeting from {path}")
             self.greeting = self._read_object(deadline)["QMP"]
-            self.cmd("qmp_capabilities", timeout=timeout)
+            self.cmd("qmp_capabilities", enable and {"enable": list(enable)}, timeout=timeout)
         except BaseException:
             self.close()
             raise
@@ -66,12 +72,19 @@ class QMP:
         else:
             self.replies[message.get("id")] = message
 
-    def send(self, name, arguments=None, **more):
+    def pending(self, seconds=0.0):
+        """Takes in what has come, and comes in that time; .replies."""
+        deadline = time.monotonic() + seconds
+        while select.select([self.sock], [], [], max(0, deadline - time.monotonic()))[0]:
+            self._pump(Deadline(10, "the rest of a line"))
+        return self.replies
+
+    def send(self, name, arguments=None, oob=False, **more):
         """Sends a command and returns its id. Keywords: _ stands for -."""
         arguments = dict(arguments or {})
         arguments.update({key.replace("_", "-"): value for key, value in more.items()})
         self.next_id += 1
-        request = {"execute": name, "id": self.next_id}
+        request = {"exec-oob" if oob else "execute": name, "id": self.next_id}
         if arguments:
             request["arguments"] = arguments
         self.sock.settimeout(10)

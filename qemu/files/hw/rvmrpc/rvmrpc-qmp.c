@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest-* commands are coroutines: while one waits for the guest, the main
- * loop goes on, and a command that controls the VM makes it give way.
+ * The guest-* commands are coroutines of their own: while one waits for the
+ * guest, the main loop goes on, and so do all other monitors.
  */
 #include "qemu/osdep.h"
 #include "block/aio.h"
@@ -16,7 +16,7 @@
 #include "qemu/main-loop.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
-#include "hw/rvmrpc/giveway.h"
+#include "hw/rvmrpc/detach.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "rvmrpc-internal.h"
 #include "rvmrpc-sysinfo.h"
@@ -61,9 +61,10 @@ typedef struct CallWait {
 static void call_done(RvmrpcCall *call, void *opaque)
 {
     CallWait *wait = opaque;
+    Coroutine *co = wait->co;
 
     qatomic_store_release(&wait->ended, true);
-    aio_co_schedule(qemu_get_aio_context(), wait->co);
+    aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
 }
 
 static void cancel_call(void *opaque)
@@ -71,14 +72,10 @@ static void cancel_call(void *opaque)
     rvmrpc_channel_cancel(opaque);
 }
 
-/*
- * Calls and waits.  *gave_way_to is the control command that cut it short, or
- * NULL.  The call's outcome is valid in any case.
- */
+/* Calls and waits.  The call's outcome is valid in any case. */
 static RvmrpcCall *coroutine_fn
 call_and_wait(RvmrpcHost *h, uint32_t module, uint32_t procedure,
-              const void *arg, uint32_t arglen, uint32_t timeout,
-              const char **gave_way_to)
+              const void *arg, uint32_t arglen, uint32_t timeout)
 {
     CallWait wait = { .co = qemu_coroutine_self() };
     RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure,
@@ -87,19 +84,15 @@ call_and_wait(RvmrpcHost *h, uint32_t module, uint32_t procedure,
                                        call_done, &wait);
     uint32_t status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
 
-    *gave_way_to = NULL;
     if (status != RVMRPC_STATUS_OK) {
         call->core.status = status;
         return call;
     }
-    rvmrpc_giveway_begin(cancel_call, call);
+    rvmrpc_detach_set_cancel(cancel_call, call);
     do {
         qemu_coroutine_yield();
     } while (!qatomic_load_acquire(&wait.ended));
-    *gave_way_to = rvmrpc_giveway_end();
-    if (call->core.status != RVMRPC_STATUS_CANCELLED) {
-        *gave_way_to = NULL;
-    }
+    rvmrpc_detach_set_cancel(NULL, NULL);
     return call;
 }
 
@@ -122,6 +115,8 @@ static const char *status_hint(uint32_t status)
         return "arguments or answer do not fit into a slot";
     case RVMRPC_STATUS_BUSY:
         return "too many calls are in flight";
+    case RVMRPC_STATUS_CANCELLED:
+        return "the caller has gone, or QEMU ends";
     case RVMRPC_STATUS_RESET:
         return "the guest was reset, migrated or registered again";
     case RVMRPC_STATUS_GARBAGE_ARGS:
@@ -129,15 +124,6 @@ static const char *status_hint(uint32_t status)
     default:
         return "the call failed in the guest";
     }
-}
-
-static char *status_reason(uint32_t status, const char *gave_way_to)
-{
-    if (status == RVMRPC_STATUS_OK) {
-        return NULL;
-    }
-    return gave_way_to ? g_strdup_printf("gave way to %s", gave_way_to) :
-           g_strdup(status_hint(status));
 }
 
 /* ---- guest-kernel-call ---- */
@@ -152,10 +138,11 @@ typedef struct ListWait {
 static void list_done(uint32_t status, void *opaque)
 {
     ListWait *wait = opaque;
+    Coroutine *co = wait->co;
 
     wait->status = status;
     qatomic_store_release(&wait->ended, true);
-    aio_co_schedule(qemu_get_aio_context(), wait->co);
+    aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
 }
 
 /* Asks for the list of modules once more; it may have grown. */
@@ -270,7 +257,7 @@ static uint32_t ms_left(int64_t start, uint32_t timeout)
 static RvmrpcCall *coroutine_fn
 resolve_and_call(const Selector *module, const Selector *procedure,
                  const void *arg, size_t arglen, uint32_t timeout,
-                 uint32_t *status, const char **gave_way_to)
+                 uint32_t *status)
 {
     RvmrpcHost *h = rvmrpc_host_find();
     int64_t start = rvmrpc_clock();
@@ -290,8 +277,7 @@ resolve_and_call(const Selector *module, const Selector *procedure,
             return NULL;
         }
     }
-    call = call_and_wait(h, mod, proc, arg, arglen, ms_left(start, timeout),
-                         gave_way_to);
+    call = call_and_wait(h, mod, proc, arg, arglen, ms_left(start, timeout));
     *status = call->core.status;
     return call;
 }
@@ -315,7 +301,6 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
 {
     g_autoptr(RvmrpcCall) call = NULL;
     g_autofree uint8_t *arg = NULL;
-    const char *gave_way_to = NULL;
     int64_t start = rvmrpc_clock();
     Selector mod = { }, proc = { };
     RvmrpcReply *reply;
@@ -336,11 +321,12 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
         }
     }
     call = resolve_and_call(&mod, &proc, arg, arglen, has_timeout ? timeout :
-                            rvmrpc_host_timeout(h), &status,
-                            &gave_way_to);
+                            rvmrpc_host_timeout(h), &status);
     reply = g_new0(RvmrpcReply, 1);
     reply->status = status;
-    reply->reason = status_reason(status, gave_way_to);
+    if (status != RVMRPC_STATUS_OK) {
+        reply->reason = g_strdup(status_hint(status));
+    }
     reply->data = status == RVMRPC_STATUS_OK ?
                   g_base64_encode(call->res, call->core.reslen) : g_strdup("");
     reply->elapsed_ns = rvmrpc_clock() - start;
@@ -354,21 +340,20 @@ static RvmrpcCall *coroutine_fn
 call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
         bool has_timeout, uint32_t timeout, Error **errp)
 {
-    g_autofree char *reason = NULL;
     RvmrpcHost *h = find_host(errp);
-    const char *gave_way_to;
     RvmrpcCall *call;
+    uint32_t status;
 
     if (!h || !check_timeout(has_timeout, timeout, errp)) {
         return NULL;
     }
     call = call_and_wait(h, module, procedure, arg, arglen,
-                         has_timeout ? timeout : 0, &gave_way_to);
-    if (call->core.status == RVMRPC_STATUS_OK) {
+                         has_timeout ? timeout : 0);
+    status = call->core.status;
+    if (status == RVMRPC_STATUS_OK) {
         return call;
     }
-    reason = status_reason(call->core.status, gave_way_to);
-    error_setg(errp, "%s: %s", RvmrpcStatus_str(call->core.status), reason);
+    error_setg(errp, "%s: %s", RvmrpcStatus_str(status), status_hint(status));
     rvmrpc_call_unref(call);
     return NULL;
 }
