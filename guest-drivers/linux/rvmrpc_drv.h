@@ -106,6 +106,7 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
+	ktime_t waits_since;		/* 0: it has not waited since the last request */
 	u64 steal;			/* this CPU's stolen time at the last look */
 	unsigned long check;		/* jiffies of the next look at our own words */
 	bool complained;		/* about a host that does not answer, since the last that did */

@@ -25,9 +25,9 @@
 #define RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
 #define RVMRPC_HELLO_THEN_MS	1000
 
-static unsigned int spin_us = 200;
+static unsigned int spin_us = 1000;
 module_param(spin_us, uint, 0644);
-MODULE_PARM_DESC(spin_us, "look for the next request for so long after a call, if nothing else runs and the host lets it; 0 never (default 200)");
+MODULE_PARM_DESC(spin_us, "look for the next request for so long after a call, if nothing else runs and the host lets it; 0 never (default 1000)");
 
 /* ---- Requests ---- */
 
@@ -146,21 +146,20 @@ static u32 rvmrpc_spin_limit(const struct rvmrpc_dev *rdev)
 	return min(READ_ONCE(spin_us), rvmrpc_guest_max_spin(&rdev->w.guest));
 }
 
-/* Nothing came: half as long the next time. */
-static void rvmrpc_spin_missed(struct rvmrpc_dev *rdev)
+/* A request came after it had waited: would a longer spin have met it? */
+static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev)
 {
+	s64 waited_us = ktime_us_delta(ktime_get(), rdev->w.waits_since);
+	u32 limit = rvmrpc_spin_limit(rdev);
+
+	rdev->w.waits_since = 0;
+	if (waited_us < limit && !rvmrpc_was_robbed(rdev)) {
+		rdev->w.spin_us = min(max(2 * rdev->w.spin_us, RVMRPC_SPIN_MIN_US), limit);
+		return;
+	}
 	rdev->w.spin_us /= 2;
 	if (rdev->w.spin_us < RVMRPC_SPIN_MIN_US)
 		rdev->w.spin_us = 0;
-}
-
-/* Something came after so long a sleep: had it spun, it would have been there at once. */
-static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev, s64 slept_us)
-{
-	u32 limit = rvmrpc_spin_limit(rdev);
-
-	if (slept_us < limit && !rvmrpc_was_robbed(rdev))
-		rdev->w.spin_us = min(max(2 * rdev->w.spin_us, RVMRPC_SPIN_MIN_US), limit);
 }
 
 /* ---- Sleep ---- */
@@ -196,7 +195,6 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_guest *g = &rdev->w.guest;
 	unsigned int ms = RVMRPC_SELF_CHECK_MS;
-	ktime_t begin;
 
 	if (!rdev->has_irq)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
@@ -208,12 +206,9 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (!rvmrpc_guest_sleep(g))
 		return;
-	begin = ktime_get();
 	if (rvmrpc_sleep(rdev, ms))
 		rvmrpc_guest_beat(g);
 	rvmrpc_guest_awake(g);
-	if (rvmrpc_guest_posted(g))
-		rvmrpc_spin_learn(rdev, ktime_us_delta(ktime_get(), begin));
 }
 
 /* ---- A turn ---- */
@@ -229,6 +224,8 @@ static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 		return false;
 	}
 	if (rvmrpc_guest_take(g, &rdev->w.taken)) {
+		if (rdev->w.waits_since)
+			rvmrpc_spin_learn(rdev);
 		if (!rvmrpc_handle(rdev))
 			return false;
 		/* What is not the answer comes after it: the host goes on meanwhile. */
@@ -239,7 +236,8 @@ static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 	}
 	if (g->behind || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
 		return true;
-	if (!rvmrpc_spin(rdev))
+	/* Once after each request. */
+	if (rdev->w.waits_since || !rvmrpc_spin(rdev))
 		return false;
 	rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	return true;
@@ -248,16 +246,13 @@ static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 /* Nothing came while it spun. */
 static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
 {
-	ktime_t begin = ktime_get();
-
-	rvmrpc_spin_missed(rdev);
+	if (!rdev->w.waits_since)
+		rdev->w.waits_since = ktime_get();
 	rvmrpc_window_watchdog(rdev);
 	if (rdev->state != RVMRPC_STATE_CONNECTED)
 		return;
 	if (rvmrpc_vmlp_wait(rdev)) {
 		rdev->w.ring_due = false;
-		if (rvmrpc_guest_posted(&rdev->w.guest))
-			rvmrpc_spin_learn(rdev, ktime_us_delta(ktime_get(), begin));
 		return;
 	}
 	rvmrpc_ring_due(rdev);
@@ -311,6 +306,7 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.origin.req_bytes = g->layout.req_bytes;
 	rdev->w.origin.abi = g->abi;
 	rdev->w.spin_us = 0;
+	rdev->w.waits_since = 0;
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	rdev->w.complained = false;
 	rdev->w.ring_due = false;

@@ -21,6 +21,11 @@ typedef struct RvmrpcIrq {
 bool rvmrpc_irq_init(PCIDevice *dev, RvmrpcIrq *irq, Error **errp);
 void rvmrpc_irq_exit(PCIDevice *dev, RvmrpcIrq *irq);
 
+/* ---- rvmrpc-tcg.c ---- */
+
+/* From now on vCPUs order their accesses as if they were not alone. */
+void rvmrpc_tcg_keep_barriers(void);
+
 /* ---- rvmrpc-pci.c: the device ---- */
 
 OBJECT_DECLARE_SIMPLE_TYPE(RvmrpcPCIState, RVMRPC)

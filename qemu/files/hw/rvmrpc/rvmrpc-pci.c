@@ -299,6 +299,7 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
     rvmrpc_main_serve(s->host, has_hypercall(s));
+    rvmrpc_tcg_keep_barriers();
     /* Requests of the host are input that a recording does not have. */
     replay_add_blocker("rvmrpc");
     return;
