@@ -172,6 +172,7 @@ void	rvmrpc_window_rebind_irq(struct rvmrpc_softc *sc);
 
 void	rvmrpc_jobs_prepare(struct rvmrpc_softc *sc);
 void	rvmrpc_jobs_retire(struct rvmrpc_softc *sc);
+void	rvmrpc_jobs_reap(struct rvmrpc_softc *sc);
 bool	rvmrpc_jobs_give(struct rvmrpc_softc *sc,
 	    const struct rvmrpc_taken *taken,
 	    const struct rvmrpc_accepted *call);

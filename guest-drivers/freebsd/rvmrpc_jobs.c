@@ -113,12 +113,14 @@ rvmrpc_job_alloc(struct rvmrpc_softc *sc)
 }
 
 /* Frees the orphans whose procedures have ended. */
-static void
+void
 rvmrpc_jobs_reap(struct rvmrpc_softc *sc)
 {
 	struct rvmrpc_jobs done = LIST_HEAD_INITIALIZER(done);
 	struct rvmrpc_job *job, *next;
 
+	if (sc->abandoned == 0)
+		return;
 	mtx_lock(&sc->jobs_mtx);
 	LIST_FOREACH_SAFE(job, &sc->orphans, link, next)
 		if (!job->busy) {
@@ -266,7 +268,6 @@ rvmrpc_jobs_stuck(struct rvmrpc_softc *sc, sbintime_t grace)
 	bool stuck;
 	u_int i;
 
-	rvmrpc_jobs_reap(sc);
 	mtx_lock(&sc->jobs_mtx);
 	stuck = rvmrpc_jobs_running(sc) >= rvmrpc_jobs_max(sc) &&
 	    sc->abandoned + rvmrpc_jobs_max(sc) <= RVMRPC_ORPHANS_MAX;

@@ -57,7 +57,7 @@ rvmrpc_sleep(struct rvmrpc_softc *sc, u_int ms)
 	rvmrpc_count(sc, RVMRPC_CNT_SLEEPS);
 	mtx_lock(&sc->mtx);
 	if (!sc->kicked && !sc->stop)
-		error = msleep_sbt(sc, &sc->mtx, 0, "rvmrpc",
+		error = msleep_sbt(sc, &sc->mtx, PSWP, "rvmrpc",
 		    ms * SBT_1MS, 0, C_PREL(4));
 	mtx_unlock(&sc->mtx);
 	return (error != 0);
@@ -321,6 +321,7 @@ rvmrpc_watchdog(struct rvmrpc_softc *sc)
 {
 	int grace = sc->tun.watchdog_ms;
 
+	rvmrpc_jobs_reap(sc);
 	if (grace < 0 || !rvmrpc_jobs_stuck(sc, grace * SBT_1MS))
 		return;
 	device_printf(sc->dev, "procedures hold all workers past their "
