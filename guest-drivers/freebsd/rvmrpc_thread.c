@@ -57,7 +57,7 @@ rvmrpc_sleep(struct rvmrpc_softc *sc, u_int ms)
 	rvmrpc_count(sc, RVMRPC_CNT_SLEEPS);
 	mtx_lock(&sc->mtx);
 	if (!sc->kicked && !sc->stop)
-		error = msleep_sbt(sc, &sc->mtx, PSWP, "rvmrpc",
+		error = msleep_sbt(sc, &sc->mtx, 0, "rvmrpc",
 		    ms * SBT_1MS, 0, C_PREL(4));
 	mtx_unlock(&sc->mtx);
 	return (error != 0);
