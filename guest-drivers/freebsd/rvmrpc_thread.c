@@ -202,6 +202,16 @@ rvmrpc_spin_learn(struct rvmrpc_softc *sc, sbintime_t since)
 /* ---- Waiting in the host ---- */
 
 static void
+rvmrpc_proxy_unbind(struct rvmrpc_softc *sc)
+{
+	if (sc->bound)
+		rvmrpc_gate_call(&sc->gate, RVMRPC_OP_UNBIND | sc->space,
+		    sc->handle, 0, 0);
+	sc->bound = false;
+}
+
+/* Anew in each epoch: the host may be another one. */
+static void
 rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
 {
 	static const struct vmrpc_bind name = {
@@ -210,25 +220,18 @@ rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
 	};
 	uint32_t answer;
 
-	sc->bound = false;
-	if (rvmrpc_gate_choose(&sc->gate) != RVMRPC_GATE_KIND_HYPERCALL ||
-	    !rvmrpc_gate_waits(&sc->gate))
+	rvmrpc_gate_choose(&sc->gate);
+	if (!rvmrpc_gate_waits(&sc->gate)) {
+		sc->bound = false;
 		return;
+	}
+	rvmrpc_proxy_unbind(sc);
 	sc->space = (sc->gate.features & RVMRPC_FEAT_PROXY_KERNEL) != 0 ?
 	    RVMRPC_OP_KERNEL : 0;
 	answer = rvmrpc_gate_call(&sc->gate, RVMRPC_OP_BIND | sc->space,
 	    (uintptr_t)&name, 0, 0);
 	sc->handle = answer;
 	sc->bound = !RVMRPC_GATE_IS_CODE(answer);
-}
-
-static void
-rvmrpc_proxy_unbind(struct rvmrpc_softc *sc)
-{
-	if (sc->bound)
-		rvmrpc_gate_call(&sc->gate, RVMRPC_OP_UNBIND | sc->space,
-		    sc->handle, 0, 0);
-	sc->bound = false;
 }
 
 /*
@@ -482,14 +485,13 @@ rvmrpc_connect(struct rvmrpc_softc *sc)
 static void
 rvmrpc_leave(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 {
-	bool connected = sc->state == RVMRPC_STATE_CONNECTED;
-
 	rvmrpc_jobs_retire(sc);
-	if (connected) {
+	if (sc->state == RVMRPC_STATE_CONNECTED) {
 		rvmrpc_guest_bye(&sc->guest);
 		rvmrpc_window_ring(sc);
+		rvmrpc_proxy_unbind(sc);
 	}
-	rvmrpc_proxy_unbind(sc);
+	sc->bound = false;
 	rvmrpc_set_state(sc, state);
 }
 
