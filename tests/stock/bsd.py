@@ -8,10 +8,11 @@ import base64
 import itertools
 import os
 
-from stand import QEMUS, Served
+from stand import QEMUS, Rvmrpcd, Served
 
 import freebsd
-from harness import QMPError, case, main, wait_for
+from harness import QMPError, Skip, case, main, wait_for
+from harness.paths import QEMU
 from harness.sock import ANSWER, EVENT, STATUS
 
 VERSION = os.environ.get("RVMRPC_FREEBSD_QEMU", "7.2")
@@ -119,6 +120,23 @@ def daemon_dies():
     vm.daemon.start()
     wait_for(lambda: vm.query()["state"] == "connected" and vm.query()["epoch"] != epoch, 30, "another epoch")
     freebsd.works(vm)
+
+
+@case("both devices: ours serves, whatever is on the ivshmem", timeout=freebsd.BOOT_TIMEOUT)
+def both():
+    """In whichever order the bus has them."""
+    freebsd.needed()
+    if not QEMU.exists():
+        raise Skip(f"no {QEMU}")
+    for place in ("0x4", "0x10"):
+        with Rvmrpcd("web") as daemon:
+            other = ("-chardev", f"socket,id=iv,path={daemon.ivshmem('web')}", "-device",
+                     f"ivshmem-doorbell,vectors=1,chardev=iv,addr={place}")
+            with freebsd.FreeBSD(device_opts="addr=0x8", extra=other) as vm:
+                freebsd.works(vm)
+                assert "device=0x10f0" in vm.sysctl("dev.rvmrpc.0.%pnpinfo")
+                assert vm.guest.run("sysctl -n dev.rvmrpc.1.state")[0]
+                assert daemon.query("web")["state"] != "connected"
 
 
 freebsd.KIND[0] = StockFreeBSD
