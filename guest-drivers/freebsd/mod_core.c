@@ -19,17 +19,7 @@ rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes)
 void
 rvmrpc_os_cancel(uint64_t xid)
 {
-	struct rvmrpc_softc *sc = rvmrpc_server_self();
-	struct rvmrpc_slot *slot;
-	u_int i;
-
-	mtx_lock(&sc->mtx);
-	for (i = 0; i < sc->session->nslots; i++) {
-		slot = &sc->session->slots[i];
-		if (slot->busy && slot->hdr.xid == xid)
-			slot->cancelled = true;
-	}
-	mtx_unlock(&sc->mtx);
+	rvmrpc_jobs_cancel(rvmrpc_server_self(), xid);
 }
 
 void

@@ -3,13 +3,11 @@
  *
  * Reverse VMRPC: the host calls procedures of this guest's kernel.
  *
- * The PCI device brings discovery, the doorbell and an interrupt; see
- * rvmrpc(4).
+ * The PCI device brings the window, a doorbell, an interrupt and perhaps a
+ * gate.  It is ours, or a stock QEMU's ivshmem-doorbell; see rvmrpc(4).
  */
 #include "rvmrpc_drv.h"
 #include <dev/pci/pcireg.h>
-
-#define	RVMRPC_DRAIN_MS		10
 
 MALLOC_DEFINE(M_RVMRPC, "rvmrpc", "Reverse VMRPC");
 
@@ -39,38 +37,64 @@ static const struct {
 	uint16_t	device;
 } rvmrpc_ids[] = {
 	{ RVMRPC_PCI_VENDOR, RVMRPC_PCI_DEVICE },
+	{ RVMRPC_PCI_VENDOR, RVMRPC_IVSHMEM_DEVICE },
 };
+
+static bool
+rvmrpc_is_ivshmem(device_t dev)
+{
+	return (pci_get_device(dev) == RVMRPC_IVSHMEM_DEVICE);
+}
 
 static int
 rvmrpc_probe(device_t dev)
 {
-	if (pci_get_vendor(dev) != rvmrpc_ids[0].vendor ||
-	    pci_get_device(dev) != rvmrpc_ids[0].device)
+	if (pci_get_vendor(dev) != RVMRPC_PCI_VENDOR)
+		return (ENXIO);
+	if (rvmrpc_is_ivshmem(dev)) {
+		if (!rvmrpc_ivshmem_wanted(dev))
+			return (ENXIO);
+	} else if (pci_get_device(dev) != RVMRPC_PCI_DEVICE)
 		return (ENXIO);
 	device_set_desc(dev, "Reverse VMRPC");
 	return (BUS_PROBE_DEFAULT);
 }
 
+/* Of our own device, which may have a gate. */
 static int
-rvmrpc_attach_regs(struct rvmrpc_softc *sc)
+rvmrpc_check_regs(struct rvmrpc_softc *sc)
 {
-	uint32_t layout, abi;
+	uint32_t layout;
 
-	sc->regs = rvmrpc_alloc_resource(sc->dev, SYS_RES_MEMORY,
-	    PCIR_BAR(RVMRPC_BAR_REGS));
-	if (sc->regs == NULL || rman_get_size(sc->regs) < RVMRPC_REG_SIZE ||
+	if (rman_get_size(sc->regs) < RVMRPC_REG_SIZE ||
 	    bus_read_4(sc->regs, RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
 		return (ENXIO);
 	layout = bus_read_4(sc->regs, RVMRPC_REG_VERSION);
-	abi = bus_read_4(sc->regs, RVMRPC_REG_ABI);
-	if (layout != RVMRPC_DEV_VERSION || (abi & 0xffff) > RVMRPC_ABI_MAX ||
-	    abi >> 16 < RVMRPC_ABI_MIN) {
-		device_printf(sc->dev,
-		    "registers %u, ABI %u to %u: not for this driver\n",
-		    layout, abi & 0xffff, abi >> 16);
+	if (layout != RVMRPC_DEV_VERSION_WINDOW) {
+		device_printf(sc->dev, "registers of version %u: this driver "
+		    "needs version %u, a device with a window\n", layout,
+		    RVMRPC_DEV_VERSION_WINDOW);
 		return (ENXIO);
 	}
 	return (0);
+}
+
+static int
+rvmrpc_attach_regs(struct rvmrpc_softc *sc)
+{
+	bool ivshmem = rvmrpc_is_ivshmem(sc->dev);
+
+	sc->regs = rvmrpc_alloc_resource(sc->dev, SYS_RES_MEMORY,
+	    PCIR_BAR(RVMRPC_BAR_REGS), RF_ACTIVE);
+	if (sc->regs == NULL)
+		return (ENXIO);
+	sc->ring = ivshmem ? RVMRPC_IVSHMEM_REG_DOORBELL : RVMRPC_REG_RING;
+	if (!ivshmem) {
+		if (rvmrpc_check_regs(sc) != 0)
+			return (ENXIO);
+		sc->gate.regs = sc->regs;
+	}
+	return (rvmrpc_window_attach(sc));
 }
 
 static int
@@ -80,21 +104,15 @@ rvmrpc_attach_irq(struct rvmrpc_softc *sc)
 
 	/* The table must be there before a vector is taken. */
 	sc->msix = rvmrpc_alloc_resource(sc->dev, SYS_RES_MEMORY,
-	    PCIR_BAR(RVMRPC_BAR_MSIX));
+	    PCIR_BAR(RVMRPC_BAR_MSIX), RF_ACTIVE);
 	if (sc->msix == NULL || pci_alloc_msix(sc->dev, &count) != 0)
 		return (ENXIO);
-	sc->irq = rvmrpc_alloc_resource(sc->dev, SYS_RES_IRQ, 1);
+	sc->irq = rvmrpc_alloc_resource(sc->dev, SYS_RES_IRQ, 1,
+	    RF_ACTIVE);
 	if (sc->irq == NULL)
 		return (ENXIO);
 	return (bus_setup_intr(sc->dev, sc->irq, INTR_TYPE_MISC | INTR_MPSAFE,
 	    NULL, rvmrpc_interrupt, sc, &sc->irq_cookie));
-}
-
-static void
-rvmrpc_release_resource(device_t dev, int type, struct resource *r)
-{
-	if (r != NULL)
-		bus_release_resource(dev, type, rman_get_rid(r), r);
 }
 
 static void
@@ -116,8 +134,11 @@ rvmrpc_release(struct rvmrpc_softc *sc)
 {
 	rvmrpc_device = NULL;
 	rvmrpc_release_irq(sc);
+	rvmrpc_jobs_free(sc);
+	rvmrpc_window_detach(sc);
 	rvmrpc_release_resource(sc->dev, SYS_RES_MEMORY, sc->regs);
 	rvmrpc_gate_destroy(&sc->gate);
+	mtx_destroy(&sc->jobs_mtx);
 	mtx_destroy(&sc->mtx);
 }
 
@@ -133,10 +154,11 @@ rvmrpc_attach(device_t dev)
 	}
 	sc->dev = dev;
 	mtx_init(&sc->mtx, "rvmrpc", NULL, MTX_DEF);
-	LIST_INIT(&sc->sessions);
+	mtx_init(&sc->jobs_mtx, "rvmrpc jobs", NULL, MTX_DEF);
+	LIST_INIT(&sc->orphans);
 	rvmrpc_tunables_fetch(sc);
+	rvmrpc_gate_init(&sc->gate, sc->tun.hypercall != 0);
 	error = rvmrpc_attach_regs(sc);
-	rvmrpc_gate_init(&sc->gate, sc->regs, sc->tun.hypercall != 0);
 	if (error == 0) {
 		pci_enable_busmaster(dev);
 		if (rvmrpc_attach_irq(sc) != 0) {
@@ -155,48 +177,18 @@ rvmrpc_attach(device_t dev)
 	return (0);
 }
 
-/* Waits for the workers, but not for one that is past its call's deadline. */
-static int
-rvmrpc_drain(struct rvmrpc_softc *sc)
-{
-	struct rvmrpc_session *session;
-	int error = 0;
-	bool running;
-
-	mtx_lock(&sc->mtx);
-	for (;;) {
-		running = false;
-		LIST_FOREACH(session, &sc->sessions, link)
-			running |= session->nrunning != 0;
-		if (!running)
-			break;
-		if (rvmrpc_sessions_overdue(sc)) {
-			error = EBUSY;
-			break;
-		}
-		msleep_sbt(&sc->sessions, &sc->mtx, 0, "rvmdrn",
-		    RVMRPC_DRAIN_MS * SBT_1MS, 0, 0);
-	}
-	mtx_unlock(&sc->mtx);
-	rvmrpc_session_reap(sc);
-	return (error);
-}
-
 static int
 rvmrpc_detach(device_t dev)
 {
 	struct rvmrpc_softc *sc = device_get_softc(dev);
-	bool overdue, suspended;
+	bool suspended;
 
 	/* Before the host hears of it. */
-	mtx_lock(&sc->mtx);
-	overdue = rvmrpc_sessions_overdue(sc);
-	mtx_unlock(&sc->mtx);
-	if (overdue)
+	if (rvmrpc_jobs_hang(sc))
 		return (EBUSY);
 	suspended = sc->thread == NULL;
 	rvmrpc_server_stop(sc);
-	if (rvmrpc_drain(sc) != 0) {
+	if (rvmrpc_jobs_drain(sc) != 0) {
 		if (!suspended)
 			rvmrpc_server_start(sc);
 		return (EBUSY);
@@ -238,9 +230,9 @@ static device_method_t rvmrpc_methods[] = {
 };
 
 static driver_t rvmrpc_driver = {
-	"rvmrpc",
-	rvmrpc_methods,
-	sizeof(struct rvmrpc_softc)
+	.name = "rvmrpc",
+	.methods = rvmrpc_methods,
+	.size = sizeof(struct rvmrpc_softc),
 };
 
 /* ---- Module ---- */

@@ -54,14 +54,34 @@ rvmrpc_sched_add(struct thread *td)
 
 /* 16 takes the rid by value. */
 static inline struct resource *
-rvmrpc_alloc_resource(device_t dev, int type, int rid)
+rvmrpc_alloc_resource(device_t dev, int type, int rid, u_int flags)
 {
 #if __FreeBSD_version >= 1600003
-	return (bus_alloc_resource_any(dev, type, rid, RF_ACTIVE));
+	return (bus_alloc_resource_any(dev, type, rid, flags));
 #else
-	return (bus_alloc_resource_any(dev, type, &rid, RF_ACTIVE));
+	return (bus_alloc_resource_any(dev, type, &rid, flags));
 #endif
 }
+
+static inline void
+rvmrpc_release_resource(device_t dev, int type, struct resource *r)
+{
+	if (r != NULL)
+		bus_release_resource(dev, type, rman_get_rid(r), r);
+}
+
+/* 15 took the type of a resource from who has it. */
+#if __FreeBSD_version >= 1500000
+#define	rvmrpc_map_resource(dev, r, args, map)				\
+	bus_map_resource(dev, r, args, map)
+#define	rvmrpc_unmap_resource(dev, r, map)				\
+	bus_unmap_resource(dev, r, map)
+#else
+#define	rvmrpc_map_resource(dev, r, args, map)				\
+	bus_map_resource(dev, SYS_RES_MEMORY, r, args, map)
+#define	rvmrpc_unmap_resource(dev, r, map)				\
+	bus_unmap_resource(dev, SYS_RES_MEMORY, r, map)
+#endif
 
 /* uma_reclaim() got an argument in 13.0. */
 static inline void

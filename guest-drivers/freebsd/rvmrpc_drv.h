@@ -3,10 +3,8 @@
  *
  * Inside of rvmrpc.ko.
  *
- * One server thread polls the host and runs what never sleeps; the taskqueue
- * of a session runs the rest.  A session is one registration with the host
- * (one epoch) and the memory that was registered; it lives until its last
- * worker has ended.
+ * One server thread takes the host's requests from the window, RAM of the host
+ * that both sides map, and runs what never sleeps; workers run the rest.
  */
 #ifndef RVMRPC_DRV_H
 #define	RVMRPC_DRV_H
@@ -28,6 +26,7 @@
 #include <machine/resource.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
+#include "rvmrpc_guest.h"
 #include "rvmrpc_compat.h"
 
 MALLOC_DECLARE(M_RVMRPC);
@@ -46,7 +45,7 @@ enum rvmrpc_gate_kind {
 #define	RVMRPC_GATE_NONE	0xffffffffu
 
 struct rvmrpc_gate {
-	struct resource	*regs;
+	struct resource	*regs;		/* NULL: there is none */
 	bool		hypercall;	/* may be used; fixed */
 	struct mtx	choose_mtx;	/* one thread tries gates */
 	/* Written with choose_mtx, read by anyone. */
@@ -55,60 +54,12 @@ struct rvmrpc_gate {
 	volatile u_int	kind;		/* enum rvmrpc_gate_kind */
 };
 
-void	rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs,
-	    bool hypercall);
+void	rvmrpc_gate_init(struct rvmrpc_gate *gate, bool hypercall);
 void	rvmrpc_gate_destroy(struct rvmrpc_gate *gate);
 enum rvmrpc_gate_kind rvmrpc_gate_choose(struct rvmrpc_gate *gate);
 uint32_t rvmrpc_gate_call(struct rvmrpc_gate *gate, uint64_t op, uint64_t a0,
 	    uint64_t a1, uint64_t a2);
 bool	rvmrpc_gate_waits(const struct rvmrpc_gate *gate);
-
-/* ---- rvmrpc_session.c ---- */
-
-struct rvmrpc_slot {
-	struct rvmrpc_session *session;
-	char		*request;	/* shared with the host */
-	char		*response;
-	struct task	task;
-	struct rvmrpc_hdr hdr;		/* of the request; as call */
-	struct rvmrpc_accepted call;	/* server's, then its worker's */
-	sbintime_t	deadline;	/* of the call; softc's mtx */
-	bool		busy;		/* with a worker; softc's mtx */
-	bool		cancelled;	/* softc's mtx */
-};
-
-struct rvmrpc_session {
-	LIST_ENTRY(rvmrpc_session) link;	/* softc's mtx */
-	struct rvmrpc_softc *sc;
-	struct taskqueue *workers;	/* a thread per slot */
-	u_int		nrunning;	/* workers inside; softc's mtx */
-	bool		dead;		/* the epoch is over; softc's mtx */
-	void		*memory;
-	struct rvmrpc_init *init;
-	/* Fixed while a worker is inside. */
-	uint64_t	epoch;
-	uint64_t	op;		/* PERFORM with the space of the proxy */
-	uint32_t	handle;
-	uint16_t	abi;
-	u_int		nslots;		/* in use; at most nalloc */
-	u_int		nalloc;
-	u_int		req_pages;
-	u_int		res_pages;
-	struct rvmrpc_slot slots[];
-};
-LIST_HEAD(rvmrpc_sessions, rvmrpc_session);
-
-/* Sessions left behind with stuck procedures; then the driver waits. */
-#define	RVMRPC_ABANDONED_MAX	4
-
-int	rvmrpc_session_connect(struct rvmrpc_softc *sc);
-void	rvmrpc_session_retire(struct rvmrpc_softc *sc);
-void	rvmrpc_session_drop(struct rvmrpc_softc *sc);
-void	rvmrpc_session_leave(struct rvmrpc_softc *sc);
-void	rvmrpc_session_reap(struct rvmrpc_softc *sc);
-bool	rvmrpc_session_busy(struct rvmrpc_session *session);
-bool	rvmrpc_session_stuck(struct rvmrpc_session *session, sbintime_t grace);
-bool	rvmrpc_sessions_overdue(struct rvmrpc_softc *sc);
 
 /* ---- rvmrpc.c, rvmrpc_thread.c ---- */
 
@@ -123,7 +74,6 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_CALLS,
 	RVMRPC_CNT_REFUSED,
 	RVMRPC_CNT_WORKERS,
-	RVMRPC_CNT_POLLS,
 	RVMRPC_CNT_WAITS,
 	RVMRPC_CNT_SLEEPS,
 	RVMRPC_CNT_INTERRUPTS,
@@ -131,26 +81,33 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_RESETS,
 	RVMRPC_CNT_LATE,
 	RVMRPC_CNT_MALFORMED,
+	RVMRPC_CNT_RINGS,
+	RVMRPC_CNT_SPINS,
 	RVMRPC_CNT_WATCHDOG,
 	RVMRPC_CNT_ERRORS,
 	RVMRPC_CNT_MAX
 };
 
-/* The first three may change at any time. */
+/* All but the last may change at any time. */
 struct rvmrpc_tunables {
+	int		spin_us;
 	int		vmlp_idle_us;
 	int		cpu;
 	int		watchdog_ms;
 	int		hypercall;
-	int		slots;
-	int		req_pages;
-	int		res_pages;
 };
+
+struct rvmrpc_job;
+LIST_HEAD(rvmrpc_jobs, rvmrpc_job);
 
 struct rvmrpc_softc {
 	device_t	dev;
 	struct rvmrpc_gate gate;
 	struct resource	*regs;
+	struct resource	*window;
+	struct resource_map map;	/* of the window */
+	bus_size_t	ring;		/* register that rings the host, */
+	uint32_t	ring_value;	/* and what it wants there */
 	struct resource	*msix;
 	struct resource	*irq;		/* NULL: polls by time */
 	void		*irq_cookie;
@@ -163,32 +120,68 @@ struct rvmrpc_softc {
 	int		notice_count;
 
 	struct mtx	mtx;
-	bool		kicked;		/* interrupt, changed tunable; mtx */
-	bool		stop;		/* mtx */
-	struct rvmrpc_sessions sessions;	/* all there are; mtx */
+	/* Written with mtx; the server thread looks without it, too. */
+	volatile bool	kicked;		/* interrupt, changed tunable */
+	volatile bool	stop;
+
+	struct mtx	jobs_mtx;	/* publishing against an epoch's end */
+	struct rvmrpc_jobs orphans;	/* jobs_mtx */
+	volatile u_int	abandoned;	/* how many; jobs_mtx to write */
 
 	/* The server thread's own; others while there is none. */
-	struct rvmrpc_session *session;
-	uint32_t	reply_slot;	/* whose reply the next poll brings */
+	struct rvmrpc_guest guest;
+	struct rvmrpc_taken taken;	/* the request at hand */
+	struct rvmrpc_accepted call;
+	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];
 	bool		leave;		/* core.exit was called */
+	bool		complained;	/* of a host, since the last answer */
+	u_int		spin_us;	/* how long it spins at present */
+	sbintime_t	check;		/* of the next look at our words */
 	sbintime_t	last_call;
+	uint32_t	last_posted;
 	u_int		quick;		/* waits in a row that ended at once */
 	u_int		backoff_ms;
 	int		bound_cpu;
+
+	/* Of the proxy, a server of the host; as above. */
+	bool		bound;
+	uint64_t	space;		/* RVMRPC_OP_KERNEL, or 0: the VMM */
+	uint32_t	handle;
 
 	/* Written by the server thread, shown by sysctl. */
 	volatile u_int	state;
 	volatile uint64_t epoch;
 	volatile u_int	nslots;
-	volatile u_int	abandoned;
 };
 
 int	rvmrpc_server_start(struct rvmrpc_softc *sc);
 void	rvmrpc_server_stop(struct rvmrpc_softc *sc);
 void	rvmrpc_server_kick(struct rvmrpc_softc *sc);
 const char *rvmrpc_wait_mode(const struct rvmrpc_softc *sc);
-void	rvmrpc_worker(void *arg, int pending);
 struct rvmrpc_softc *rvmrpc_server_self(void);
+
+/* ---- rvmrpc_window.c ---- */
+
+bool	rvmrpc_ivshmem_wanted(device_t dev);
+int	rvmrpc_window_attach(struct rvmrpc_softc *sc);
+void	rvmrpc_window_detach(struct rvmrpc_softc *sc);
+void	rvmrpc_window_ring(struct rvmrpc_softc *sc);
+void	rvmrpc_window_rebind_irq(struct rvmrpc_softc *sc);
+
+/* ---- rvmrpc_jobs.c ---- */
+
+void	rvmrpc_jobs_prepare(struct rvmrpc_softc *sc);
+void	rvmrpc_jobs_retire(struct rvmrpc_softc *sc);
+void	rvmrpc_jobs_reap(struct rvmrpc_softc *sc);
+bool	rvmrpc_jobs_give(struct rvmrpc_softc *sc,
+	    const struct rvmrpc_taken *taken,
+	    const struct rvmrpc_accepted *call);
+bool	rvmrpc_jobs_busy(struct rvmrpc_softc *sc);
+bool	rvmrpc_jobs_stuck(struct rvmrpc_softc *sc, sbintime_t grace);
+void	rvmrpc_jobs_cancel(struct rvmrpc_softc *sc, uint64_t xid);
+bool	rvmrpc_jobs_hang(struct rvmrpc_softc *sc);
+int	rvmrpc_jobs_drain(struct rvmrpc_softc *sc);
+void	rvmrpc_jobs_free(struct rvmrpc_softc *sc);
 
 static inline void
 rvmrpc_count(struct rvmrpc_softc *sc, enum rvmrpc_counter counter)
@@ -203,7 +196,7 @@ extern struct mtx rvmrpc_registry_mtx;
 
 int	rvmrpc_builtin_add(struct rvmrpc_module *module);
 void	rvmrpc_builtin_remove(struct rvmrpc_module *module);
-bool	rvmrpc_registry_accept(const struct rvmrpc_session *session,
+bool	rvmrpc_registry_accept(const struct rvmrpc_guest *g,
 	    const struct rvmrpc_hdr *hdr, struct rvmrpc_accepted *call);
 void	rvmrpc_registry_done(struct rvmrpc_accepted *call);
 int	rvmrpc_allow_set(const char *text);

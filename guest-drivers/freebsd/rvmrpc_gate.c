@@ -11,8 +11,8 @@
 
 /*
  * A module cannot catch an undefined instruction on FreeBSD, so this one is
- * executed only where the feature register, read before each registration,
- * says that it answers.  rvmrpc(4) says what remains.
+ * executed only where the feature register, read after each hello, says that
+ * it answers.  rvmrpc(4) says what remains.
  */
 static uint64_t
 rvmrpc_hypercall(uint32_t number, uint64_t op, uint64_t a0, uint64_t a1,
@@ -72,8 +72,8 @@ rvmrpc_gate_answers(struct rvmrpc_gate *gate, enum rvmrpc_gate_kind kind)
 
 /*
  * Reads the feature register and takes the first gate that answers.  The
- * features change at reset and migration, so it is done again before each
- * registration and whenever an answer has a wrong tag.
+ * features change at reset and migration, so it is done again after each hello
+ * and whenever an answer has a wrong tag.
  */
 enum rvmrpc_gate_kind
 rvmrpc_gate_choose(struct rvmrpc_gate *gate)
@@ -82,7 +82,8 @@ rvmrpc_gate_choose(struct rvmrpc_gate *gate)
 	uint32_t features = 0;
 
 	mtx_lock(&gate->choose_mtx);
-	if (bus_read_4(gate->regs, RVMRPC_REG_MAGIC) == RVMRPC_DEV_MAGIC) {
+	if (gate->regs != NULL &&
+	    bus_read_4(gate->regs, RVMRPC_REG_MAGIC) == RVMRPC_DEV_MAGIC) {
 		features = bus_read_4(gate->regs, RVMRPC_REG_FEATURES);
 		gate->number = bus_read_4(gate->regs, RVMRPC_REG_HYPERCALL);
 	}
@@ -119,7 +120,7 @@ rvmrpc_gate_call(struct rvmrpc_gate *gate, uint64_t op, uint64_t a0,
 	return (RVMRPC_GATE_NONE);
 }
 
-/* Whether a poll may wait in the host. */
+/* Whether the server thread can wait in the host. */
 bool
 rvmrpc_gate_waits(const struct rvmrpc_gate *gate)
 {
@@ -128,11 +129,9 @@ rvmrpc_gate_waits(const struct rvmrpc_gate *gate)
 }
 
 void
-rvmrpc_gate_init(struct rvmrpc_gate *gate, struct resource *regs,
-    bool hypercall)
+rvmrpc_gate_init(struct rvmrpc_gate *gate, bool hypercall)
 {
 	mtx_init(&gate->choose_mtx, "rvmrpc gate", NULL, MTX_DEF);
-	gate->regs = regs;
 	gate->hypercall = hypercall;
 }
 

@@ -26,14 +26,14 @@ static LIST_HEAD(, rvmrpc_foreign) rvmrpc_foreigners =
 /* ---- Calls ---- */
 
 bool
-rvmrpc_registry_accept(const struct rvmrpc_session *session,
+rvmrpc_registry_accept(const struct rvmrpc_guest *g,
     const struct rvmrpc_hdr *hdr, struct rvmrpc_accepted *call)
 {
 	bool accepted;
 
 	mtx_lock(&rvmrpc_registry_mtx);
-	accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, session->epoch,
-	    session->abi, session->req_pages * PAGE_SIZE - sizeof(*hdr), call);
+	accepted = rvmrpc_server_accept(&rvmrpc_registry, hdr, g->epoch, g->abi,
+	    g->layout.req_bytes, call);
 	mtx_unlock(&rvmrpc_registry_mtx);
 	return (accepted);
 }

@@ -6,6 +6,7 @@
  */
 #include "rvmrpc_drv.h"
 
+#define	RVMRPC_SPIN_US		200
 #define	RVMRPC_IDLE_US		50
 #define	RVMRPC_WATCHDOG_MS	2000
 
@@ -26,21 +27,17 @@ rvmrpc_tunables_fetch(struct rvmrpc_softc *sc)
 	struct rvmrpc_tunables *tun = &sc->tun;
 
 	*tun = (struct rvmrpc_tunables){
+		.spin_us = RVMRPC_SPIN_US,
 		.vmlp_idle_us = RVMRPC_IDLE_US,
 		.cpu = -1,
 		.watchdog_ms = RVMRPC_WATCHDOG_MS,
 		.hypercall = 1,
-		.slots = RVMRPC_SLOTS_DEFAULT,
-		.req_pages = RVMRPC_REQ_PAGES_DEFAULT,
-		.res_pages = RVMRPC_RES_PAGES_DEFAULT,
 	};
+	TUNABLE_INT_FETCH("hw.rvmrpc.spin_us", &tun->spin_us);
 	TUNABLE_INT_FETCH("hw.rvmrpc.vmlp_idle_us", &tun->vmlp_idle_us);
 	TUNABLE_INT_FETCH("hw.rvmrpc.cpu", &tun->cpu);
 	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &tun->watchdog_ms);
 	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &tun->hypercall);
-	TUNABLE_INT_FETCH("hw.rvmrpc.slots", &tun->slots);
-	TUNABLE_INT_FETCH("hw.rvmrpc.req_pages", &tun->req_pages);
-	TUNABLE_INT_FETCH("hw.rvmrpc.res_pages", &tun->res_pages);
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
 }
@@ -110,6 +107,8 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 	struct sysctl_oid_list *top =
 	    SYSCTL_CHILDREN(device_get_sysctl_tree(sc->dev));
 
+	rvmrpc_add_int(sc, "spin_us", offsetof(struct rvmrpc_tunables, spin_us),
+	    "look for the next call for at most this long after a call");
 	rvmrpc_add_int(sc, "vmlp_idle_us",
 	    offsetof(struct rvmrpc_tunables, vmlp_idle_us),
 	    "wait in the host for this long after a call; 0 never, -1 always");
@@ -117,7 +116,7 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 	    "CPU of the server thread, -1 any");
 	rvmrpc_add_int(sc, "watchdog_ms",
 	    offsetof(struct rvmrpc_tunables, watchdog_ms),
-	    "register again so long after all slots are overdue, -1 never");
+	    "say hello again so long after all workers are overdue, -1 never");
 	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "allow",
 	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
 	    rvmrpc_sysctl_allow, "A", "procedures the host may call");
@@ -128,7 +127,11 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 
 /* ---- State ---- */
 
-enum rvmrpc_shown { RVMRPC_SHOW_STATE, RVMRPC_SHOW_GATE, RVMRPC_SHOW_WAIT };
+enum rvmrpc_shown {
+	RVMRPC_SHOW_STATE,
+	RVMRPC_SHOW_GATE,
+	RVMRPC_SHOW_WAIT,
+};
 
 static int
 rvmrpc_sysctl_show(SYSCTL_HANDLER_ARGS)
@@ -169,7 +172,7 @@ rvmrpc_add_state(struct rvmrpc_softc *sc)
 		enum rvmrpc_shown shown;
 	} shown[] = {
 		{ "state", "registration with the host", RVMRPC_SHOW_STATE },
-		{ "gate", "how the host is called", RVMRPC_SHOW_GATE },
+		{ "gate", "calls of the host besides", RVMRPC_SHOW_GATE },
 		{ "wait", "how calls are waited for", RVMRPC_SHOW_WAIT },
 	};
 	struct sysctl_ctx_list *ctx = &sc->sysctls;
@@ -181,13 +184,15 @@ rvmrpc_add_state(struct rvmrpc_softc *sc)
 		SYSCTL_ADD_PROC(ctx, top, OID_AUTO, shown[i].name,
 		    CTLTYPE_STRING | CTLFLAG_RD | CTLFLAG_MPSAFE, sc,
 		    shown[i].shown, rvmrpc_sysctl_show, "A", shown[i].what);
+	SYSCTL_ADD_STRING(ctx, top, OID_AUTO, "window", CTLFLAG_RD,
+	    "write-back", 0, "how it is mapped");
 	SYSCTL_ADD_U64(ctx, top, OID_AUTO, "epoch", CTLFLAG_RD,
 	    __DEVOLATILE(uint64_t *, &sc->epoch), 0, "of the registration");
 	SYSCTL_ADD_UINT(ctx, top, OID_AUTO, "slots", CTLFLAG_RD,
 	    __DEVOLATILE(u_int *, &sc->nslots), 0, "calls at a time");
 	SYSCTL_ADD_UINT(ctx, top, OID_AUTO, "abandoned", CTLFLAG_RD,
 	    __DEVOLATILE(u_int *, &sc->abandoned), 0,
-	    "sessions left behind with stuck procedures");
+	    "workers left behind with stuck procedures");
 }
 
 /* ---- Counters, since the device was attached ---- */
@@ -202,16 +207,17 @@ rvmrpc_add_counters(struct rvmrpc_softc *sc)
 		[RVMRPC_CNT_CALLS] = { "calls", "accepted or refused" },
 		[RVMRPC_CNT_REFUSED] = { "refused", "calls" },
 		[RVMRPC_CNT_WORKERS] = { "workers", "calls that got one" },
-		[RVMRPC_CNT_POLLS] = { "polls", "of the host" },
-		[RVMRPC_CNT_WAITS] = { "waits", "polls that could wait" },
+		[RVMRPC_CNT_WAITS] = { "waits", "in the host" },
 		[RVMRPC_CNT_SLEEPS] = { "sleeps", "of the server thread" },
 		[RVMRPC_CNT_INTERRUPTS] = { "interrupts", "of the device" },
-		[RVMRPC_CNT_CONNECTS] = { "connects", "registrations" },
-		[RVMRPC_CNT_RESETS] = { "resets", "epochs that the host ended" },
+		[RVMRPC_CNT_CONNECTS] = { "connects", "epochs" },
+		[RVMRPC_CNT_RESETS] = { "resets", "epochs that broke off" },
 		[RVMRPC_CNT_LATE] = { "late", "replies of an epoch that ended" },
 		[RVMRPC_CNT_MALFORMED] = { "malformed", "requests, unanswered" },
-		[RVMRPC_CNT_WATCHDOG] = { "watchdog", "times all slots hung" },
-		[RVMRPC_CNT_ERRORS] = { "errors", "other answers of the host" },
+		[RVMRPC_CNT_RINGS] = { "rings", "of the host" },
+		[RVMRPC_CNT_SPINS] = { "spins", "that brought a request" },
+		[RVMRPC_CNT_WATCHDOG] = { "watchdog", "times all workers hung" },
+		[RVMRPC_CNT_ERRORS] = { "errors", "of waits in the host" },
 	};
 	struct sysctl_ctx_list *ctx = &sc->sysctls;
 	struct sysctl_oid *node;

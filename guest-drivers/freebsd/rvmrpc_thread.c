@@ -1,12 +1,12 @@
 /*-
  * SPDX-License-Identifier: BSD-2-Clause
  *
- * The server thread and its workers.
+ * The server thread: hello, requests, and how it waits for them.
  *
- * One turn of the server thread is one gate call: it brings the response of
- * the call before and takes the next request.  With none pending the call
- * either waits in the host (VMLP; any interrupt of this CPU ends it) or arms
- * the device's interrupt, for which the thread then sleeps.
+ * In a burst a call costs neither exit nor interrupt: the thread spins on one
+ * word for a short time after each call, while nothing else wants this CPU.
+ * Then it waits in the host (VMLP; any interrupt of this CPU ends it) where a
+ * gate has that, or says that it sleeps and sleeps until the interrupt.
  */
 #include "rvmrpc_drv.h"
 #include <sys/kthread.h>
@@ -21,8 +21,13 @@
 #define	RVMRPC_BUSY_CHECK_MS	500	/* the watchdog may be needed */
 #define	RVMRPC_BACKOFF_MIN_MS	10
 #define	RVMRPC_BACKOFF_MAX_MS	5000
+#define	RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
+#define	RVMRPC_HELLO_THEN_MS	1000
 #define	RVMRPC_QUICK_US		20	/* such a wait was refused or interrupted */
 #define	RVMRPC_QUICK_MAX	16
+#define	RVMRPC_SPIN_MIN_US	10	/* what a spin grows from */
+#define	RVMRPC_SPIN_BATCH	256	/* looks at one slot between all others */
+#define	RVMRPC_TURN_MAX		256	/* requests between looks at all else */
 #define	RVMRPC_NOTICES		1	/* a second */
 
 #define	rvmrpc_notice(sc, ...) do {					\
@@ -31,78 +36,6 @@
 		device_printf((sc)->dev, __VA_ARGS__);			\
 } while (0)
 
-/* ---- Running calls ---- */
-
-static void
-rvmrpc_run(struct rvmrpc_slot *slot)
-{
-	struct rvmrpc_session *session = slot->session;
-	struct rvmrpc_hdr reply;
-
-	rvmrpc_server_run(&slot->call, slot->request + sizeof(reply),
-	    slot->response + sizeof(reply),
-	    session->res_pages * PAGE_SIZE - sizeof(reply), &reply);
-	rvmrpc_registry_done(&slot->call);
-	memcpy(slot->response, &reply, sizeof(reply));
-}
-
-static uint64_t
-rvmrpc_proxy(const struct rvmrpc_session *session, uint32_t procedure)
-{
-	return (session->handle | (uint64_t)procedure << 32);
-}
-
-/* The slot is the host's again with the gate call; it is not touched after. */
-void
-rvmrpc_worker(void *arg, int pending __unused)
-{
-	struct rvmrpc_slot *slot = arg;
-	struct rvmrpc_session *session = slot->session;
-	struct rvmrpc_softc *sc = session->sc;
-	uint32_t answer = RVMRPC_GATE_RESET;
-	u_int number = slot - session->slots;
-	bool dead;
-
-	mtx_lock(&sc->mtx);
-	if (slot->cancelled)
-		slot->call.status = RVMRPC_STATUS_CANCELLED;
-	mtx_unlock(&sc->mtx);
-	rvmrpc_run(slot);
-
-	mtx_lock(&sc->mtx);
-	slot->busy = false;
-	dead = session->dead;
-	mtx_unlock(&sc->mtx);
-	if (!dead)
-		answer = rvmrpc_gate_call(&sc->gate, session->op,
-		    rvmrpc_proxy(session, RVMRPC_REPLY), session->epoch,
-		    number);
-	if (RVMRPC_GATE_IS_CODE(answer)) {
-		rvmrpc_count(sc, RVMRPC_CNT_LATE);
-		rvmrpc_server_kick(sc);
-	}
-
-	mtx_lock(&sc->mtx);
-	session->nrunning--;
-	wakeup(&sc->sessions);
-	mtx_unlock(&sc->mtx);
-}
-
-static void
-rvmrpc_hand_to_worker(struct rvmrpc_softc *sc, struct rvmrpc_slot *slot)
-{
-	uint32_t ms = MIN(slot->hdr.timeout_ms, RVMRPC_TIMEOUT_MS_MAX);
-
-	mtx_lock(&sc->mtx);
-	slot->deadline = sbinuptime() + ms * SBT_1MS;
-	slot->cancelled = false;
-	slot->busy = true;
-	slot->session->nrunning++;
-	mtx_unlock(&sc->mtx);
-	rvmrpc_count(sc, RVMRPC_CNT_WORKERS);
-	taskqueue_enqueue(slot->session->workers, &slot->task);
-}
-
 /* ---- State ---- */
 
 static void
@@ -110,21 +43,24 @@ rvmrpc_set_state(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 {
 	bool connected = state == RVMRPC_STATE_CONNECTED;
 
-	sc->epoch = connected ? sc->session->epoch : 0;
-	sc->nslots = connected ? sc->session->nslots : 0;
+	sc->epoch = connected ? sc->guest.epoch : 0;
+	sc->nslots = connected ? sc->guest.layout.nslots : 0;
 	sc->state = state;
 }
 
-/* Until the interrupt, a kick, a stop, or the time is over. */
-static void
+/* Until the interrupt, a kick, a stop, or the time is over: true. */
+static bool
 rvmrpc_sleep(struct rvmrpc_softc *sc, u_int ms)
 {
+	int error = 0;
+
 	rvmrpc_count(sc, RVMRPC_CNT_SLEEPS);
 	mtx_lock(&sc->mtx);
 	if (!sc->kicked && !sc->stop)
-		msleep_sbt(&sc->kicked, &sc->mtx, 0, "rvmrpc", ms * SBT_1MS,
-		    0, C_PREL(4));
+		error = msleep_sbt(sc, &sc->mtx, 0, "rvmrpc",
+		    ms * SBT_1MS, 0, C_PREL(4));
 	mtx_unlock(&sc->mtx);
+	return (error != 0);
 }
 
 static void
@@ -145,219 +81,418 @@ rvmrpc_back_off(struct rvmrpc_softc *sc)
 static void
 rvmrpc_lost(struct rvmrpc_softc *sc)
 {
-	rvmrpc_session_retire(sc);
+	rvmrpc_jobs_retire(sc);
+	sc->guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
 }
 
-static void
-rvmrpc_connect(struct rvmrpc_softc *sc)
-{
-	int error;
+/* ---- Requests ---- */
 
-	rvmrpc_unkick(sc);
-	error = rvmrpc_session_connect(sc);
-	if (error != 0) {
-		rvmrpc_notice(sc, "cannot register with the host: error %d\n",
-		    error);
-		rvmrpc_back_off(sc);
-		return;
+static void
+rvmrpc_answer(struct rvmrpc_softc *sc)
+{
+	const struct rvmrpc_taken *t = &sc->taken;
+	struct rvmrpc_guest *g = &sc->guest;
+	struct rvmrpc_hdr reply;
+
+	rvmrpc_server_run(&sc->call, rvmrpc_guest_arg(g, t->slot),
+	    rvmrpc_guest_res(g, t->slot), g->layout.res_bytes, &reply);
+	rvmrpc_registry_done(&sc->call);
+	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
+		rvmrpc_window_ring(sc);
+}
+
+/* False: it was malformed, and the epoch is over. */
+static bool
+rvmrpc_handle(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_accepted *call = &sc->call;
+
+	if (!rvmrpc_registry_accept(&sc->guest, &sc->taken.hdr, call)) {
+		/* Its slot stays taken: begin anew, not all the time. */
+		rvmrpc_count(sc, RVMRPC_CNT_MALFORMED);
+		rvmrpc_lost(sc);
+		rvmrpc_sleep(sc, RVMRPC_HELLO_FIRST_MS);
+		return (false);
 	}
-	sc->reply_slot = RVMRPC_SLOT_NONE;
-	sc->quick = 0;
-	rvmrpc_count(sc, RVMRPC_CNT_CONNECTS);
-	rvmrpc_set_state(sc, RVMRPC_STATE_CONNECTED);
-	rvmrpc_notice(sc, "connected: %u slots, %s gate, proxy in the %s\n",
-	    sc->session->nslots,
-	    sc->gate.kind == RVMRPC_GATE_KIND_HYPERCALL ? "hypercall" :
-	    "doorbell", (sc->session->op & RVMRPC_OP_KERNEL) != 0 ?
-	    "host's kernel" : "VMM");
+	rvmrpc_count(sc, RVMRPC_CNT_CALLS);
+	if (call->status == RVMRPC_STATUS_OK &&
+	    (call->flags & RVMRPC_PROC_MAY_SLEEP) != 0) {
+		if (rvmrpc_jobs_give(sc, &sc->taken, call))
+			return (true);
+		call->status = RVMRPC_STATUS_BUSY;
+	}
+	if (call->status != RVMRPC_STATUS_OK)
+		rvmrpc_count(sc, RVMRPC_CNT_REFUSED);
+	rvmrpc_answer(sc);
+	rvmrpc_guest_beat(&sc->guest);
+	return (true);
+}
+
+/* ---- Spinning ---- */
+
+static uint32_t
+rvmrpc_spin_limit(const struct rvmrpc_softc *sc)
+{
+	return (MIN((uint32_t)MAX(sc->tun.spin_us, 0),
+	    rvmrpc_guest_max_spin(&sc->guest)));
+}
+
+static bool
+rvmrpc_spin_ends(const struct rvmrpc_softc *sc)
+{
+	return (sched_runnable() || sc->kicked || sc->stop || sc->leave);
 }
 
 /*
- * Every slot is held by a procedure that the host no longer waits for: begin
- * anew without them.
+ * Looks for a request for spin_us; true if there is one.  By the CPU's own
+ * clock: a timecounter can be a device, and each look at it an exit.
+ */
+static bool
+rvmrpc_spin(struct rvmrpc_softc *sc)
+{
+	const struct rvmrpc_guest *g = &sc->guest;
+	uint64_t begin = 0, length = cpu_tickrate() / 1000000 * sc->spin_us;
+	bool found = false;
+	u_int i;
+
+	if (sc->spin_us == 0)
+		return (false);
+	sched_pin();
+	do {
+		/* A PAUSE at each look can be an exit. */
+		for (i = 0; i < RVMRPC_SPIN_BATCH && !found; i++)
+			found = rvmrpc_guest_due(g);
+		if (found || rvmrpc_guest_posted(g)) {
+			found = true;
+			break;
+		}
+		cpu_spinwait();
+		if (begin == 0)
+			begin = cpu_ticks();
+		else if (cpu_ticks() - begin > length ||
+		    !rvmrpc_guest_alive(g))
+			break;
+	} while (!rvmrpc_spin_ends(sc));
+	sched_unpin();
+	return (found);
+}
+
+/* Nothing came: half as long the next time. */
+static void
+rvmrpc_spin_missed(struct rvmrpc_softc *sc)
+{
+	sc->spin_us /= 2;
+	if (sc->spin_us < RVMRPC_SPIN_MIN_US)
+		sc->spin_us = 0;
+}
+
+/* It came after so long: had it spun, it would have been there at once. */
+static void
+rvmrpc_spin_learn(struct rvmrpc_softc *sc, sbintime_t since)
+{
+	uint32_t limit = rvmrpc_spin_limit(sc);
+
+	if (rvmrpc_guest_posted(&sc->guest) &&
+	    sbinuptime() - since < limit * SBT_1US)
+		sc->spin_us = MIN(MAX(2 * sc->spin_us, RVMRPC_SPIN_MIN_US),
+		    limit);
+}
+
+/* ---- Waiting in the host ---- */
+
+static void
+rvmrpc_proxy_unbind(struct rvmrpc_softc *sc)
+{
+	if (sc->bound)
+		rvmrpc_gate_call(&sc->gate, RVMRPC_OP_UNBIND | sc->space,
+		    sc->handle, 0, 0);
+	sc->bound = false;
+}
+
+/* Anew in each epoch: the host may be another one. */
+static void
+rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
+{
+	static const struct vmrpc_bind name = {
+		.name = RVMRPC_PROXY_NAME,
+		.version = RVMRPC_PROXY_VERSION_WINDOW,
+	};
+	uint32_t answer;
+
+	rvmrpc_gate_choose(&sc->gate);
+	if (!rvmrpc_gate_waits(&sc->gate)) {
+		sc->bound = false;
+		return;
+	}
+	rvmrpc_proxy_unbind(sc);
+	sc->space = (sc->gate.features & RVMRPC_FEAT_PROXY_KERNEL) != 0 ?
+	    RVMRPC_OP_KERNEL : 0;
+	answer = rvmrpc_gate_call(&sc->gate, RVMRPC_OP_BIND | sc->space,
+	    (uintptr_t)&name, 0, 0);
+	sc->handle = answer;
+	sc->bound = !RVMRPC_GATE_IS_CODE(answer);
+}
+
+/*
+ * How long the next wait may last, 0 for none.  It takes this CPU from
+ * whatever else wants it, and asking afterwards is too late; so only a CPU
+ * with nothing else to run waits.
+ */
+static u_int
+rvmrpc_vmlp_us(const struct rvmrpc_softc *sc)
+{
+	int idle_us = sc->tun.vmlp_idle_us;
+	sbintime_t left;
+
+	if (idle_us == 0 || !sc->bound || !rvmrpc_gate_waits(&sc->gate) ||
+	    sched_runnable() || sc->quick >= RVMRPC_QUICK_MAX)
+		return (0);
+	if (idle_us < 0)
+		return (RVMRPC_WAIT_MS_MAX * 1000);
+	left = idle_us - (sbinuptime() - sc->last_call) / SBT_1US;
+	return (MIN(MAX(left, 0), RVMRPC_WAIT_MS_MAX * 1000));
+}
+
+/* False: it may not, or must not any more. */
+static bool
+rvmrpc_vmlp(struct rvmrpc_softc *sc)
+{
+	u_int us = rvmrpc_vmlp_us(sc);
+	sbintime_t begin = sbinuptime();
+	uint32_t answer;
+
+	if (us == 0)
+		return (false);
+	rvmrpc_count(sc, RVMRPC_CNT_WAITS);
+	answer = rvmrpc_gate_call(&sc->gate, RVMRPC_OP_PERFORM | sc->space,
+	    sc->handle | (uint64_t)RVMRPC_MAIN << 32, sc->guest.epoch,
+	    RVMRPC_MAIN_FUTEX_ARG(sc->guest.posted, us));
+	rvmrpc_guest_beat(&sc->guest);
+	switch (answer) {
+	case RVMRPC_MAIN_POSTED:
+		sc->quick = 0;
+		rvmrpc_spin_learn(sc, begin);
+		return (true);
+	case RVMRPC_GATE_AGAIN:
+		if (sbinuptime() - begin < RVMRPC_QUICK_US * SBT_1US)
+			sc->quick++;
+		else
+			sc->quick = 0;
+		return (true);
+	case RVMRPC_GATE_RESET:
+		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
+		rvmrpc_lost(sc);
+		rvmrpc_back_off(sc);
+		return (true);
+	default:
+		/* Until the next hello by the interrupt alone. */
+		rvmrpc_count(sc, RVMRPC_CNT_ERRORS);
+		sc->bound = false;
+		return (false);
+	}
+}
+
+/* ---- Sleep ---- */
+
+/*
+ * Our own words may have been overwritten: then an answer may be lost whose
+ * slot would never be free again.  False: so it is, and the epoch is over.
+ */
+static bool
+rvmrpc_check(struct rvmrpc_softc *sc)
+{
+	sbintime_t now = sbinuptime();
+
+	if (now < sc->check)
+		return (true);
+	sc->check = now + RVMRPC_SELF_CHECK_MS * SBT_1MS;
+	if (rvmrpc_jobs_busy(sc) || rvmrpc_guest_intact(&sc->guest))
+		return (true);
+	rvmrpc_notice(sc, "the window was overwritten; saying hello again\n");
+	rvmrpc_count(sc, RVMRPC_CNT_RESETS);
+	rvmrpc_lost(sc);
+	return (false);
+}
+
+/*
+ * Every worker is held by a procedure that the host no longer waits for:
+ * begin anew without them.
  */
 static void
 rvmrpc_watchdog(struct rvmrpc_softc *sc)
 {
 	int grace = sc->tun.watchdog_ms;
 
-	rvmrpc_session_reap(sc);
-	if (grace < 0 || !rvmrpc_session_stuck(sc->session, grace * SBT_1MS) ||
-	    sc->abandoned >= RVMRPC_ABANDONED_MAX)
+	rvmrpc_jobs_reap(sc);
+	if (grace < 0 || !rvmrpc_jobs_stuck(sc, grace * SBT_1MS))
 		return;
-	device_printf(sc->dev, "procedures hold all %u slots past their "
-	    "deadlines; registering again\n", sc->session->nslots);
+	device_printf(sc->dev, "procedures hold all workers past their "
+	    "deadlines; saying hello again\n");
 	rvmrpc_count(sc, RVMRPC_CNT_WATCHDOG);
 	rvmrpc_lost(sc);
-}
-
-/* ---- Requests ---- */
-
-/* NULL when the host gave a slot that it does not have. */
-static struct rvmrpc_slot *
-rvmrpc_slot(struct rvmrpc_softc *sc, uint32_t number)
-{
-	struct rvmrpc_session *session = sc->session;
-	struct rvmrpc_slot *slot;
-	bool busy;
-
-	if (number >= session->nslots)
-		return (NULL);
-	slot = &session->slots[rvmrpc_index_nospec(number, session->nslots)];
-	mtx_lock(&sc->mtx);
-	busy = slot->busy;
-	mtx_unlock(&sc->mtx);
-	return (busy ? NULL : slot);
-}
-
-static void
-rvmrpc_take(struct rvmrpc_softc *sc, uint32_t number)
-{
-	struct rvmrpc_slot *slot = rvmrpc_slot(sc, number);
-
-	if (slot == NULL) {
-		rvmrpc_notice(sc,
-		    "the host gave slot %u, which it does not have\n", number);
-		rvmrpc_count(sc, RVMRPC_CNT_ERRORS);
-		rvmrpc_lost(sc);
-		rvmrpc_back_off(sc);
-		return;
-	}
-	memcpy(&slot->hdr, slot->request, sizeof(slot->hdr));
-	__compiler_membar();	/* from here on only the copy counts */
-	if (!rvmrpc_registry_accept(sc->session, &slot->hdr, &slot->call)) {
-		rvmrpc_count(sc, RVMRPC_CNT_MALFORMED);
-		return;
-	}
-	rvmrpc_count(sc, RVMRPC_CNT_CALLS);
-	if (slot->call.status != RVMRPC_STATUS_OK)
-		rvmrpc_count(sc, RVMRPC_CNT_REFUSED);
-	if (slot->call.status == RVMRPC_STATUS_OK &&
-	    (slot->call.flags & RVMRPC_PROC_MAY_SLEEP) != 0) {
-		rvmrpc_hand_to_worker(sc, slot);
-	} else {
-		rvmrpc_run(slot);
-		sc->reply_slot = number;
-	}
-	sc->last_call = sbinuptime();
-}
-
-/*
- * Flags of the next poll.  Waiting in the host takes this CPU from whatever
- * else wants it, and asking afterwards is too late; so only a CPU with
- * nothing else to run waits.
- */
-static uint32_t
-rvmrpc_poll_flags(const struct rvmrpc_softc *sc)
-{
-	int idle_us = sc->tun.vmlp_idle_us;
-	sbintime_t left;
-
-	if (idle_us == 0 || !rvmrpc_gate_waits(&sc->gate) ||
-	    sched_runnable() || sc->quick >= RVMRPC_QUICK_MAX)
-		return (0);
-	if (idle_us < 0)
-		return (RVMRPC_MAIN_WAIT);
-	left = idle_us - (sbinuptime() - sc->last_call) / SBT_1US;
-	if (left <= 0)
-		return (0);
-	left = MIN(left, RVMRPC_MAIN_WAIT_US_MAX);
-	return (RVMRPC_MAIN_WAIT |
-	    (uint32_t)left << RVMRPC_MAIN_WAIT_US_SHIFT);
 }
 
 static void
 rvmrpc_idle(struct rvmrpc_softc *sc)
 {
+	struct rvmrpc_guest *g = &sc->guest;
 	u_int ms = RVMRPC_SELF_CHECK_MS;
+	sbintime_t begin;
 
 	if (sc->irq == NULL)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
-	else if (rvmrpc_session_busy(sc->session) || sc->abandoned != 0)
+	else if (rvmrpc_jobs_busy(sc) || sc->abandoned != 0)
 		ms = RVMRPC_BUSY_CHECK_MS;
-	if (sc->tun.vmlp_idle_us < 0 && rvmrpc_gate_waits(&sc->gate))
+	if (sc->tun.vmlp_idle_us < 0 && sc->bound)
 		ms = MIN(ms, RVMRPC_CROWDED_MS);
 	sc->quick = 0;
-	rvmrpc_sleep(sc, ms);
+	rvmrpc_unkick(sc);
+	if (!rvmrpc_guest_sleep(g))
+		return;
+	begin = sbinuptime();
+	if (rvmrpc_sleep(sc, ms))
+		rvmrpc_guest_beat(g);
+	rvmrpc_guest_awake(g);
+	rvmrpc_spin_learn(sc, begin);
 }
 
-static uint32_t
-rvmrpc_poll(struct rvmrpc_softc *sc, uint32_t flags)
-{
-	struct rvmrpc_session *session = sc->session;
-	sbintime_t begin = sbinuptime();
-	uint32_t answer;
-
-	rvmrpc_count(sc, RVMRPC_CNT_POLLS);
-	answer = rvmrpc_gate_call(&sc->gate, session->op,
-	    rvmrpc_proxy(session, RVMRPC_MAIN), session->epoch,
-	    RVMRPC_MAIN_ARG(sc->reply_slot, flags));
-	if (answer != RVMRPC_GATE_NONE)
-		sc->reply_slot = RVMRPC_SLOT_NONE;
-	if (flags == 0)
-		return (answer);
-	rvmrpc_count(sc, RVMRPC_CNT_WAITS);
-	if (answer == RVMRPC_GATE_AGAIN &&
-	    sbinuptime() - begin < RVMRPC_QUICK_US * SBT_1US)
-		sc->quick++;
-	else
-		sc->quick = 0;
-	return (answer);
-}
+/* ---- The epoch ---- */
 
 static void
 rvmrpc_turn(struct rvmrpc_softc *sc)
 {
-	uint32_t flags = rvmrpc_poll_flags(sc);
-	uint32_t answer;
+	struct rvmrpc_guest *g = &sc->guest;
+	u_int n;
 
-	/* Before the poll: an interrupt that comes after it is not lost. */
+	/* Whatever woke it is seen now; what comes from here on is not lost. */
 	rvmrpc_unkick(sc);
-	answer = rvmrpc_poll(sc, flags);
-	if (!RVMRPC_GATE_IS_CODE(answer)) {
-		sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
-		rvmrpc_take(sc, answer);
+	if (!rvmrpc_check(sc))
 		return;
+	for (n = 0; n < RVMRPC_TURN_MAX && !sc->leave; n++) {
+		if (!rvmrpc_guest_alive(g)) {
+			rvmrpc_count(sc, RVMRPC_CNT_RESETS);
+			rvmrpc_lost(sc);
+			return;
+		}
+		if (rvmrpc_guest_take(g, &sc->taken) && !rvmrpc_handle(sc))
+			return;
+		if (g->behind != 0 || rvmrpc_guest_due(g) ||
+		    rvmrpc_guest_posted(g))
+			continue;
+		if (!rvmrpc_spin(sc))
+			break;
+		rvmrpc_count(sc, RVMRPC_CNT_SPINS);
 	}
-	switch (answer) {
-	case RVMRPC_GATE_AGAIN:
-		sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
-		rvmrpc_watchdog(sc);
-		if (flags == 0 && sc->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_idle(sc);
+	if (g->posted != sc->last_posted)
+		sc->last_call = sbinuptime();
+	sc->last_posted = g->posted;
+	if (n == RVMRPC_TURN_MAX || sc->leave || sc->stop)
+		return;
+	rvmrpc_spin_missed(sc);
+	rvmrpc_watchdog(sc);
+	if (sc->state == RVMRPC_STATE_CONNECTED && !rvmrpc_vmlp(sc))
+		rvmrpc_idle(sc);
+}
+
+static void
+rvmrpc_opened(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_guest *g = &sc->guest;
+
+	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	sc->spin_us = 0;
+	sc->quick = 0;
+	sc->complained = false;
+	sc->last_posted = g->posted;
+	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
+	rvmrpc_jobs_prepare(sc);
+	rvmrpc_proxy_bind(sc);
+	rvmrpc_window_rebind_irq(sc);
+	rvmrpc_count(sc, RVMRPC_CNT_CONNECTS);
+	rvmrpc_set_state(sc, RVMRPC_STATE_CONNECTED);
+	rvmrpc_notice(sc, "connected: %u slots in a window of %ju KiB\n",
+	    g->layout.nslots, (uintmax_t)g->win.size >> 10);
+}
+
+static void
+rvmrpc_refused(struct rvmrpc_softc *sc, uint32_t status)
+{
+	if (!sc->complained)
+		device_printf(sc->dev, "the host refuses this driver: %s\n",
+		    status == RVMRPC_HELLO_BAD_VERSION ?
+		    "no common ABI version" : "it does not understand it");
+	sc->complained = true;
+	rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
+}
+
+/* Repeats the ring: its host may have missed it, or have come only now. */
+static void
+rvmrpc_unanswered(struct rvmrpc_softc *sc)
+{
+	u_int ms = MAX(sc->backoff_ms, RVMRPC_HELLO_FIRST_MS);
+
+	if (!rvmrpc_sleep(sc, ms))
+		return;
+	if (ms >= RVMRPC_HELLO_THEN_MS && !sc->complained) {
+		device_printf(sc->dev, "the host does not answer; asking "
+		    "again every %u s\n", RVMRPC_BACKOFF_MAX_MS / 1000);
+		sc->complained = true;
+	}
+	sc->backoff_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS :
+	    RVMRPC_BACKOFF_MAX_MS;
+	rvmrpc_window_ring(sc);
+}
+
+static void
+rvmrpc_hello(struct rvmrpc_softc *sc)
+{
+	uint64_t nonce;
+
+	arc4rand(&nonce, sizeof(nonce), 0);
+	rvmrpc_guest_hello(&sc->guest, nonce | 1, RVMRPC_OS_FREEBSD,
+	    osrelease);
+	rvmrpc_window_ring(sc);
+}
+
+static void
+rvmrpc_connect(struct rvmrpc_softc *sc)
+{
+	uint32_t status;
+
+	rvmrpc_unkick(sc);
+	if (sc->guest.state != RVMRPC_GUEST_GREETED)
+		rvmrpc_hello(sc);
+	switch (rvmrpc_guest_answered(&sc->guest, &status)) {
+	case RVMRPC_ANSWER_OPEN:
+		rvmrpc_opened(sc);
 		break;
-	case RVMRPC_GATE_RESET:
-	case RVMRPC_GATE_BAD_HANDLE:
-		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
-		rvmrpc_lost(sc);
+	case RVMRPC_ANSWER_REFUSED:
+		rvmrpc_refused(sc, status);
 		break;
-	default:
-		rvmrpc_count(sc, RVMRPC_CNT_ERRORS);
-		rvmrpc_notice(sc, "the host answers a poll with %#x\n",
-		    answer);
-		rvmrpc_lost(sc);
+	case RVMRPC_ANSWER_STALE:
+		/* A host that goes on so must not make this thread spin. */
+		sc->guest.state = RVMRPC_GUEST_IDLE;
 		rvmrpc_back_off(sc);
+		break;
+	case RVMRPC_ANSWER_NONE:
+		rvmrpc_unanswered(sc);
+		break;
 	}
 }
 
-/*
- * core.exit: its answer, then farewell.  Attaching the device again brings
- * the server back.
- */
+/* Says farewell; what still runs goes on unheard. */
 static void
-rvmrpc_leave(struct rvmrpc_softc *sc)
+rvmrpc_leave(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 {
-	struct rvmrpc_session *session = sc->session;
-
-	if (sc->reply_slot != RVMRPC_SLOT_NONE)
-		rvmrpc_gate_call(&sc->gate, session->op,
-		    rvmrpc_proxy(session, RVMRPC_REPLY), session->epoch,
-		    sc->reply_slot);
-	rvmrpc_session_leave(sc);
-	rvmrpc_session_drop(sc);
-	rvmrpc_set_state(sc, RVMRPC_STATE_LEFT);
-	device_printf(sc->dev, "the host has ended the server\n");
+	rvmrpc_jobs_retire(sc);
+	if (sc->state == RVMRPC_STATE_CONNECTED) {
+		rvmrpc_guest_bye(&sc->guest);
+		rvmrpc_window_ring(sc);
+		rvmrpc_proxy_unbind(sc);
+	}
+	sc->bound = false;
+	rvmrpc_set_state(sc, state);
 }
 
 /* ---- The thread ---- */
@@ -378,50 +513,55 @@ rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 	sc->bound_cpu = want;
 }
 
-static bool
-rvmrpc_stopping(struct rvmrpc_softc *sc)
-{
-	bool stop;
-
-	mtx_lock(&sc->mtx);
-	stop = sc->stop;
-	mtx_unlock(&sc->mtx);
-	return (stop);
-}
-
 static void
 rvmrpc_server(void *arg)
 {
 	struct rvmrpc_softc *sc = arg;
 
-	while (!rvmrpc_stopping(sc)) {
+	/* Whatever is in the window is looked at anew: it may have slept. */
+	rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
+	    rman_get_size(sc->window));
+	while (!sc->stop) {
 		rvmrpc_keep_cpu(sc);
-		if (sc->leave && sc->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_leave(sc);
-		else if (sc->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_turn(sc);
-		else if (sc->state == RVMRPC_STATE_LEFT) {
+		switch (sc->state) {
+		case RVMRPC_STATE_CONNECTED:
+			if (!sc->leave) {
+				rvmrpc_turn(sc);
+				break;
+			}
+			/* Attaching the device again brings it back. */
+			rvmrpc_leave(sc, RVMRPC_STATE_LEFT);
+			device_printf(sc->dev,
+			    "the host has ended the server\n");
+			break;
+		case RVMRPC_STATE_LEFT:
 			rvmrpc_unkick(sc);
 			rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
-		} else
+			break;
+		default:
 			rvmrpc_connect(sc);
+		}
 	}
-	if (sc->state == RVMRPC_STATE_CONNECTED)
-		rvmrpc_session_leave(sc);
-	rvmrpc_session_drop(sc);
-	rvmrpc_set_state(sc, RVMRPC_STATE_STOPPED);
-	/* Wakes rvmrpc_server_stop() from outside of this module's text. */
+	rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
+	/*
+	 * rvmrpc_server_stop() holds the mutex from when it says stop until it
+	 * sleeps: so it does, and kthread_exit() wakes it from outside of this
+	 * module's text.
+	 */
+	mtx_lock(&sc->mtx);
+	mtx_unlock(&sc->mtx);
 	kthread_exit();
 }
 
 const char *
 rvmrpc_wait_mode(const struct rvmrpc_softc *sc)
 {
-	int idle_us = sc->tun.vmlp_idle_us;
-
-	if (idle_us != 0 && rvmrpc_gate_waits(&sc->gate))
-		return (idle_us < 0 ? "vmlp" : "vmlp-then-interrupt");
-	return (sc->irq != NULL ? "interrupt" : "timer");
+	if (sc->tun.vmlp_idle_us != 0 && sc->bound)
+		return (sc->tun.vmlp_idle_us < 0 ? "vmlp" :
+		    "vmlp-then-interrupt");
+	if (sc->irq == NULL)
+		return ("timer");
+	return (sc->tun.spin_us > 0 ? "spin-then-interrupt" : "interrupt");
 }
 
 int
@@ -434,10 +574,6 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 		return (0);
 	sc->stop = false;
 	sc->leave = false;
-	sc->session = NULL;
-	sc->reply_slot = RVMRPC_SLOT_NONE;
-	sc->last_call = sbinuptime();
-	sc->quick = 0;
 	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	sc->bound_cpu = -1;
 	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
@@ -449,7 +585,7 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	}
 	sc->thread = td;
 	thread_lock(td);
-	/* Waiting in the host must not show in what the host asks for. */
+	/* Waiting for the host must not show in what the host asks for. */
 	td->td_flags |= TDF_NOLOAD;
 	rvmrpc_sched_add(td);
 	return (0);
@@ -461,14 +597,10 @@ rvmrpc_server_stop(struct rvmrpc_softc *sc)
 {
 	if (sc->thread == NULL || SCHEDULER_STOPPED())
 		return;
-	/*
-	 * The thread sees stop no sooner than msleep() has given the mutex
-	 * back, so its end is not missed.  A wait in the host ends with the
-	 * next tick of its CPU, which is not idle.
-	 */
+	/* A wait in the host ends with the next tick of its busy CPU. */
 	mtx_lock(&sc->mtx);
 	sc->stop = true;
-	wakeup(&sc->kicked);
+	wakeup(sc);
 	msleep(sc->thread, &sc->mtx, 0, "rvmend", 0);
 	mtx_unlock(&sc->mtx);
 	sc->thread = NULL;
@@ -479,6 +611,6 @@ rvmrpc_server_kick(struct rvmrpc_softc *sc)
 {
 	mtx_lock(&sc->mtx);
 	sc->kicked = true;
-	wakeup(&sc->kicked);
+	wakeup(sc);
 	mtx_unlock(&sc->mtx);
 }

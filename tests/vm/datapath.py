@@ -136,6 +136,8 @@ def states():
     vm = guest()
     with client(vm) as c, client(vm) as quiet:
         epoch = c.query(SUBSCRIBE)["rvmrpc"]["epoch"]
+        # Workers that cases before this one have left asleep.
+        wait_for(lambda: c.call(TEST, SLEEP, ms(1))[0] == "ok", 10, "a worker")
         waiting = quiet.submit(TEST, SLEEP, ms(3000), 9000)
         vm.qmp.cmd("stop")
         start = time.monotonic()
