@@ -98,7 +98,6 @@ static int time_procfs(unsigned int n)
 	return time_calls(&c, n);
 }
 
-#ifdef RVMRPC_BENCH_HELD
 /* ---- Without copies, and two threads that spin ---- */
 
 #define BLOCK	32
@@ -195,13 +194,6 @@ static int run_held(const char *what, unsigned int n, unsigned int a)
 		return time_held(RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, n, a, 1);
 	return -EINVAL;
 }
-#else
-static int run_held(const char *what, unsigned int n, unsigned int a)
-{
-	return -EINVAL;
-}
-#endif
-
 /* ---- Two threads that wake each other ---- */
 
 struct rally {
