@@ -22,6 +22,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 #include <linux/slab.h>
+#include <linux/rvmrpc_glue.h>
 #include "rvmrpc_host.h"
 
 /* The core is one text for all hosts; here it is one piece with what calls it most, which halves the cost of a call. */
@@ -55,10 +56,9 @@ static u64 random63(void)
 	return get_random_u64() >> 1;
 }
 
-/* ---- Turns: what happens under the lock, and what follows from it after ---- */
+/* ---- Turns: what happens under the lock, and what follows from it after; in process context, with interrupts on ---- */
 
 struct turn {
-	unsigned long flags;
 	u64 now;
 	struct rvmrpc_done done;	/* ended */
 	struct rvmrpc_done untold;	/* of these, those without a thread */
@@ -67,9 +67,13 @@ struct turn {
 
 static void turn_begin_at(struct rvmrpc_vm *vm, struct turn *t, u64 now)
 {
-	memset(t, 0, sizeof(*t));
 	t->now = now;
-	spin_lock_irqsave(&vm->lock, t->flags);
+	t->done.head = NULL;
+	t->done.tail = NULL;
+	t->untold.head = NULL;
+	t->untold.tail = NULL;
+	t->kick = false;
+	spin_lock_irq(&vm->lock);
 }
 
 static void turn_begin(struct rvmrpc_vm *vm, struct turn *t)
@@ -93,11 +97,27 @@ static void add_untold(struct turn *t, struct rvmrpc_call *core)
 	t->untold.tail = core;
 }
 
+/* vCPUs that wait in RVMRPC_MAIN, and need not any more. */
+static void rouse(struct rvmrpc_vm *vm)
+{
+	struct rvmrpc_waiter *w, *next;
+
+	list_for_each_entry_safe(w, next, &vm->waiters, node) {
+		if (rvmrpc_owner_main(&vm->owner, w->epoch, w->seen) == RVMRPC_MAIN_TURN_WAIT)
+			continue;
+		list_del_init(&w->node);
+		WRITE_ONCE(w->woken, true);
+		w->wake(w);
+	}
+}
+
 /* Tells threads whose calls have ended; they go as soon as they see it. */
-static void settle(struct turn *t)
+static void settle(struct rvmrpc_vm *vm, struct turn *t)
 {
 	struct rvmrpc_call *core, *next;
 
+	if (!list_empty(&vm->waiters))
+		rouse(vm);
 	for (core = t->done.head; core; core = next) {
 		struct rvmrpc_kcall *call = kcall_of(core);
 
@@ -111,7 +131,8 @@ static void settle(struct turn *t)
 		/* Pairs with the acquire of who waits. */
 		smp_store_release(&call->ended, true);
 	}
-	memset(&t->done, 0, sizeof(t->done));
+	t->done.head = NULL;
+	t->done.tail = NULL;
 }
 
 static void interrupt(struct rvmrpc_vm *vm)
@@ -123,10 +144,10 @@ static void turn_end(struct rvmrpc_vm *vm, struct turn *t)
 {
 	struct rvmrpc_call *core, *next;
 
-	settle(t);
+	settle(vm, t);
 	if (t->kick)
 		vm->interrupts++;
-	spin_unlock_irqrestore(&vm->lock, t->flags);
+	spin_unlock_irq(&vm->lock);
 	if (t->kick)
 		interrupt(vm);
 	for (core = t->untold.head; core; core = next) {
@@ -139,13 +160,13 @@ static void turn_end(struct rvmrpc_vm *vm, struct turn *t)
 static void turn_pause(struct rvmrpc_vm *vm, struct turn *t)
 {
 	vm->copying++;
-	settle(t);
-	spin_unlock_irqrestore(&vm->lock, t->flags);
+	settle(vm, t);
+	spin_unlock_irq(&vm->lock);
 }
 
 static void turn_resume(struct rvmrpc_vm *vm, struct turn *t)
 {
-	spin_lock_irqsave(&vm->lock, t->flags);
+	spin_lock_irq(&vm->lock);
 	t->now = ktime_get_ns();
 	if (!--vm->copying)
 		wake_up(&vm->quiet);
@@ -265,12 +286,20 @@ static void deliver_others(struct rvmrpc_vm *vm, struct turn *t)
 
 /* ---- Answers ---- */
 
-static void answered(struct rvmrpc_vm *vm, const struct turn *t)
+static void answered(struct rvmrpc_vm *vm, u32 slot, const struct turn *t)
 {
+	rvmrpc_owner_awake_on(&vm->owner, slot);
 	vm->silent = false;
 	vm->stuck = false;
 	vm->last_answer = t->now;
 	pass_on(vm, t);
+}
+
+/* Ends a call in place, whose answer is there. */
+static void take_in_place(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
+{
+	rvmrpc_owner_reap_begin(&vm->owner, slot, NULL, t->now, &t->done);
+	answered(vm, slot, t);
 }
 
 /* Takes the answer in a slot, for the call's own thread, or for the work when it has none.  Bytes that were copied. */
@@ -281,9 +310,8 @@ static u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
 	struct rvmrpc_xfer x;
 	bool ok = true, pause;
 
-	rvmrpc_owner_awake_on(o, slot);
 	if (!rvmrpc_owner_reap_begin(o, slot, &x, t->now, &t->done)) {
-		answered(vm, t);
+		answered(vm, slot, t);
 		return 0;
 	}
 	call = kcall_of(x.call);
@@ -299,7 +327,8 @@ static u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
 	if (pause)
 		turn_resume(vm, t);
 	rvmrpc_owner_reap_commit(o, &x, ok, t->now, &t->done);
-	answered(vm, t);
+	if (o->proxy.epoch == x.epoch)
+		answered(vm, slot, t);
 	return x.length;
 }
 
@@ -340,22 +369,26 @@ static bool reap(struct rvmrpc_vm *vm, struct turn *t)
 
 /* ---- The doorbell ---- */
 
+/* What a guest rings for.  Any context, vm->lock. */
+static void heard(struct rvmrpc_vm *vm, u64 now)
+{
+	if (wake_answered(vm) || (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
+		arm(vm, now, now);
+}
+
 /* Interrupts are off, and the lock of the eventfd's wait queue is held. */
 static int rung(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
 {
 	struct rvmrpc_vm *vm = container_of(wait, struct rvmrpc_vm, ring_wait);
-	u64 count = 0, now;
+	u64 count = 0;
 
 	if (!(key_to_poll(key) & EPOLLIN))
 		return 0;
 	eventfd_ctx_do_read(vm->doorbell, &count);
 	spin_lock(&vm->lock);
 	vm->rings += count;
-	if (vm->attached) {
-		now = ktime_get_ns();
-		if (wake_answered(vm) || (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
-			arm(vm, now, now);
-	}
+	if (vm->attached)
+		heard(vm, ktime_get_ns());
 	spin_unlock(&vm->lock);
 	return 0;
 }
@@ -584,8 +617,12 @@ static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct tu
 		deliver_head(vm, t);
 		pass_on(vm, t);
 	}
-	if (call->core.state == RVMRPC_CALL_DELIVERED && rvmrpc_owner_answered(o, call->core.slot))
-		take_answer(vm, call->core.slot, t);
+	if (call->core.state == RVMRPC_CALL_DELIVERED && rvmrpc_owner_answered(o, call->core.slot)) {
+		if (call->core.in_place)
+			take_in_place(vm, call->core.slot, t);
+		else
+			take_answer(vm, call->core.slot, t);
+	}
 	if (call->core.state != RVMRPC_CALL_IDLE && call->core.deadline <= t->now)
 		rvmrpc_proxy_expire(&o->proxy, t->now, &t->done);
 	if (call->core.state != RVMRPC_CALL_IDLE && fatal_signal_pending(current))
@@ -687,24 +724,73 @@ void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
 	rvmrpc_vm_unmap(vm);
 }
 
+/* ---- A vCPU that waits (linux/rvmrpc_glue.h) ---- */
+
+int rvmrpc_glue_main(struct rvmrpc_vm *vm, u64 epoch, u32 seen, struct rvmrpc_waiter *waiter)
+{
+	int ret = -ECONNRESET;
+	struct turn t;
+
+	turn_begin(vm, &t);
+	if (vm->attached) {
+		heard(vm, t.now);
+		vm->vmlp = waiter;
+		switch (rvmrpc_owner_main(&vm->owner, epoch, seen)) {
+		case RVMRPC_MAIN_TURN_POSTED:
+			ret = 0;
+			break;
+		case RVMRPC_MAIN_TURN_WAIT:
+			ret = -EAGAIN;
+			if (waiter) {
+				waiter->epoch = epoch;
+				waiter->seen = seen;
+				list_add_tail(&waiter->node, &vm->waiters);
+			}
+			break;
+		default:
+			break;
+		}
+		if (ret != -ECONNRESET)
+			vm->owner.proxy.last_seen = t.now;
+	}
+	turn_end(vm, &t);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(rvmrpc_glue_main);
+
+void rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&vm->lock, flags);
+	list_del_init(&waiter->node);
+	spin_unlock_irqrestore(&vm->lock, flags);
+}
+EXPORT_SYMBOL_GPL(rvmrpc_glue_leave);
+
 /* ---- Life ---- */
+
+void rvmrpc_channel_prepare(struct rvmrpc_vm *vm)
+{
+	spin_lock_init(&vm->lock);
+	INIT_LIST_HEAD(&vm->waiters);
+	init_waitqueue_head(&vm->quiet);
+	INIT_DELAYED_WORK(&vm->work, channel_work);
+	vm->armed = NEVER;
+	vm->again_at = NEVER;
+}
 
 void rvmrpc_channel_open(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *config, bool stopped)
 {
 	struct rvmrpc_owner_config full = *config;
 
 	full.random = random63;
-	spin_lock_init(&vm->lock);
-	init_waitqueue_head(&vm->quiet);
-	INIT_DELAYED_WORK(&vm->work, channel_work);
-	vm->armed = NEVER;
-	vm->again_at = NEVER;
+	spin_lock_irq(&vm->lock);
 	rvmrpc_owner_init(&vm->owner, vm->pin.base, (u64)vm->pin.npages << PAGE_SHIFT, &full, get_random_u32());
 	vm->owner.proxy.stopped = stopped;
 	vm->attached = true;
 	/* The guest may sleep, and has to say hello. */
 	vm->looked = RVMRPC_LOOK_KICK;
-	spin_lock_irq(&vm->lock);
 	arm(vm, 0, 0);
 	spin_unlock_irq(&vm->lock);
 }
@@ -787,6 +873,7 @@ void rvmrpc_channel_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *s)
 	s->nslots = p->nslots;
 	s->in_flight = p->ncalls;
 	s->silent = vm->silent;
+	s->vmlp = vm->vmlp;
 	s->stopped = p->stopped;
 	memcpy(s->release, p->release, sizeof(s->release));
 	s->rings = vm->rings;

@@ -54,6 +54,8 @@ struct rvmrpc_vm {
 	kuid_t uid;
 	struct rvmrpc_file *file;	/* the VMM's; referenced */
 	struct rvmrpc_pin pin;
+	const struct rvmrpc_glue *glue;	/* NULL: it was attached without a token */
+	void *binding;			/* the glue's */
 	struct file *doorbell_file, *interrupt_file;
 	struct eventfd_ctx *doorbell, *interrupt;
 	u32 spin_us;			/* most that the guest may */
@@ -68,6 +70,8 @@ struct rvmrpc_vm {
 	spinlock_t lock;
 	/* all below: lock */
 	bool attached;			/* the window is ours */
+	struct list_head waiters;	/* struct rvmrpc_waiter */
+	bool vmlp;			/* the last RVMRPC_MAIN would have waited */
 	struct rvmrpc_owner owner;
 	unsigned int copying;		/* threads that copy payloads without the lock */
 	u64 armed;			/* ns, when the work runs */
@@ -98,6 +102,7 @@ void rvmrpc_unpin(struct rvmrpc_pin *pin);
 int rvmrpc_channel_init(void);
 void rvmrpc_channel_exit(void);
 
+void rvmrpc_channel_prepare(struct rvmrpc_vm *vm);
 /* Takes the window; @vm is filled in otherwise.  Process context, as all to rvmrpc_channel_status(). */
 void rvmrpc_channel_open(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *config, bool stopped);
 /* -errno: it cannot hear the doorbell. */

@@ -17,6 +17,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
+#include <linux/rvmrpc_glue.h>
 #include "rvmrpc_host.h"
 
 static unsigned int max_windows = 1024;
@@ -33,6 +34,7 @@ static DEFINE_MUTEX(vms_lock);
 static LIST_HEAD(vms);			/* sorted by id; vms_lock */
 static u64 last_id;			/* vms_lock */
 static bool refused;			/* vms_lock to write */
+static const struct rvmrpc_glue *glue;	/* vms_lock */
 static DEFINE_MUTEX(notify_lock);	/* outside vms_lock; from the list's change to the end of its notice */
 static RAW_NOTIFIER_HEAD(vm_notifiers);	/* notify_lock */
 
@@ -118,6 +120,68 @@ static void put_eventfds(struct rvmrpc_vm *vm)
 	fput(vm->interrupt_file);
 }
 
+/* ---- The token of a VMM whose vCPUs can wait here ---- */
+
+int rvmrpc_glue_register(const struct rvmrpc_glue *new)
+{
+	int ret = -EBUSY;
+
+	mutex_lock(&vms_lock);
+	if (!glue) {
+		glue = new;
+		ret = 0;
+	}
+	mutex_unlock(&vms_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(rvmrpc_glue_register);
+
+void rvmrpc_glue_unregister(const struct rvmrpc_glue *old)
+{
+	mutex_lock(&vms_lock);
+	if (glue == old)
+		glue = NULL;
+	mutex_unlock(&vms_lock);
+}
+EXPORT_SYMBOL_GPL(rvmrpc_glue_unregister);
+
+static void unbind(struct rvmrpc_vm *vm)
+{
+	if (!vm->glue)
+		return;
+	vm->glue->unbind(vm->binding);
+	module_put(vm->glue->owner);
+	vm->glue = NULL;
+}
+
+static int bind(struct rvmrpc_vm *vm, int token_fd)
+{
+	struct file *token;
+	int ret = 0;
+
+	if (token_fd < 0)
+		return 0;
+	token = fget(token_fd);
+	if (!token)
+		return -EBADF;
+	mutex_lock(&vms_lock);
+	if (glue && try_module_get(glue->owner))
+		vm->glue = glue;
+	mutex_unlock(&vms_lock);
+	if (vm->glue) {
+		vm->binding = vm->glue->bind(vm, token);
+		if (IS_ERR(vm->binding)) {
+			ret = PTR_ERR(vm->binding);
+			module_put(vm->glue->owner);
+			vm->glue = NULL;
+		}
+	} else {
+		ret = -EOPNOTSUPP;
+	}
+	fput(token);
+	return ret;
+}
+
 static struct pid *get_vmm(pid_t nr)
 {
 	struct pid *pid = nr ? find_get_pid(nr) : get_task_pid(current, PIDTYPE_TGID);
@@ -189,6 +253,7 @@ static struct rvmrpc_vm *vm_alloc(const struct rvmrpc_vm_attach *attach, struct 
 	}
 	kref_init(&vm->kref);
 	kref_init(&vm->mapped);
+	rvmrpc_channel_prepare(vm);
 	import_uuid(&vm->uuid, attach->uuid);
 	memcpy(vm->name, attach->name, sizeof(vm->name));
 	vm->uid = current_uid();
@@ -216,11 +281,16 @@ struct rvmrpc_vm *rvmrpc_vm_attach(const struct rvmrpc_vm_attach *attach, struct
 	ret = rvmrpc_pin(&vm->pin, attach->window, attach->window_bytes);
 	if (ret)
 		goto eventfds;
-	ret = vm_publish(vm, &config, attach->flags & RVMRPC_VM_STOPPED);
+	ret = bind(vm, attach->token_fd);
 	if (ret)
 		goto unpin;
+	ret = vm_publish(vm, &config, attach->flags & RVMRPC_VM_STOPPED);
+	if (ret)
+		goto unbind;
 	return vm;
 
+unbind:
+	unbind(vm);
 unpin:
 	rvmrpc_unpin(&vm->pin);
 eventfds:
@@ -239,6 +309,7 @@ void rvmrpc_vm_detach(struct rvmrpc_vm *vm)
 	mutex_unlock(&vms_lock);
 	raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_DETACHED, vm);
 	mutex_unlock(&notify_lock);
+	unbind(vm);
 	put_eventfds(vm);
 	rvmrpc_vm_unmap(vm);
 	rvmrpc_vm_put(vm);

@@ -118,6 +118,7 @@ class L1(VM):
     def load_kvm(self):
         """Our KVM for Intel's processors."""
         self.guest.check("insmod /kvm/kvm.ko && insmod /kvm/kvm-intel.ko && "
+                         "insmod /clients/rvmrpc_host.ko && insmod /clients/rvmrpc_kvm.ko && "
                          "insmod /clients/rvmrpc_proc.ko", 120)
 
     def kvm_status(self):

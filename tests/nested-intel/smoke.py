@@ -56,10 +56,10 @@ def loads():
                     "preemption_timer": "Y", "enable_apicv": "N"}, used
 
 
-@case("KVM's files, from a VMM of two instructions", timeout=300)
+@case("RVMRPC_MAIN, from a VMM of two instructions", timeout=300)
 def files():
     """The same program as under emulated SVM; prints TAP."""
-    lines = host().guest.check("cd /tmp && /clients/kvm_files", 200).splitlines()
+    lines = host().guest.check("cd /tmp && /clients/gate_main waits", 200).splitlines()
     bad = [line for line in lines if line.startswith("not ok")]
     assert not bad, "\n".join(bad)
     assert f"1..{sum(line.startswith('ok') for line in lines)}" in lines

@@ -90,12 +90,13 @@ class L1(VM):
             self.guest.check(f"modprobe kvm {params} && modprobe kvm_amd")
         else:
             self.guest.check(f"modprobe -a irqbypass ccp && insmod /kvm/kvm.ko {params} && "
-                             "insmod /kvm/kvm-amd.ko")
+                             "insmod /kvm/kvm-amd.ko && insmod /clients/rvmrpc_host.ko && "
+                             "insmod /clients/rvmrpc_kvm.ko")
         self.kvm, self.params = kvm, params
 
     def unload_kvm(self):
         """Removes KVM's modules; no guest may run."""
-        self.guest.check("rmmod kvm_amd kvm")
+        self.guest.check(f"rmmod {'' if self.kvm == 'stock' else 'rvmrpc_kvm rvmrpc_host'} kvm_amd kvm")
 
     def stop(self):
         """Ends L2's first: without L1 they cannot answer."""

@@ -21,6 +21,7 @@
 #include <linux/err.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/rvmrpc.h>
@@ -98,7 +99,6 @@ static int time_procfs(unsigned int n)
 	return time_calls(&c, n);
 }
 
-#ifdef RVMRPC_BENCH_HELD
 /* ---- Without copies, and two threads that spin ---- */
 
 #define BLOCK	32
@@ -195,13 +195,6 @@ static int run_held(const char *what, unsigned int n, unsigned int a)
 		return time_held(RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, n, a, 1);
 	return -EINVAL;
 }
-#else
-static int run_held(const char *what, unsigned int n, unsigned int a)
-{
-	return -EINVAL;
-}
-#endif
-
 /* ---- Two threads that wake each other ---- */
 
 struct rally {

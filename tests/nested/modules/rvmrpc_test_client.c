@@ -10,6 +10,7 @@
 #include <linux/err.h>
 #include <linux/ktime.h>
 #include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 #include <linux/random.h>
@@ -179,7 +180,6 @@ static int call_sleeper(void)
 	return ret;
 }
 
-#ifdef RVMRPC_TEST_HELD
 static ssize_t echo_held(struct rvmrpc_held *h, u8 fill)
 {
 	ssize_t ret;
@@ -208,13 +208,6 @@ static int run_held(void)
 	rvmrpc_call_end(h);
 	return ret < 0 ? ret : 0;
 }
-#else
-static int run_held(void)
-{
-	return 0;
-}
-#endif
-
 static struct rvmrpc_vm *find_vm(void)
 {
 	uuid_t wanted;

@@ -26,6 +26,7 @@
 static int vm_fd, vcpu_fd;
 static unsigned char *mem;
 static struct kvm_run *run;
+static bool irqchip;		/* set before create_vm(): KVM has the interrupt controllers, and its vCPU can wait */
 
 static void must(bool ok, const char *what)
 {
@@ -37,11 +38,11 @@ static void must(bool ok, const char *what)
 
 static void fill_memory(void)
 {
-	/* vmcall or vmmcall, whichever this processor has; hlt */
-	static const unsigned char intel[] = { 0x0f, 0x01, 0xc1, 0xf4 }, amd[] = { 0x0f, 0x01, 0xd9, 0xf4 };
+	/* vmcall or vmmcall, whichever this processor has; hlt, or, where that would wait in KVM, out %al, $0x80 */
+	unsigned char code[] = { 0x0f, 0x01, __builtin_cpu_is("intel") ? 0xc1 : 0xd9, irqchip ? 0xe6 : 0xf4, 0x80 };
 	uint64_t *pml4 = (uint64_t *)(mem + TABLES), *pdpt = pml4 + 512, *pd = pdpt + 512;
 
-	memcpy(mem + CODE, __builtin_cpu_is("intel") ? intel : amd, sizeof(amd));
+	memcpy(mem + CODE, code, sizeof(code));
 	pml4[0] = (TABLES + 0x1000) | 3;
 	pdpt[0] = (TABLES + 0x2000) | 3;
 	pd[0] = 0x83;
@@ -83,6 +84,7 @@ static void create_vm(void)
 	mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	region.userspace_addr = (uintptr_t)mem;
 	must(!ioctl(vm_fd, KVM_SET_USER_MEMORY_REGION, &region), "memory");
+	must(!irqchip || !ioctl(vm_fd, KVM_CREATE_IRQCHIP, 0), "interrupt controllers");
 	vcpu_fd = ioctl(vm_fd, KVM_CREATE_VCPU, 0);
 	must(vcpu_fd >= 0, "create a vCPU");
 	run = mmap(NULL, ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
@@ -97,11 +99,12 @@ static void create_vm(void)
 static uint64_t gate(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
 {
 	struct kvm_regs regs = {
-		.rip = CODE, .rflags = 2, .rax = RVMRPC_HYPERCALL_NR, .rbx = op, .rcx = a0, .rdx = a1, .rsi = a2,
+		.rip = CODE, .rflags = irqchip ? 0x202 : 2, .rax = RVMRPC_HYPERCALL_NR, .rbx = op, .rcx = a0, .rdx = a1, .rsi = a2,
 	};
 
 	must(!ioctl(vcpu_fd, KVM_SET_REGS, &regs), "set registers");
-	must(!ioctl(vcpu_fd, KVM_RUN, 0) && run->exit_reason == KVM_EXIT_HLT, "run the guest to its hlt");
+	must(!ioctl(vcpu_fd, KVM_RUN, 0) && run->exit_reason == (irqchip ? KVM_EXIT_IO : KVM_EXIT_HLT),
+	     "run the guest to its end");
 	must(!ioctl(vcpu_fd, KVM_GET_REGS, &regs), "get registers");
 	return regs.rax;
 }

@@ -8,6 +8,7 @@
 #include <linux/list.h>
 #include <linux/types.h>
 
+struct file;
 struct kvm_vcpu;
 struct module;
 
@@ -54,6 +55,16 @@ void *vmrpc_get_hva(struct vmrpc_data *rpcdata, u64 gva, size_t bytes, bool writ
 void vmrpc_put_hva(struct vmrpc_data *rpcdata);
 
 struct kvm_vcpu *vmrpc_vcpu(struct vmrpc_data *rpcdata);
+
+/* A VM whose VMM has a token of it (RVMRPC_ATTACH). */
+struct vmrpc_vm;
+
+/* That of a call; as long as it is in progress. */
+const struct vmrpc_vm *vmrpc_vm(const struct vmrpc_data *rpcdata);
+
+/* That of a token, referenced; NULL: the file is no token. */
+struct vmrpc_vm *vmrpc_token_vm(struct file *token);
+void vmrpc_vm_put(struct vmrpc_vm *vm);
 
 /**
  * vmlp_wait() - sleep in a procedure, as long as the guest would let its CPU halt

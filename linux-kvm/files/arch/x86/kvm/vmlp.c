@@ -28,11 +28,11 @@ struct vmlp_timer {
 /* Any thread. */
 bool __vmlp_has_events(struct kvm_vcpu *vcpu)
 {
-	struct rvmrpc_vm *vm;
+	struct vmrpc_vm *vm;
 	bool events = false;
 
 	rcu_read_lock();
-	vm = rvmrpc_vm_find(vcpu->kvm);
+	vm = vmrpc_vm_find(vcpu->kvm);
 	if (vm)
 		events = test_bit(vcpu->vcpu_idx, vm->waiting) && test_bit(vcpu->vcpu_idx, vm->woken);
 	rcu_read_unlock();
@@ -47,10 +47,10 @@ static void vmlp_nudge(struct kvm_vcpu *vcpu)
 
 void vmlp_wake(struct kvm_vcpu *vcpu)
 {
-	struct rvmrpc_vm *vm;
+	struct vmrpc_vm *vm;
 
 	rcu_read_lock();
-	vm = rvmrpc_vm_find(vcpu->kvm);
+	vm = vmrpc_vm_find(vcpu->kvm);
 	if (vm) {
 		set_bit(vcpu->vcpu_idx, vm->woken);
 		vmlp_nudge(vcpu);
@@ -145,7 +145,7 @@ static bool vmlp_allowed(struct vmrpc_data *rpcdata)
 
 int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_us)
 {
-	struct rvmrpc_vm *vm = rpcdata->vm;
+	struct vmrpc_vm *vm = rpcdata->vm;
 	int idx = rpcdata->vcpu->vcpu_idx;
 
 	if (!vmlp_allowed(rpcdata))
@@ -162,6 +162,9 @@ int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *d
 		vmlp_block(rpcdata->vcpu, timeout_us);
 	}
 	clear_bit(idx, vm->waiting);
-	return condition(data) ? 0 : -EAGAIN;
+	if (condition(data))
+		return 0;
+	atomic64_inc(&vm->interrupted);
+	return -EAGAIN;
 }
 EXPORT_SYMBOL_GPL(vmlp_wait);

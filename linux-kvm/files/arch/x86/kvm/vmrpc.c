@@ -8,7 +8,11 @@
  */
 #define pr_fmt(fmt) "vmrpc: " fmt
 
+#include <linux/anon_inodes.h>
+#include <linux/fs.h>
+#include <linux/hashtable.h>
 #include <linux/kvm_host.h>
+#include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/rwsem.h>
@@ -20,6 +24,41 @@
 #include "x86.h"
 
 DEFINE_STATIC_KEY_FALSE(vmrpc_enabled);
+
+/* ---- VMs ---- */
+
+static DEFINE_MUTEX(vms_lock);
+static DEFINE_HASHTABLE(vms_by_kvm, 6);	/* vms_lock to write, RCU to read */
+
+struct vmrpc_vm *vmrpc_vm_find(struct kvm *kvm)
+{
+	struct vmrpc_vm *vm;
+
+	hash_for_each_possible_rcu(vms_by_kvm, vm, node, (unsigned long)kvm) {
+		if (vm->kvm == kvm)
+			return vm;
+	}
+	return NULL;
+}
+
+static void vm_free(struct kref *kref)
+{
+	struct vmrpc_vm *vm = container_of(kref, struct vmrpc_vm, kref);
+
+	kvfree_rcu(vm, rcu);
+}
+
+void vmrpc_vm_put(struct vmrpc_vm *vm)
+{
+	kref_put(&vm->kref, vm_free);
+}
+EXPORT_SYMBOL_GPL(vmrpc_vm_put);
+
+const struct vmrpc_vm *vmrpc_vm(const struct vmrpc_data *rpcdata)
+{
+	return rpcdata->vm;
+}
+EXPORT_SYMBOL_GPL(vmrpc_vm);
 
 /* ---- Server modules ---- */
 
@@ -181,6 +220,8 @@ static u32 errno_to_gate(int err)
 		return RVMRPC_GATE_BAD_VERSION;
 	case -EOPNOTSUPP:
 		return RVMRPC_GATE_NO_PROCEDURE;
+	case -ENODEV:
+		return RVMRPC_GATE_NO_MODULE;
 	case -ENOMEM:
 		return RVMRPC_GATE_NO_MEMORY;
 	case -EPERM:
@@ -262,7 +303,7 @@ static int complete_vmm_call(struct kvm_vcpu *vcpu)
 	return kvm_skip_emulated_instruction(vcpu);
 }
 
-static int leave_to_vmm(struct kvm_vcpu *vcpu, struct rvmrpc_vm *vm, const struct gate_args *args)
+static int leave_to_vmm(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm, const struct gate_args *args)
 {
 	struct kvm_run *run = vcpu->run;
 
@@ -284,7 +325,7 @@ static bool is_for_vmm(u64 op)
 	return op == RVMRPC_OP_BIND || op == RVMRPC_OP_PERFORM || op == RVMRPC_OP_UNBIND;
 }
 
-static int serve(struct kvm_vcpu *vcpu, struct rvmrpc_vm *vm)
+static int serve(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm)
 {
 	const struct gate_args args = {
 		.op = kvm_rbx_read(vcpu),
@@ -319,7 +360,7 @@ static int serve(struct kvm_vcpu *vcpu, struct rvmrpc_vm *vm)
 /* Not ours: another number, another mode, CPL 3, or a VM that is not attached; KVM then does what it always did. */
 bool __vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r)
 {
-	struct rvmrpc_vm *vm;
+	struct vmrpc_vm *vm;
 
 	/* The registers of a protected guest cannot be read. */
 	if (vcpu->arch.guest_state_protected || (u32)kvm_rax_read(vcpu) != RVMRPC_HYPERCALL_NR ||
@@ -327,44 +368,123 @@ bool __vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r)
 		return false;
 
 	rcu_read_lock();
-	vm = rvmrpc_vm_find(vcpu->kvm);
+	vm = vmrpc_vm_find(vcpu->kvm);
 	if (vm && !kref_get_unless_zero(&vm->kref))
 		vm = NULL;
 	rcu_read_unlock();
 	if (!vm)
 		return false;
 	*r = serve(vcpu, vm);
-	rvmrpc_vm_put(vm);
+	vmrpc_vm_put(vm);
 	return true;
+}
+
+/* ---- Tokens ---- */
+
+static int token_status(struct vmrpc_vm *vm, struct rvmrpc_gate_status __user *argp)
+{
+	const struct rvmrpc_gate_status status = {
+		.hypercalls = atomic64_read(&vm->hypercalls),
+		.waits = atomic64_read(&vm->waits),
+		.interrupted = atomic64_read(&vm->interrupted),
+		.user_exits = atomic64_read(&vm->user_exits),
+		.refused_calls = atomic64_read(&vm->refused_calls),
+	};
+
+	return copy_to_user(argp, &status, sizeof(status)) ? -EFAULT : 0;
+}
+
+static long token_ioctl(struct file *filp, unsigned int ioctl, unsigned long arg)
+{
+	return ioctl == RVMRPC_GATE_STATUS ? token_status(filp->private_data, (void __user *)arg) : -ENOTTY;
+}
+
+/* The gate is off, and the VM can be attached again. */
+static int token_release(struct inode *inode, struct file *filp)
+{
+	struct vmrpc_vm *vm = filp->private_data;
+
+	mutex_lock(&vms_lock);
+	hash_del_rcu(&vm->node);
+	mutex_unlock(&vms_lock);
+	static_branch_dec(&vmrpc_enabled);
+	kvm_put_kvm(vm->kvm);
+	vmrpc_vm_put(vm);
+	return 0;
+}
+
+static const struct file_operations token_fops = {
+	.owner = THIS_MODULE,
+	.release = token_release,
+	.unlocked_ioctl = token_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.llseek = noop_llseek,
+};
+
+struct vmrpc_vm *vmrpc_token_vm(struct file *token)
+{
+	struct vmrpc_vm *vm = token->private_data;
+
+	if (token->f_op != &token_fops)
+		return NULL;
+	kref_get(&vm->kref);
+	return vm;
+}
+EXPORT_SYMBOL_GPL(vmrpc_token_vm);
+
+/* -EBUSY: it has a token. */
+static int vm_publish(struct vmrpc_vm *vm, struct kvm *kvm)
+{
+	bool taken;
+
+	mutex_lock(&vms_lock);
+	rcu_read_lock();
+	taken = vmrpc_vm_find(kvm);
+	rcu_read_unlock();
+	if (!taken) {
+		kvm_get_kvm(kvm);
+		vm->kvm = kvm;
+		hash_add_rcu(vms_by_kvm, &vm->node, (unsigned long)kvm);
+	}
+	mutex_unlock(&vms_lock);
+	return taken ? -EBUSY : 0;
+}
+
+static int vm_attach(struct kvm *kvm)
+{
+	struct vmrpc_vm *vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!vm)
+		return -ENOMEM;
+	kref_init(&vm->kref);
+	ret = vm_publish(vm, kvm);
+	if (ret) {
+		vmrpc_vm_put(vm);
+		return ret;
+	}
+	static_branch_inc(&vmrpc_enabled);
+	ret = anon_inode_getfd("vmrpc-token", &token_fops, vm, O_RDWR | O_CLOEXEC);
+	if (ret < 0) {
+		struct file none = { .private_data = vm };
+
+		token_release(NULL, &none);
+	}
+	return ret;
 }
 
 /* ---- Entry points ---- */
 
+/* KVM has seen that the caller has the VM's memory. */
 int vmrpc_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 {
-	struct rvmrpc_attach attach;
+	struct rvmrpc_kvm_attach attach;
 
 	if (ioctl != RVMRPC_ATTACH)
 		return -ENOTTY;
 	if (copy_from_user(&attach, argp, sizeof(attach)))
 		return -EFAULT;
-	return rvmrpc_channel_create(kvm, &attach);
-}
-
-int vmrpc_init(void)
-{
-	int ret = vmrpc_register_module(&rvmrpc_proxy_module);
-
-	if (ret)
-		return ret;
-	ret = rvmrpc_dev_init();
-	if (ret)
-		vmrpc_unregister_module(&rvmrpc_proxy_module);
-	return ret;
-}
-
-void vmrpc_exit(void)
-{
-	rvmrpc_dev_exit();
-	vmrpc_unregister_module(&rvmrpc_proxy_module);
+	if (attach.version != RVMRPC_KVM_VERSION || attach.flags || memchr_inv(attach.reserved, 0, sizeof(attach.reserved)))
+		return -EINVAL;
+	return vm_attach(kvm);
 }

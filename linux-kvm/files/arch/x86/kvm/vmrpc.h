@@ -31,9 +31,6 @@ static inline bool vmlp_has_events(struct kvm_vcpu *vcpu)
 /* Ioctls on the VM's file that KVM does not know. */
 int vmrpc_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 
-int vmrpc_init(void);
-void vmrpc_exit(void);
-
 #else
 
 static inline bool vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r)
@@ -49,15 +46,6 @@ static inline bool vmlp_has_events(struct kvm_vcpu *vcpu)
 static inline int vmrpc_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 {
 	return -ENOTTY;
-}
-
-static inline int vmrpc_init(void)
-{
-	return 0;
-}
-
-static inline void vmrpc_exit(void)
-{
 }
 
 #endif

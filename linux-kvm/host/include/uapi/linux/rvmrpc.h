@@ -13,7 +13,6 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define RVMRPC_KVM_VERSION	1
 #define RVMRPC_VM_NAME_SIZE	64
 #define RVMRPC_IOC_MAGIC	0xb7
 
@@ -24,7 +23,7 @@
  *
  * EINVAL: bad sizes, unknown flags or version.  EBUSY: the file has a window, or the window has an owner.  EEXIST: a VM with
  * that uuid is attached.  ENOMEM: RLIMIT_MEMLOCK does not let so much be pinned.  EDQUOT: this user has too many windows.
- * EPERM: pid is another process and the caller has no CAP_SYS_ADMIN.  ESHUTDOWN: the module wants to go.
+ * EOPNOTSUPP: there is a token, and no module that knows it; EINVAL too: it is no token.  EPERM: pid is another process and the caller has no CAP_SYS_ADMIN.  ESHUTDOWN: the module wants to go.
  */
 struct rvmrpc_vm_attach {
 	__u32 version;		/* RVMRPC_HOST_VERSION */
@@ -53,21 +52,27 @@ struct rvmrpc_vm_attach {
 #define RVMRPC_VM_DETACH	_IO(RVMRPC_IOC_MAGIC, 0x11)
 
 /*
- * On a VM's file descriptor; a KVM without Reverse VMRPC answers ENOTTY.  Returns the channel's file descriptor.
- * EINVAL: bad sizes, unknown flags or version.  EBUSY: the VM is attached.  The VM is stopped until RVMRPC_KVM_RUN.
+ * On a VM's file descriptor, with our KVM; any other answers ENOTTY.  Switches VMRPC's gate on, by which the guest calls
+ * servers of the host's kernel and of its VMM, and returns a token.  The gate is on as long as the token is open.  With it
+ * RVMRPC_VM_ATTACH lets the guest's vCPU wait for calls in the host (VMLP).  EINVAL: version or flags.  EBUSY: there is one.
  */
-struct rvmrpc_attach {
+struct rvmrpc_kvm_attach {
 	__u32 version;		/* RVMRPC_KVM_VERSION */
 	__u32 flags;		/* zero */
-	__u8 uuid[16];
-	char name[RVMRPC_VM_NAME_SIZE];	/* NUL-terminated */
-	__s32 kick_fd;		/* eventfd that is signalled to interrupt a driver that sleeps */
-	__u32 slots;		/* most that the guest may use */
-	__u32 req_pages;	/* most per slot */
-	__u32 res_pages;
-	__u64 reserved[4];
+	__u64 reserved[7];
 };
-#define RVMRPC_ATTACH		_IOW(RVMRPC_IOC_MAGIC, 0x01, struct rvmrpc_attach)
+#define RVMRPC_KVM_VERSION	2
+#define RVMRPC_ATTACH		_IOW(RVMRPC_IOC_MAGIC, 0x01, struct rvmrpc_kvm_attach)
+
+/* On a token: what the gate has counted. */
+struct rvmrpc_gate_status {
+	__u64 hypercalls;	/* gate calls */
+	__u64 waits;		/* of these, such as waited */
+	__u64 interrupted;	/* waits that ended without what was waited for */
+	__u64 user_exits;	/* gate calls that left to the VMM */
+	__u64 refused_calls;	/* gate calls that were answered with an error */
+};
+#define RVMRPC_GATE_STATUS	_IOR(RVMRPC_IOC_MAGIC, 0x12, struct rvmrpc_gate_status)
 
 /* On a channel: what happened to the VM.  The argument is one of RVMRPC_KVM_*. */
 #define RVMRPC_NOTICE		_IO(RVMRPC_IOC_MAGIC, 0x02)
@@ -90,11 +95,7 @@ struct rvmrpc_kvm_status {
 	char release[64];
 	__u64 calls, completed, failed, refused, timed_out, cancelled, reset;
 	__u64 late_replies, bad_replies, registrations, kicks;
-	__u64 hypercalls;	/* gate calls */
-	__u64 waits;		/* of these, such as waited */
-	__u64 interrupted;	/* waits that ended without a request */
-	__u64 user_exits;	/* gate calls that left to the VMM */
-	__u64 refused_calls;	/* gate calls that were answered with an error */
+	__u64 hypercalls, waits, interrupted, user_exits, refused_calls;	/* zero: RVMRPC_GATE_STATUS has them */
 	__u64 rings, interrupts, rekicks, lost;
 	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
 };

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * gate_main: RVMRPC_MAIN with our KVM, rvmrpc_host.ko and rvmrpc_kvm.ko: a VM of one gate call at a time, whose window
+ * this program serves as its guest.  Prints TAP.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <linux/rvmrpc.h>
+#include "tiny_vm.h"
+
+#define SIZE		0x80000u
+#define SEEN_HELLO	0x1234
+#define WAIT_US		500000u
+
+static int cases, failed, token, host;
+static unsigned char *window;
+static uint32_t handle;
+static uint64_t epoch;
+static uint32_t seen;
+
+static void check(bool ok, const char *what)
+{
+	printf("%sok %d - %s\n", ok ? "" : "not ", ++cases, what);
+	failed += !ok;
+}
+
+static struct rvmrpc_host_page *host_page(void)
+{
+	return (void *)(window + RVMRPC_HOST_PAGE);
+}
+
+static struct rvmrpc_guest_page *guest_page(void)
+{
+	return (void *)(window + RVMRPC_GUEST_PAGE);
+}
+
+static unsigned int ms_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ---- VMM ---- */
+
+static void attach(bool with_token)
+{
+	const struct rvmrpc_kvm_attach kvm = { .version = RVMRPC_KVM_VERSION };
+	static struct rvmrpc_vm_attach a = {
+		.version = RVMRPC_HOST_VERSION,
+		.name = "tiny",
+		.window_bytes = SIZE,
+		.nslots = 4,
+		.req_bytes = 4096,
+		.res_bytes = 65536,
+	};
+	int memory = memfd_create("window", MFD_CLOEXEC);
+
+	must(memory >= 0 && !ftruncate(memory, SIZE), "memory");
+	window = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+	must(window != MAP_FAILED, "map");
+	token = ioctl(vm_fd, RVMRPC_ATTACH, &kvm);
+	must(token >= 0, "token");
+	host = open("/dev/rvmrpc-vm", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	must(host >= 0, "/dev/rvmrpc-vm");
+	a.window = (uintptr_t)window;
+	a.doorbell_fd = eventfd(0, EFD_NONBLOCK);
+	a.interrupt_fd = eventfd(0, EFD_NONBLOCK);
+	a.token_fd = memory;
+	check(ioctl(host, RVMRPC_VM_ATTACH, &a) < 0 && errno == EINVAL, "what is no token is refused");
+	a.token_fd = with_token ? token : -1;
+	must(!ioctl(host, RVMRPC_VM_ATTACH, &a), "attach");
+}
+
+/* ---- Guest ---- */
+
+static void say_hello(void)
+{
+	struct rvmrpc_guest_page *g = guest_page();
+
+	g->hello.seen = __atomic_load_n(&host_page()->epoch, __ATOMIC_ACQUIRE);
+	g->hello.abi_min = g->hello.abi_max = RVMRPC_ABI_WINDOW;
+	g->hello.os = RVMRPC_OS_LINUX;
+	__atomic_store_n(&g->hello.nonce, g->hello.nonce + SEEN_HELLO, __ATOMIC_RELEASE);
+}
+
+static bool has_channel(void)
+{
+	for (int i = 0; i < 300 && host_page()->answer.nonce != guest_page()->hello.nonce; i++)
+		usleep(10000);
+	epoch = __atomic_load_n(&host_page()->answer.epoch, __ATOMIC_ACQUIRE);
+	seen = host_page()->answer.posted;
+	return host_page()->answer.nonce == guest_page()->hello.nonce && epoch;
+}
+
+static uint64_t bind_server(void)
+{
+	struct vmrpc_bind bind = { RVMRPC_PROXY_NAME, RVMRPC_PROXY_VERSION_WINDOW };
+
+	memcpy(mem + 0x10000, &bind, sizeof(bind));
+	return gate(RVMRPC_OP_BIND | RVMRPC_OP_KERNEL, 0x10000, 0, 0);
+}
+
+static uint64_t guest_main(uint64_t of, uint32_t wait_us)
+{
+	return gate(RVMRPC_OP_PERFORM | RVMRPC_OP_KERNEL, handle | (uint64_t)RVMRPC_MAIN << 32, of,
+		    RVMRPC_MAIN_FUTEX_ARG(seen, wait_us));
+}
+
+static const struct rvmrpc_layout *layout(void)
+{
+	return &host_page()->answer.layout;
+}
+
+/* Takes the one request there is, which is a null call. */
+static void answer_call(void)
+{
+	for (unsigned int i = 0; i < layout()->nslots; i++) {
+		const struct rvmrpc_host_slot *req = (void *)(window + layout()->host_slots + i * sizeof(*req));
+		struct rvmrpc_guest_slot *res = (void *)(window + layout()->guest_slots + i * sizeof(*res));
+		uint32_t seq = (uint32_t)req->hdr.reserved[1];
+
+		if (!seq || seq == (uint32_t)res->hdr.reserved[1])
+			continue;
+		memcpy(&res->hdr, &req->hdr, RVMRPC_SLOT_SEQ);
+		res->hdr.timeout_ms = 0;
+		__atomic_store_n((uint32_t *)((char *)res + RVMRPC_SLOT_SEQ), seq, __ATOMIC_RELEASE);
+		seen = seq;
+	}
+}
+
+/* ---- A client ---- */
+
+static void submit(void)
+{
+	const struct rvmrpc_submit s = { .cookie = 1, .timeout_ms = 5000 };
+
+	must(write(host, &s, sizeof(s)) == sizeof(s), "submit");
+}
+
+static void *submit_later(void *unused)
+{
+	usleep(100000);
+	submit();
+	return unused;
+}
+
+static void *reset_later(void *unused)
+{
+	usleep(100000);
+	must(!ioctl(host, RVMRPC_NOTICE, RVMRPC_KVM_RESET), "reset");
+	return unused;
+}
+
+static void *detach_later(void *unused)
+{
+	usleep(100000);
+	must(!ioctl(host, RVMRPC_VM_DETACH), "detach");
+	return unused;
+}
+
+static uint32_t read_status(void)
+{
+	struct rvmrpc_record rec;
+
+	for (int i = 0; i < 300; i++) {
+		if (read(host, &rec, sizeof(rec)) == sizeof(rec) && rec.type == RVMRPC_REC_ANSWER)
+			return rec.status;
+		usleep(10000);
+	}
+	return ~0u;
+}
+
+/* What MAIN answers that waits while another thread does something, and how long it took. */
+static uint64_t main_beside(void *(*other)(void *), unsigned int *ms)
+{
+	unsigned int start = ms_now();
+	pthread_t thread;
+	uint64_t ret;
+
+	must(!pthread_create(&thread, NULL, other, NULL), "thread");
+	ret = guest_main(epoch, WAIT_US);
+	*ms = ms_now() - start;
+	pthread_join(thread, NULL);
+	printf("# %u ms\n", *ms);
+	return ret;
+}
+
+/* ---- Cases ---- */
+
+static void test_calls(bool waits)
+{
+	struct rvmrpc_gate_status s;
+	unsigned int ms;
+
+	check(guest_main(epoch, 0) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN), "nothing is posted: AGAIN");
+	check(guest_main(epoch + 1, WAIT_US) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_RESET), "another epoch: RESET");
+	submit();
+	check(guest_main(epoch, WAIT_US) == RVMRPC_GATE_ANSWER(RVMRPC_MAIN_POSTED), "a call: POSTED at once");
+	answer_call();
+	check(guest_main(epoch, 0) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN), "its answer, without a ring");
+	check(read_status() == RVMRPC_STATUS_OK, "the client has it");
+	if (!waits)
+		return;
+	check(main_beside(submit_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_MAIN_POSTED) && ms >= 80 && ms < 450,
+	      "a vCPU that waits is woken by a call");
+	answer_call();
+	guest_main(epoch, 0);
+	check(read_status() == RVMRPC_STATUS_OK, "which it answers");
+	check(!ioctl(token, RVMRPC_GATE_STATUS, &s) && s.hypercalls >= 6 && s.waits >= 1, "the token counts");
+	check(main_beside(reset_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_RESET) && ms < 450,
+	      "a vCPU that waits is woken by the end of the epoch");
+	say_hello();
+	guest_main(epoch, 0);
+	check(has_channel(), "and says hello again, without a ring");
+}
+
+static void test_ends(void)
+{
+	unsigned int ms;
+
+	check(main_beside(detach_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_NO_MODULE) ||
+	      guest_main(epoch, 0) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_NO_MODULE), "after a detach there is no server");
+	close(token);
+	check(gate(RVMRPC_OP_NULL, 0, 0, 0) != RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER), "without a token no gate");
+}
+
+int main(int argc, char **argv)
+{
+	irqchip = argc > 1 && !strcmp(argv[1], "waits");
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	alarm(60);
+	create_vm();
+	attach(true);
+	handle = bind_server();
+	check(!RVMRPC_GATE_IS_CODE(handle), "the server is bound");
+	say_hello();
+	guest_main(1, 0);
+	check(has_channel(), "a hello is heard by MAIN");
+	test_calls(irqchip);
+	test_ends();
+	printf("1..%d\n", cases);
+	return failed ? 1 : 0;
+}
