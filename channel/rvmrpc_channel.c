@@ -745,6 +745,16 @@ void rvmrpc_channel_get_info(RvmrpcChannel *ch, RvmrpcChannelInfo *info)
     g_mutex_unlock(&ch->lock);
 }
 
+bool rvmrpc_channel_in_kernel(RvmrpcChannel *ch)
+{
+    bool in_kernel;
+
+    g_mutex_lock(&ch->lock);
+    in_kernel = ch->kernel;
+    g_mutex_unlock(&ch->lock);
+    return in_kernel;
+}
+
 uint64_t rvmrpc_channel_epoch(RvmrpcChannel *ch)
 {
     uint64_t epoch;

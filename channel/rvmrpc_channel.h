@@ -69,7 +69,8 @@ typedef struct RvmrpcChannelConfig {
 typedef struct RvmrpcChannelInfo {
     bool open;
     bool silent;                /* it did not answer, and nothing came since */
-    bool kernel;                /* the host's kernel owns the window */
+    bool kernel;                /* the host's kernel owns the window, */
+    bool vmlp;                  /* and the guest waits in it */
     uint32_t os;                /* RVMRPC_OS_* */
     char release[64];           /* the guest's own word, with a NUL */
     uint64_t epoch;             /* 0: not open */
@@ -120,6 +121,9 @@ enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
                                           void *opaque);
 
 void rvmrpc_channel_get_info(RvmrpcChannel *ch, RvmrpcChannelInfo *info);
+
+/* The host's kernel owns the window. */
+bool rvmrpc_channel_in_kernel(RvmrpcChannel *ch);
 
 /* 0: no guest is registered. */
 uint64_t rvmrpc_channel_epoch(RvmrpcChannel *ch);

@@ -292,6 +292,7 @@ void rvmrpc_kernel_get_info(const RvmrpcKernel *k, RvmrpcChannelInfo *info)
     }
     info->open = s.epoch;
     info->silent = s.silent;
+    info->vmlp = s.vmlp;
     info->os = s.os;
     memcpy(info->release, s.release, sizeof(info->release) - 1);
     info->epoch = s.epoch;
@@ -334,10 +335,28 @@ void rvmrpc_kernel_reset(RvmrpcKernel *k, RvmrpcClosed why)
 
 /* ---- Life ---- */
 
-static int attach_as(int fd, struct rvmrpc_vm_attach *a, pid_t pid)
+/* Whose VM it is may be said by an administrator only. */
+static bool attach_as(int fd, struct rvmrpc_vm_attach *a, pid_t pid)
 {
     a->pid = pid;
-    return ioctl(fd, RVMRPC_VM_ATTACH, a);
+    if (ioctl(fd, RVMRPC_VM_ATTACH, a) == 0) {
+        return true;
+    }
+    a->pid = 0;
+    return errno == EPERM && ioctl(fd, RVMRPC_VM_ATTACH, a) == 0;
+}
+
+/* Without the module that waits with KVM there are calls all the same. */
+static bool attach_with(int fd, struct rvmrpc_vm_attach *a, pid_t pid)
+{
+    if (attach_as(fd, a, pid)) {
+        return true;
+    }
+    if (errno != EOPNOTSUPP) {
+        return false;
+    }
+    a->token_fd = -1;
+    return attach_as(fd, a, pid);
 }
 
 /* -1: it stays ours, and why was said where somebody wants to know. */
@@ -361,9 +380,7 @@ static int attach(const RvmrpcChannelConfig *c)
 
     memcpy(a.uuid, c->kernel->uuid, sizeof(a.uuid));
     g_strlcpy(a.name, c->kernel->name, sizeof(a.name));
-    /* Whose VM it is may be said by an administrator only. */
-    if (fd >= 0 && (attach_as(fd, &a, c->kernel->pid) == 0 ||
-                    (errno == EPERM && attach_as(fd, &a, 0) == 0))) {
+    if (fd >= 0 && attach_with(fd, &a, c->kernel->pid)) {
         return fd;
     }
     err = errno;

@@ -229,7 +229,7 @@ static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
     const char *name = qemu_get_vm_name();
     RvmrpcKernelConfig kernel = {
         .name = name ? name : "",
-        .token_fd = -1,
+        .token_fd = h->device->token,
         .stopped = !runstate_is_running(),
         .wanted = h->device->kernel == ON_OFF_AUTO_ON,
     };

@@ -21,6 +21,16 @@ typedef struct RvmrpcIrq {
 bool rvmrpc_irq_init(PCIDevice *dev, RvmrpcIrq *irq, Error **errp);
 void rvmrpc_irq_exit(PCIDevice *dev, RvmrpcIrq *irq);
 
+/* ---- rvmrpc-kvm.c ---- */
+
+/*
+ * The token of KVM's gate, which is open as long; -1: this KVM, or
+ * accelerator, has none.  BQL held.
+ */
+int rvmrpc_kvm_gate_open(void);
+/* Adds what it has counted.  Any thread. */
+void rvmrpc_kvm_gate_count(int token, uint64_t *hypercalls, uint64_t *waits);
+
 /* ---- rvmrpc-tcg.c ---- */
 
 /* From now on vCPUs order their accesses as if they were not alone. */
@@ -37,6 +47,7 @@ struct RvmrpcPCIState {
     MemoryRegion window;        /* RAM of ours; never migrated */
     EventNotifier ring;         /* the guest rings */
     RvmrpcIrq irq;
+    int token;                  /* of KVM's gate, or -1 */
     RvmrpcHost *host;
     uint64_t window_size;       /* properties from here on; bytes */
     uint32_t slots;

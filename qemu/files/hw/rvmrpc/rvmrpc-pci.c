@@ -28,10 +28,20 @@
 
 /* ---- Registers ---- */
 
-/* TCG's gate is ours. */
+/* TCG's gate is ours, KVM's the kernel's. */
 static bool has_hypercall(const RvmrpcPCIState *s)
 {
-    return s->hypercall && tcg_enabled();
+    return s->hypercall && (tcg_enabled() || s->token >= 0);
+}
+
+/* Whoever owns the window must be where the gate leads to. */
+static uint32_t wait_features(const RvmrpcPCIState *s)
+{
+    if (s->token < 0) {
+        return RVMRPC_FEAT_VMLP;
+    }
+    return rvmrpc_channel_in_kernel(rvmrpc_host_channel(s->host)) ?
+           RVMRPC_FEAT_VMLP | RVMRPC_FEAT_PROXY_KERNEL : 0;
 }
 
 RvmrpcGate rvmrpc_pci_gate(const RvmrpcPCIState *s)
@@ -45,7 +55,7 @@ static uint32_t features(const RvmrpcPCIState *s)
     uint32_t f = 0;
 
     if (has_hypercall(s)) {
-        f |= RVMRPC_FEAT_HYPERCALL | RVMRPC_FEAT_VMLP;
+        f |= RVMRPC_FEAT_HYPERCALL | wait_features(s);
     }
     if (s->doorbell) {
         f |= RVMRPC_FEAT_DOORBELL;
@@ -248,6 +258,14 @@ static void drop_ring(RvmrpcPCIState *s)
     event_notifier_cleanup(&s->ring);
 }
 
+static void close_gate(RvmrpcPCIState *s)
+{
+    if (s->token >= 0) {
+        close(s->token);
+        s->token = -1;
+    }
+}
+
 /* Nobody spins where the two would wait for each other's only thread. */
 static void choose_spin(RvmrpcPCIState *s)
 {
@@ -290,6 +308,7 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
     if (!make_ring(s, errp)) {
         goto no_ring;
     }
+    s->token = s->hypercall ? rvmrpc_kvm_gate_open() : -1;
     if (!make_host(s, &layout, errp)) {
         goto no_host;
     }
@@ -298,13 +317,14 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
     pci_register_bar(dev, RVMRPC_BAR_WINDOW, PCI_BASE_ADDRESS_SPACE_MEMORY |
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
-    rvmrpc_main_serve(s->host, has_hypercall(s));
+    rvmrpc_main_serve(s->host, s->hypercall && tcg_enabled());
     rvmrpc_tcg_keep_barriers();
     /* Requests of the host are input that a recording does not have. */
     replay_add_blocker("rvmrpc");
     return;
 
 no_host:
+    close_gate(s);
     drop_ring(s);
 no_ring:
     rvmrpc_irq_exit(dev, &s->irq);
@@ -318,6 +338,7 @@ static void rvmrpc_pci_exit(PCIDevice *dev)
 
     rvmrpc_host_free(s->host);
     s->host = NULL;
+    close_gate(s);
     drop_ring(s);
     rvmrpc_irq_exit(dev, &s->irq);
     msix_uninit_exclusive_bar(dev);

@@ -82,7 +82,7 @@ static RvmrpcModuleList *query_modules(RvmrpcHost *h)
 
 /* ---- query-rvmrpc ---- */
 
-static RvmrpcStats *query_stats(const RvmrpcChannelInfo *from)
+static RvmrpcStats *query_stats(const RvmrpcChannelInfo *from, int token)
 {
     const struct rvmrpc_stats *st = &from->stats;
     RvmrpcStats *s = g_new0(RvmrpcStats, 1);
@@ -102,6 +102,7 @@ static RvmrpcStats *query_stats(const RvmrpcChannelInfo *from)
     s->hypercalls = qatomic_read(&vmrpc_hypercalls);
     s->doorbells = qatomic_read(&vmrpc_doorbells);
     s->waits = qatomic_read(&rvmrpc_main_waits);
+    rvmrpc_kvm_gate_count(token, &s->hypercalls, &s->waits);
     s->rings = from->rings;
     s->interrupts = from->interrupts;
     s->rekicks = st->rekicks;
@@ -128,8 +129,8 @@ static void query_open(RvmrpcInfo *info, const RvmrpcChannelInfo *from)
     info->has_last_seen_ms = true;
     info->last_seen_ms = from->seen_ns / SCALE_MS;
     info->has_wait = true;
-    info->wait = rvmrpc_main_waited(from->epoch) ? RVMRPC_WAIT_VMLP :
-                 RVMRPC_WAIT_INTERRUPT;
+    info->wait = from->vmlp || rvmrpc_main_waited(from->epoch) ?
+                 RVMRPC_WAIT_VMLP : RVMRPC_WAIT_INTERRUPT;
     info->has_slots = true;
     info->slots = from->nslots;
 }
@@ -150,7 +151,7 @@ RvmrpcInfo *rvmrpc_query(RvmrpcHost *h)
                   RVMRPC_PROXY_KIND_VMM;
     info->has_gate = true;
     info->gate = rvmrpc_pci_gate(rvmrpc_host_device(h));
-    info->stats = query_stats(&from);
+    info->stats = query_stats(&from, rvmrpc_host_device(h)->token);
     if (from.open) {
         query_open(info, &from);
         info->modules = query_modules(h);
