@@ -56,7 +56,7 @@ static u64 random63(void)
 	return get_random_u64() >> 1;
 }
 
-/* ---- Turns: what happens under the lock, and what follows from it after; in process context, with interrupts on ---- */
+/* ---- Turns: what happens under the lock, and what follows from it after; in process context ---- */
 
 struct turn {
 	u64 now;
@@ -73,7 +73,7 @@ static void turn_begin_at(struct rvmrpc_vm *vm, struct turn *t, u64 now)
 	t->untold.head = NULL;
 	t->untold.tail = NULL;
 	t->kick = false;
-	spin_lock_irq(&vm->lock);
+	spin_lock(&vm->lock);
 }
 
 static void turn_begin(struct rvmrpc_vm *vm, struct turn *t)
@@ -147,7 +147,7 @@ static void turn_end(struct rvmrpc_vm *vm, struct turn *t)
 	settle(vm, t);
 	if (t->kick)
 		vm->interrupts++;
-	spin_unlock_irq(&vm->lock);
+	spin_unlock(&vm->lock);
 	if (t->kick)
 		interrupt(vm);
 	for (core = t->untold.head; core; core = next) {
@@ -161,12 +161,12 @@ static void turn_pause(struct rvmrpc_vm *vm, struct turn *t)
 {
 	vm->copying++;
 	settle(vm, t);
-	spin_unlock_irq(&vm->lock);
+	spin_unlock(&vm->lock);
 }
 
 static void turn_resume(struct rvmrpc_vm *vm, struct turn *t)
 {
-	spin_lock_irq(&vm->lock);
+	spin_lock(&vm->lock);
 	t->now = ktime_get_ns();
 	if (!--vm->copying)
 		wake_up(&vm->quiet);
@@ -385,8 +385,15 @@ static int rung(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key
 	if (!(key_to_poll(key) & EPOLLIN))
 		return 0;
 	eventfd_ctx_do_read(vm->doorbell, &count);
-	spin_lock(&vm->lock);
-	vm->rings += count;
+	atomic64_add(count, &vm->rings);
+	/*
+	 * It may be this very CPU that has the lock: a VMM can have its eventfd signalled from an interrupt.  Rather than to
+	 * keep interrupts off in each call, a ring that comes at such a moment is the work's.
+	 */
+	if (!spin_trylock(&vm->lock)) {
+		mod_delayed_work(channel_wq, &vm->work, 0);
+		return 0;
+	}
 	if (vm->attached)
 		heard(vm, ktime_get_ns());
 	spin_unlock(&vm->lock);
@@ -522,6 +529,7 @@ static void channel_work(struct work_struct *work)
 	turn_begin(vm, &t);
 	vm->armed = NEVER;
 	if (vm->attached) {
+		wake_answered(vm);
 		all = reap(vm, &t);
 		look(vm, &t);
 		look_again(vm, &t);
@@ -760,11 +768,9 @@ EXPORT_SYMBOL_GPL(rvmrpc_glue_main);
 
 void rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter)
 {
-	unsigned long flags;
-
-	spin_lock_irqsave(&vm->lock, flags);
+	spin_lock(&vm->lock);
 	list_del_init(&waiter->node);
-	spin_unlock_irqrestore(&vm->lock, flags);
+	spin_unlock(&vm->lock);
 }
 EXPORT_SYMBOL_GPL(rvmrpc_glue_leave);
 
@@ -785,14 +791,14 @@ void rvmrpc_channel_open(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config 
 	struct rvmrpc_owner_config full = *config;
 
 	full.random = random63;
-	spin_lock_irq(&vm->lock);
+	spin_lock(&vm->lock);
 	rvmrpc_owner_init(&vm->owner, vm->pin.base, (u64)vm->pin.npages << PAGE_SHIFT, &full, get_random_u32());
 	vm->owner.proxy.stopped = stopped;
 	vm->attached = true;
 	/* The guest may sleep, and has to say hello. */
 	vm->looked = RVMRPC_LOOK_KICK;
 	arm(vm, 0, 0);
-	spin_unlock_irq(&vm->lock);
+	spin_unlock(&vm->lock);
 }
 
 void rvmrpc_channel_close(struct rvmrpc_vm *vm)
@@ -807,9 +813,9 @@ void rvmrpc_channel_close(struct rvmrpc_vm *vm)
 	vm->attached = false;
 	t.kick = true;
 	turn_end(vm, &t);
-	spin_lock_irq(&vm->lock);
-	wait_event_lock_irq(vm->quiet, !vm->copying, vm->lock);
-	spin_unlock_irq(&vm->lock);
+	spin_lock(&vm->lock);
+	wait_event_cmd(vm->quiet, !vm->copying, spin_unlock(&vm->lock), spin_lock(&vm->lock));
+	spin_unlock(&vm->lock);
 	cancel_delayed_work_sync(&vm->work);
 }
 
@@ -876,7 +882,7 @@ void rvmrpc_channel_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *s)
 	s->vmlp = vm->vmlp;
 	s->stopped = p->stopped;
 	memcpy(s->release, p->release, sizeof(s->release));
-	s->rings = vm->rings;
+	s->rings = atomic64_read(&vm->rings);
 	s->interrupts = vm->interrupts;
 	fill_stats(s, &p->stats);
 	turn_end(vm, &t);

@@ -7,6 +7,7 @@
 #ifndef RVMRPC_HOST_H
 #define RVMRPC_HOST_H
 
+#include <linux/atomic.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/poll.h>
@@ -66,7 +67,7 @@ struct rvmrpc_vm {
 	wait_queue_head_t quiet;	/* copying has become 0 */
 	struct delayed_work work;	/* all that no thread of a client's does */
 
-	/* Inside that of the doorbell's eventfd, outside the scheduler's and the workqueue's. */
+	/* Outside the scheduler's and the workqueue's; the doorbell's callback only tries it. */
 	spinlock_t lock;
 	/* all below: lock */
 	bool attached;			/* the window is ours */
@@ -87,8 +88,9 @@ struct rvmrpc_vm {
 	bool silent;
 	bool probing;
 	struct rvmrpc_kcall probe;
-	u64 rings;
 	u64 interrupts;
+
+	atomic64_t rings;
 };
 
 /* ---- rvmrpc_pin.c ---- */

@@ -471,12 +471,11 @@ EXPORT_SYMBOL_GPL(rvmrpc_vm_id);
 
 bool rvmrpc_vm_connected(struct rvmrpc_vm *vm)
 {
-	unsigned long flags;
 	bool connected;
 
-	spin_lock_irqsave(&vm->lock, flags);
+	spin_lock(&vm->lock);
 	connected = vm->owner.proxy.epoch;
-	spin_unlock_irqrestore(&vm->lock, flags);
+	spin_unlock(&vm->lock);
 	return connected;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_vm_connected);

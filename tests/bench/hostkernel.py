@@ -89,12 +89,13 @@ def burst(l1, vm, rounds, calls):
         spins.append(spin)
         nulls.append(null)
         best = min(blocks)
+    parts = {f"{word}_ns": statistics.median(samples(l1, f"{word} 6400")) for word in ("clock", "refused")}
     copying = statistics.median(samples(l1, f"null {min(calls, 20000)}"))
     n = rounds * calls
     return {"n": n, "spin_ns": statistics.median(spins), "null_ns": statistics.median(nulls),
             "null_copying_ns": copying, "burst_S": round(statistics.median(ratios), 2),
             "null_best_ns": best, "burst_events": round((sum(cost.values()) - cost["exits"]) / n, 4),
-            **{key: round(value / n, 4) for key, value in cost.items()}}
+            **parts, **{key: round(value / n, 4) for key, value in cost.items()}}
 
 
 def in_place(l1, vm, rounds, n):

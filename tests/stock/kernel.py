@@ -152,7 +152,6 @@ vmm_case("calls", "calls of a VMM whose guest is not there")
 vmm_case("hostile", "a window that is scribbled over, and gone; one eventfd for both ways")
 vmm_case("child", "a VMM that ends, and whose child keeps the file")
 vmm_case("limits", "limits of memory and windows; nobody may attach")
-vmm_case("detach", "the module asks for its files")
 
 
 @each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on, the module goes", timeout=180)
@@ -178,6 +177,9 @@ def detach(series):
     assert guest(series).query()["proxy"] == "kernel"
     comment(shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1").strip())
 
+
+# The last: it asks rvmrpcd, too.
+vmm_case("detach", "the module asks for its files")
 
 for kernel in SERIES:
     for title, function, more in CASES:

@@ -920,6 +920,47 @@ static void test_wants(void)
 	world_end();
 }
 
+/* Of one slot each, by owners with a thread for each call. */
+static void test_wants_one(void)
+{
+	struct rvmrpc_call a = { .res_max = 1 }, b = { .res_max = 1 };
+	struct rvmrpc_taken ta, tb;
+
+	connected();
+	post(&a);
+	post(&b);
+	take(&ta);
+	take(&tb);
+	g_assert_true(rvmrpc_owner_sleep_on(&w.owner, a.slot));
+	g_assert_true(want(a.slot) && !want(b.slot));
+	g_assert_false(answer_rings(&tb));
+	g_assert_true(answer_rings(&ta));
+	g_assert_false(rvmrpc_owner_sleep_on(&w.owner, a.slot));
+	g_assert_false(rvmrpc_owner_sleep_on(&w.owner, b.slot));
+	rvmrpc_owner_awake_on(&w.owner, a.slot);
+	g_assert_true(!want(a.slot) && want(b.slot));
+	/* The host's words are as it has left them. */
+	g_assert_cmpuint(rvmrpc_owner_look(&w.owner, w.now, &w.done), ==, 0);
+	rvmrpc_owner_awake_on(&w.owner, b.slot);
+	reap(a.slot, NULL);
+	reap(b.slot, NULL);
+	g_assert_cmpuint(w.owner.wanted, ==, 0);
+	world_end();
+}
+
+static void test_hailed(void)
+{
+	connected();
+	g_assert_false(rvmrpc_owner_hailed(&w.owner));
+	rvmrpc_guest_bye(&w.guest);
+	g_assert_true(rvmrpc_owner_hailed(&w.owner));
+	g_assert_cmpuint(rvmrpc_owner_look(&w.owner, w.now, &w.done), ==, RVMRPC_LOOK_CLOSED);
+	g_assert_false(rvmrpc_owner_hailed(&w.owner));
+	greet();
+	g_assert_false(rvmrpc_owner_hailed(&w.owner));
+	world_end();
+}
+
 /* A wish does not outlive its epoch. */
 static void test_wants_epochs(void)
 {
@@ -1003,6 +1044,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/guest-looks-again", test_guest_looks_again);
 	g_test_add_func("/window/wants", test_wants);
 	g_test_add_func("/window/wants-epochs", test_wants_epochs);
+	g_test_add_func("/window/wants-one", test_wants_one);
+	g_test_add_func("/window/hailed", test_hailed);
 	g_test_add_func("/window/late-epochs", test_late_epochs);
 	return g_test_run();
 }

@@ -8,6 +8,7 @@
  *			"pingpong N CPU" (a completion to a thread on that CPU, and one back)
  *			"spin N CPU" (two cache lines, to a thread on that CPU and back; blocks of 32)
  *			"burst N" (null calls without copies, one after another; blocks of 32)
+ *			"refused N", "clock N" (of it: a call that the guest never hears of, and to read the clock)
  *			"held N BYTES" (echo calls without copies)
  *			"flood MS THREADS VMS" (null calls of that many threads; samples: ns, calls)
  *	samples		ns of each, u64
@@ -128,6 +129,41 @@ static int time_held(u32 module, u32 procedure, unsigned int n, u32 bytes, unsig
 	return ret < 0 ? ret : 0;
 }
 
+/* What is refused before the guest hears of it: about half of what the host does for a call. */
+static int time_refused(unsigned int n)
+{
+	struct rvmrpc_held *h = nvms ? rvmrpc_call_begin(vms[0]) : ERR_PTR(-ENODEV);
+	unsigned int i, j;
+	u64 start;
+
+	if (IS_ERR(h))
+		return PTR_ERR(h);
+	for (i = 0; i < n / BLOCK; i++) {
+		start = ktime_get_ns();
+		for (j = 0; j < BLOCK; j++)
+			rvmrpc_call_run(h, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, h->req_bytes + 1, TIMEOUT_MS);
+		samples[i] = (ktime_get_ns() - start) / BLOCK;
+	}
+	nsamples = i;
+	rvmrpc_call_end(h);
+	return 0;
+}
+
+static int time_clock(unsigned int n)
+{
+	unsigned int i, j;
+	u64 start;
+
+	for (i = 0; i < n / BLOCK; i++) {
+		start = ktime_get_ns();
+		for (j = 0; j < BLOCK; j++)
+			ktime_get_ns();
+		samples[i] = (ktime_get_ns() - start) / BLOCK;
+	}
+	nsamples = i;
+	return 0;
+}
+
 /* The parts that two CPUs write lie on lines of their own. */
 struct lines {
 	u32 ball __aligned(128);
@@ -189,6 +225,10 @@ static int run_held(const char *what, unsigned int n, unsigned int a)
 {
 	if (!strcmp(what, "spin"))
 		return time_spin(n, a);
+	if (!strcmp(what, "clock"))
+		return time_clock(n);
+	if (!strcmp(what, "refused"))
+		return time_refused(n);
 	if (!strcmp(what, "burst"))
 		return time_held(RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, n, 0, BLOCK);
 	if (!strcmp(what, "held"))
