@@ -665,6 +665,32 @@ static void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u64 now)
 	}
 }
 
+/*
+ * Whether the answer comes within less than a microsecond, as it does in a burst: then the lock, which nobody else wants
+ * meanwhile, is taken once for the call.
+ */
+static bool answered_soon(struct rvmrpc_vm *vm, u32 slot)
+{
+	u32 i, j;
+
+	for (i = 0; i < SPIN_BATCH / 16; i++) {
+		for (j = 0; j < 16; j++) {
+			if (rvmrpc_owner_answered(&vm->owner, slot))
+				return true;
+		}
+		if (spin_is_contended(&vm->lock) || need_resched())
+			break;
+	}
+	return false;
+}
+
+static void run_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	posted(vm, t);
+	if (!t->kick && call_spin_ns && answered_soon(vm, call->core.slot))
+		take_in_place(vm, call->core.slot, t);
+}
+
 u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms, bool run)
 {
 	struct rvmrpc_owner *o = &vm->owner;
@@ -683,7 +709,7 @@ u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 tim
 		status = rvmrpc_owner_run(o, &call->core, t.now);
 		delivered = status == RVMRPC_STATUS_OK;
 		if (delivered)
-			posted(vm, &t);
+			run_in_place(vm, call, &t);
 	} else if (vm->attached) {
 		status = rvmrpc_proxy_submit(&o->proxy, &call->core, t.now);
 		if (status == RVMRPC_STATUS_OK) {
@@ -699,7 +725,8 @@ u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 tim
 	turn_end(vm, &t);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
-	call_wait(vm, call, delivered && spin(vm, call, seq) ? t.now : 0);
+	if (!has_ended(call))
+		call_wait(vm, call, delivered && spin(vm, call, seq) ? t.now : 0);
 	if (!run)
 		rvmrpc_vm_unmap(vm);
 	return call->core.status;
