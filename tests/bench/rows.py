@@ -4,9 +4,8 @@ import random
 import statistics
 import sys
 
-from stand import NoAnswer
+from stand import ADAPTIVE_US, NoAnswer
 
-ADAPTIVE_US = 50
 # What R is made of is measured in shorter and more blocks than the rest.
 LIMIT_CALLS = 100
 BLOCKS = 4

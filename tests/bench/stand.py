@@ -26,8 +26,12 @@ PEERS = pathlib.Path(os.environ.get("RVMRPC_CACHE") or pathlib.Path(
 CID = 42
 SSH_PORT = 22022
 # Room for calls of 1 MiB.
-BIG_SLOTS = "rvmrpc.req_pages=256 rvmrpc.res_pages=256"
+BIG_SLOTS = "window=16M,request-bytes=0x100000,response-bytes=0x100000"
+SPIN_US = 1000
 PARAMETERS = "/sys/module/rvmrpc/parameters"
+ADAPTIVE_US = 50    # the driver's default
+# How long KVM's wait, and a client in the host's kernel, spin.
+SPINS = ("/sys/module/kvm/parameters/vmlp_spin_ns", "/sys/module/rvmrpc_host/parameters/call_spin_ns")
 UUID = "52564d52-0000-4000-8000-0000000000b0"
 
 levels.SLOTS = 4
@@ -147,19 +151,18 @@ class Stand:
         return [int(word) for word in text.split()]
 
     def set_wait(self, idle_us):
-        """The driver's way to wait."""
-        self.vm.guest.check(f"echo {idle_us} >{PARAMETERS}/vmlp_idle_us")
+        """The driver's way to wait: the default, which spins first, or one alone."""
+        spin_us = SPIN_US if idle_us == ADAPTIVE_US else 0
+        self.vm.guest.check(f"cd {PARAMETERS}; echo {spin_us} >spin_us; echo {idle_us} >vmlp_idle_us")
 
     def set_spin(self, spin_ns):
         """The window before a wait in KVM, or a client in the kernel, sleeps; None is the default."""
         if not self.kernel:
             return
-        folder = "/sys/module/kvm/parameters"
         if not self.spin_defaults:
-            self.spin_defaults = {name: int(self.sh(f"cat {folder}/{name}"))
-                                  for name in ("vmlp_spin_ns", "call_spin_ns")}
-        self.sh("; ".join(f"echo {default if spin_ns is None else spin_ns} >{folder}/{name}"
-                          for name, default in self.spin_defaults.items()))
+            self.spin_defaults = {file: int(self.sh(f"cat {file}")) for file in SPINS}
+        self.sh("; ".join(f"echo {default if spin_ns is None else spin_ns} >{file}"
+                          for file, default in self.spin_defaults.items()))
 
     def counters(self, vm=None):
         """A guest's counters so far."""
@@ -259,7 +262,7 @@ class LocalStand(Stand):
     def start(self):
         f = self.folder
         self.vm = self.make_vm(
-            smp=1, memory="256M", append=BIG_SLOTS, device_opts=f"socket={f}/rpc.sock",
+            smp=1, memory="256M", device_opts=f"{BIG_SLOTS},socket={f}/rpc.sock",
             extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
                    *guest_devices(f, vsock=self.vsock)]).boot()
         self.target = {"qmp": f / "qmp.sock", "qga": f / "qga.sock", "sock": f / "rpc.sock",
@@ -353,7 +356,7 @@ class NestedStand(Stand):
 
     def start(self):
         self.vm = self.make_vm(
-            smp=1, memory="256M", append=BIG_SLOTS,
+            smp=1, memory="256M", device_opts=BIG_SLOTS,
             extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
                    *guest_devices("/tmp", vsock=True)]).boot()
         self.target = {"qmp": "/tmp/qmp.sock", "qga": "/tmp/qga.sock", "vsock": CID, "vm": "bench",
