@@ -1,5 +1,5 @@
 /*
- * librvmrpc: by /dev/rvmrpc of a KVM that has the proxy
+ * librvmrpc: by /dev/rvmrpc of rvmrpc_host.ko, for VMs whose windows the kernel has
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

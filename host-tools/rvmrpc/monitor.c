@@ -89,6 +89,41 @@ gboolean watched_rate(const Watched *w, double *rate)
     return TRUE;
 }
 
+void json_watched(JsonBuilder *b, const Watched *w)
+{
+    const Facts *f = w->now;
+    guint64 used;
+    double value;
+
+    json_vm(b, w->vm);
+    if (!f) {
+        return;
+    }
+    json_string(b, "state", facts_state(f));
+    json_string(b, "error", f->error ? f->error->message : NULL);
+    if (f->mem) {
+        json_builder_set_member_name(b, "memory");
+        json_builder_begin_object(b);
+        json_mem(b, f->mem);
+        if (facts_used(f, &used)) {
+            json_u64(b, "used", used);
+        }
+        json_builder_end_object(b);
+    }
+    if (f->load) {
+        json_double(b, "load1m", f->load->load[0]);
+    }
+    if (cpu_percent(w->before, f, &value)) {
+        json_double(b, "cpu-percent", value);
+    }
+    if (watched_rate(w, &value)) {
+        json_double(b, "calls-per-second", value);
+    }
+    if (f->latency_ns) {
+        json_u64(b, "latency-ns", f->latency_ns);
+    }
+}
+
 /* ---- All ---- */
 
 static GPtrArray *find_vms(char **names, GError **error)

@@ -18,7 +18,7 @@ typedef struct Watched {
     GThread *thread;
     GCancellable *cancellable;  /* ends the thread */
     gboolean seen;              /* by the last discovery */
-    guint printed;              /* rounds; of watch */
+    guint printed;              /* rounds; of watch and top --json */
 } Watched;
 
 typedef struct Monitor {
@@ -38,5 +38,11 @@ gboolean monitor_sleep(GCancellable *cancellable, double seconds);
 
 /* Calls per second between both; FALSE: not known.  Locked. */
 gboolean watched_rate(const Watched *w, double *rate);
+
+/* What is known of it, members of an object.  Locked. */
+void json_watched(JsonBuilder *b, const Watched *w);
+
+/* The same refreshes as the screen of top, until it has been enough. */
+void top_json(Monitor *m);
 
 #endif

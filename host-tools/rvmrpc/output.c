@@ -49,6 +49,13 @@ char *clean(const char *text)
     return text ? rvmrpc_escape(text, FALSE) : g_strdup("-");
 }
 
+char *clock_text(void)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_local();
+
+    return g_date_time_format(now, options.json ? "%FT%T%z" : "%T");
+}
+
 /* ---- JSON ---- */
 
 void print_json(JsonBuilder *builder, gboolean pretty)

@@ -69,6 +69,9 @@ char *human_size(guint64 bytes);
 /* A guest's text, escaped; newly allocated, "-" for NULL. */
 char *clean(const char *text);
 
+/* The local time; with the date, and fit for programs, where JSON is wanted. */
+char *clock_text(void);
+
 /* Prints what the builder has, as one line or pretty; frees it. */
 void print_json(JsonBuilder *builder, gboolean pretty);
 void json_string(JsonBuilder *b, const char *name, const char *value);

@@ -249,20 +249,10 @@ static void begin_screen(void)
     }
 }
 
-int cmd_top(int argc, char **argv)
+static void top_screen(Monitor *m)
 {
-    GError *error = NULL;
-    Monitor *m;
     guint ticks = 0;
 
-    (void)argc;
-    if (options.json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO)) {
-        return usage_error("top needs a terminal; 'watch' does not");
-    }
-    m = monitor_new(argv, &error);
-    if (!m) {
-        return fail(error);
-    }
     begin_screen();
     do {
         if (++ticks % REFRESH_TICKS == 0) {
@@ -272,6 +262,26 @@ int cmd_top(int argc, char **argv)
     } while (handle_key(getch()) && !enough(m) &&
              !g_cancellable_is_cancelled(options.cancellable));
     endwin();
+}
+
+int cmd_top(int argc, char **argv)
+{
+    GError *error = NULL;
+    Monitor *m;
+
+    (void)argc;
+    if (!options.json && !(isatty(STDOUT_FILENO) && isatty(STDIN_FILENO))) {
+        return usage_error("top needs a terminal; 'top --json' does not");
+    }
+    m = monitor_new(argv, &error);
+    if (!m) {
+        return fail(error);
+    }
+    if (options.json) {
+        top_json(m);
+    } else {
+        top_screen(m);
+    }
     monitor_free(m);
     return EXIT_OK;
 }

@@ -64,13 +64,6 @@ static void follower_free(void *data)
 
 /* ---- Lines ---- */
 
-static char *clock_text(void)
-{
-    g_autoptr(GDateTime) now = g_date_time_new_now_local();
-
-    return g_date_time_format(now, options.json ? "%FT%T%z" : "%T");
-}
-
 static void print_event(const RvmrpcVm *vm, const char *event)
 {
     g_autofree char *text = rvmrpc_escape(event, FALSE), *now = clock_text();
@@ -91,30 +84,11 @@ static void print_event(const RvmrpcVm *vm, const char *event)
 
 static void print_json_line(const Watched *w, const char *now)
 {
-    const Facts *f = w->now;
     JsonBuilder *b = json_builder_new();
-    double value;
 
     json_builder_begin_object(b);
     json_string(b, "time", now);
-    json_vm(b, w->vm);
-    json_string(b, "state", facts_state(f));
-    json_string(b, "error", f->error ? f->error->message : NULL);
-    if (f->mem) {
-        json_builder_set_member_name(b, "memory");
-        json_builder_begin_object(b);
-        json_mem(b, f->mem);
-        json_builder_end_object(b);
-    }
-    if (f->load) {
-        json_double(b, "load1m", f->load->load[0]);
-    }
-    if (cpu_percent(w->before, f, &value)) {
-        json_double(b, "cpu-percent", value);
-    }
-    if (f->latency_ns) {
-        json_u64(b, "latency-ns", f->latency_ns);
-    }
+    json_watched(b, w);
     json_builder_end_object(b);
     print_json(b, FALSE);
 }
@@ -224,7 +198,8 @@ int cmd_watch(int argc, char **argv)
             show(m->all->pdata[i]);
         }
         fflush(stdout);
-    } while (!enough(m) && monitor_sleep(options.cancellable, TICK_S));
+    } while (!ferror(stdout) && !enough(m) &&
+             monitor_sleep(options.cancellable, TICK_S));
     g_hash_table_remove_all(followers);
     monitor_free(m);
     return EXIT_OK;

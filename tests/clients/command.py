@@ -240,7 +240,7 @@ def usage():
     """Each with a line that helps."""
     for args in ((), ("frob",), ("meminfo",), ("meminfo", "a", "b"), ("--frob", "list"),
                  ("list", "-t", "-1"), ("list", "-t", "60001"), ("list", "-t", "x"),
-                 ("ping", "x", "-c", "-1"), ("watch", "-i", "0.001"), ("top",), ("top", "--json"),
+                 ("ping", "x", "-c", "-1"), ("watch", "-i", "0.001"), ("top",), ("top", "-n", "-1"),
                  ("drop-caches", "x", "everything"), ("call", "x", "1", "0", "hex:abc"),
                  ("call", "x", "1", "0", "hex:zz"), ("call", "x", "1", "0", "@/no/such/file")):
         result = rvmrpc(*args, folder="/nonexistent")
@@ -426,11 +426,59 @@ def many():
         comment(f"list with one hung: {result.seconds:.2f} s")
 
 
+@case("top --json: a line per refresh with all VMs, one of them hung (fakes)")
+def top_json():
+    """What the table shows; ends after so many lines."""
+    with Fakes() as fakes:
+        fakes.add("fine")
+        fakes.add("paused", running=False)
+        result = fakes.run("top", "--json", "-n", 3, "-i", 0.3)
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        assert (result.status, len(lines)) == (0, 3) and not result.err, result
+        assert all([vm["name"] for vm in line["vms"]] == ["fine", "paused"] for line in lines)
+        assert all(re.match(r"\d{4}-\d\d-\d\dT", line["time"]) for line in lines), lines
+        fine, paused = lines[2]["vms"]
+        assert fine["state"] == "connected" and paused["state"] == "paused", lines[2]
+        assert fine["memory"]["total"] == MEMORY[1] and fine["load1m"] == 1.25, fine
+        assert fine["memory"]["used"] == MEMORY[1] - MEMORY[3], fine
+        assert abs(fine["cpu-percent"] - 25) < 1 and fine["calls-per-second"] > 1, fine
+        assert fine["latency-ns"] > 0 and not fine["late"], fine
+        fakes.add("hung", behave=hang)
+        result = fakes.run("top", "fine", fakes.folder + "/hung.sock", "--json", "-n", 2, "-i", 0.2,
+                           "-t", 3000)
+        for line in map(json.loads, result.out.splitlines()):
+            late = {vm["name"]: vm["late"] for vm in line["vms"]}
+            assert late == {"fine": False, "hung": True}, line
+        assert result.status == 0 and result.out.count("\n") == 2, result
+
+
+@case("top --json: each line comes at once; ends at SIGINT, and when nobody reads")
+def top_json_ends():
+    """With 0 where SIGPIPE is ignored, as under systemd; watch likewise."""
+    ends = (("SIGINT", True, 0), ("closed", True, -signal.SIGPIPE), ("closed", False, 0))
+    with Fakes() as fakes:
+        fakes.add("fine")
+        for command in ("top", "watch"):
+            for end, sigpipe, status in ends:
+                with subprocess.Popen([RVMRPC, command, "--json", "-i", "0.1"], text=True,
+                                      env=environment(fakes.folder), stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, restore_signals=sigpipe) as process:
+                    for _ in range(2):
+                        json.loads(process.stdout.readline())
+                    if end == "SIGINT":
+                        process.send_signal(signal.SIGINT)
+                    else:
+                        process.stdout.close()
+                    assert process.wait(timeout=10) == status, (command, end, process.returncode)
+                    assert not process.stderr.read(), (command, end)
+
+
 @case("without a socket's folder and without VMs: an empty list")
 def empty():
     """No error."""
     assert rvmrpc("list", folder="/nonexistent").out.count("\n") == 1
     assert rvmrpc("list", "--json", folder="/nonexistent").json() == []
+    assert rvmrpc("top", "--json", "-n", 1, "-i", 0.1, folder="/nonexistent").json()["vms"] == []
 
 
 if __name__ == "__main__":
