@@ -26,7 +26,7 @@ PEERS = pathlib.Path(os.environ.get("RVMRPC_CACHE") or pathlib.Path(
 CID = 42
 SSH_PORT = 22022
 # Room for calls of 1 MiB.
-BIG_SLOTS = "rvmrpc.req_pages=256 rvmrpc.res_pages=256"
+BIG_SLOTS = "request-bytes=1048576,response-bytes=1048576"
 PARAMETERS = "/sys/module/rvmrpc/parameters"
 UUID = "52564d52-0000-4000-8000-0000000000b0"
 
@@ -259,7 +259,7 @@ class LocalStand(Stand):
     def start(self):
         f = self.folder
         self.vm = self.make_vm(
-            smp=1, memory="256M", append=BIG_SLOTS, device_opts=f"socket={f}/rpc.sock",
+            smp=1, memory="256M", device_opts=f"socket={f}/rpc.sock,{BIG_SLOTS}",
             extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
                    *guest_devices(f, vsock=self.vsock)]).boot()
         self.target = {"qmp": f / "qmp.sock", "qga": f / "qga.sock", "sock": f / "rpc.sock",
@@ -353,7 +353,7 @@ class NestedStand(Stand):
 
     def start(self):
         self.vm = self.make_vm(
-            smp=1, memory="256M", append=BIG_SLOTS,
+            smp=1, memory="256M", device_opts=BIG_SLOTS,
             extra=["-name", "bench,debug-threads=on", "-uuid", UUID,
                    *guest_devices("/tmp", vsock=True)]).boot()
         self.target = {"qmp": "/tmp/qmp.sock", "qga": "/tmp/qga.sock", "vsock": CID, "vm": "bench",
