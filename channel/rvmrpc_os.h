@@ -8,12 +8,6 @@
 #include <stdint.h>
 #include <string.h>
 
-/* User space has nobody to hide its memory from. */
-static inline uint32_t rvmrpc_index_nospec(uint32_t index, uint32_t size)
-{
-	return index < size ? index : 0;
-}
-
 /* Of the window, which another process or a guest writes: compilers must neither tear, repeat nor move these. */
 #define rvmrpc_os_load(p)		__atomic_load_n(p, __ATOMIC_RELAXED)
 #define rvmrpc_os_load_acquire(p)	__atomic_load_n(p, __ATOMIC_ACQUIRE)

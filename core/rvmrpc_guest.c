@@ -6,7 +6,7 @@
 
 static bool range_meets(uint16_t low, uint16_t high)
 {
-	return low <= RVMRPC_ABI_WINDOW && high >= RVMRPC_ABI_WINDOW;
+	return low <= RVMRPC_ABI_VERSION && high >= RVMRPC_ABI_VERSION;
 }
 
 uint32_t rvmrpc_guest_probe(const struct rvmrpc_window *win, struct rvmrpc_window_id *id)
@@ -40,8 +40,8 @@ void rvmrpc_guest_hello(struct rvmrpc_guest *g, uint64_t nonce, uint32_t os, con
 	g->seen = rvmrpc_win_load64_acquire(&g->win, RVMRPC_HOST_WORD(epoch));
 	g->nonce = nonce;
 	hello.seen = g->seen;
-	hello.abi_min = RVMRPC_ABI_WINDOW;
-	hello.abi_max = RVMRPC_ABI_WINDOW;
+	hello.abi_min = RVMRPC_ABI_VERSION;
+	hello.abi_max = RVMRPC_ABI_VERSION;
 	hello.os = os;
 	while (n < sizeof(hello.release) - 1 && release[n]) {
 		hello.release[n] = release[n];
@@ -100,7 +100,7 @@ enum rvmrpc_guest_answer rvmrpc_guest_answered(struct rvmrpc_guest *g, uint32_t 
 	rvmrpc_win_read(&g->win, RVMRPC_HOST_WORD(answer), &a, sizeof(a));
 	*status = a.status;
 	if (a.status == RVMRPC_HELLO_OK &&
-	    (a.abi != RVMRPC_ABI_WINDOW || !a.epoch || a.reserved || !rvmrpc_all_zero(a.reserved2, sizeof(a.reserved2)) ||
+	    (a.abi != RVMRPC_ABI_VERSION || !a.epoch || a.reserved || !rvmrpc_all_zero(a.reserved2, sizeof(a.reserved2)) ||
 	     !rvmrpc_layout_ok(&a.layout, g->win.size)))
 		*status = RVMRPC_HELLO_BAD_ARGS;
 	if (*status != RVMRPC_HELLO_OK) {

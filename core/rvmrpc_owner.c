@@ -73,17 +73,15 @@ static void write_whole_page(struct rvmrpc_owner *o)
 void rvmrpc_owner_init(struct rvmrpc_owner *o, void *base, uint64_t size, const struct rvmrpc_owner_config *config,
 		       uint64_t first_xid)
 {
-	const struct rvmrpc_limits limits = { .slots = config->layout.nslots };
-
 	memset(o, 0, sizeof(*o));
-	rvmrpc_proxy_init(&o->proxy, &limits, first_xid);
+	rvmrpc_proxy_init(&o->proxy, first_xid);
 	o->config = *config;
 	o->win.base = base;
 	o->win.size = size;
 	o->page.id.magic = RVMRPC_WINDOW_MAGIC;
 	o->page.id.layout = RVMRPC_WINDOW_LAYOUT;
-	o->page.id.abi_min = RVMRPC_ABI_WINDOW;
-	o->page.id.abi_max = RVMRPC_ABI_WINDOW;
+	o->page.id.abi_min = RVMRPC_ABI_VERSION;
+	o->page.id.abi_max = RVMRPC_ABI_VERSION;
 	o->page.id.size = size;
 	o->page.id.doorbell = config->doorbell;
 	o->page.epoch = random_epoch(o);
@@ -155,8 +153,8 @@ static bool slots_are_intact(const struct rvmrpc_owner *o)
 
 static uint32_t judge_hello(const struct rvmrpc_hello *hello)
 {
-	if (hello->abi_min > hello->abi_max || hello->abi_min > RVMRPC_ABI_WINDOW ||
-	    hello->abi_max < RVMRPC_ABI_WINDOW)
+	if (hello->abi_min > hello->abi_max || hello->abi_min > RVMRPC_ABI_VERSION ||
+	    hello->abi_max < RVMRPC_ABI_VERSION)
 		return RVMRPC_HELLO_BAD_VERSION;
 	return hello->reserved || !rvmrpc_all_zero(hello->reserved2, sizeof(hello->reserved2)) ?
 		RVMRPC_HELLO_BAD_ARGS : RVMRPC_HELLO_OK;
@@ -179,7 +177,7 @@ static void open_epoch(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello,
 {
 	const struct rvmrpc_terms terms = {
 		.epoch = random_epoch(o),
-		.abi = RVMRPC_ABI_WINDOW,
+		.abi = RVMRPC_ABI_VERSION,
 		.os = hello->os,
 		.nslots = o->config.layout.nslots,
 		.req_bytes = o->config.layout.req_bytes,
@@ -296,7 +294,7 @@ void rvmrpc_owner_copy_in(const struct rvmrpc_owner *o, const struct rvmrpc_xfer
 
 bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
 {
-	if (!rvmrpc_proxy_deliver_commit(&o->proxy, x, true, now, done))
+	if (!rvmrpc_proxy_deliver_commit(&o->proxy, x, now, done))
 		return false;
 	post(o, x->slot);
 	return true;
@@ -306,7 +304,7 @@ bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t n
 static void write_header(const struct rvmrpc_owner *o, const struct rvmrpc_call *call, uint64_t now)
 {
 	const uint64_t words[RVMRPC_SLOT_SEQ / 8] = {
-		RVMRPC_HDR_WORD0(RVMRPC_ABI_WINDOW, call->version),
+		RVMRPC_HDR_WORD0(RVMRPC_ABI_VERSION, call->version),
 		o->proxy.epoch,
 		call->xid,
 		RVMRPC_HDR_PAIR(call->module, call->procedure),
@@ -376,14 +374,10 @@ bool rvmrpc_owner_reap_begin(struct rvmrpc_owner *o, uint32_t slot, struct rvmrp
 		rvmrpc_proxy_answer(&o->proxy, call, &hdr, now, done);
 		return false;
 	}
-	if (rvmrpc_proxy_reply_begin(&o->proxy, slot, x) || !x->call)
+	/* A header of another call is an answer too, and a bad one: the guest says that it is done with the slot. */
+	if (!rvmrpc_proxy_reply_begin(&o->proxy, slot, x))
 		return false;
 	rvmrpc_proxy_reply_check(x, &hdr);
-	if (x->stale) {
-		/* The guest says that it is done with the slot: then this is its answer, and a bad one. */
-		x->stale = false;
-		x->status = RVMRPC_STATUS_SYSTEM_ERROR;
-	}
 	return true;
 }
 

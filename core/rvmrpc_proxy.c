@@ -4,10 +4,9 @@
  */
 #include "rvmrpc_proxy.h"
 
-void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid)
+void rvmrpc_proxy_init(struct rvmrpc_proxy *p, uint64_t first_xid)
 {
 	memset(p, 0, sizeof(*p));
-	p->limits = *limits;
 	/* No call has xid 0. */
 	p->next_xid = first_xid ? first_xid : 1;
 }
@@ -148,47 +147,6 @@ uint64_t rvmrpc_proxy_expire(struct rvmrpc_proxy *p, uint64_t now, struct rvmrpc
 
 /* ---- epochs ---- */
 
-static bool all_zero(const void *data, size_t n)
-{
-	const unsigned char *b = data;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		if (b[i])
-			return false;
-	}
-	return true;
-}
-
-uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struct rvmrpc_init *in, uint64_t bytes,
-				 uint32_t *pages_bytes)
-{
-	uint64_t list;
-
-	if (in->magic != RVMRPC_INIT_MAGIC || in->size != bytes || in->flags || in->reserved)
-		return RVMRPC_GATE_BAD_ARGS;
-	if (in->reserved2[0] || in->reserved2[1] || !all_zero(&in->answer, sizeof(in->answer)))
-		return RVMRPC_GATE_BAD_ARGS;
-	if (in->abi_min > in->abi_max || in->abi_min > RVMRPC_ABI_MAX || in->abi_max < RVMRPC_ABI_MIN)
-		return RVMRPC_GATE_BAD_VERSION;
-	if (in->nslots < 1 || in->nslots > RVMRPC_SLOTS_MAX)
-		return RVMRPC_GATE_BAD_ARGS;
-	if (in->req_pages < 1 || in->req_pages > limits->req_pages)
-		return RVMRPC_GATE_BAD_ARGS;
-	if (in->res_pages < 1 || in->res_pages > limits->res_pages)
-		return RVMRPC_GATE_BAD_ARGS;
-	list = (uint64_t)in->nslots * (in->req_pages + in->res_pages) * sizeof(uint64_t);
-	if (bytes != sizeof(*in) + list)
-		return RVMRPC_GATE_BAD_ARGS;
-	*pages_bytes = (uint32_t)list;
-	return 0;
-}
-
-bool rvmrpc_proxy_check_page(uint64_t gpa)
-{
-	return !(gpa & (RVMRPC_PAGE_SIZE - 1)) && !(gpa >> 52);
-}
-
 void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t now, struct rvmrpc_done *done)
 {
 	uint32_t i;
@@ -209,7 +167,6 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 	memset(p->release, 0, sizeof(p->release));
 	p->epoch = 0;
 	p->nslots = 0;
-	p->armed = false;
 	p->unanswered = 0;
 }
 
@@ -226,53 +183,6 @@ void rvmrpc_proxy_open(struct rvmrpc_proxy *p, const struct rvmrpc_terms *terms,
 	memcpy(p->release, terms->release, sizeof(p->release) - 1);
 	p->last_seen = now;
 	p->stats.registrations++;
-}
-
-void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
-			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done)
-{
-	const struct rvmrpc_terms terms = {
-		.epoch = epoch,
-		.abi = in->abi_max < RVMRPC_ABI_MAX ? in->abi_max : RVMRPC_ABI_MAX,
-		.os = in->os,
-		.nslots = in->nslots < p->limits.slots ? in->nslots : p->limits.slots,
-		.req_bytes = in->req_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr),
-		.res_bytes = in->res_pages * RVMRPC_PAGE_SIZE - (uint32_t)sizeof(struct rvmrpc_hdr),
-		.release = in->release,
-	};
-
-	rvmrpc_proxy_open(p, &terms, now, done);
-
-	memset(answer, 0, sizeof(*answer));
-	answer->epoch = epoch;
-	answer->abi = p->abi;
-	answer->nslots = (uint16_t)p->nslots;
-}
-
-bool rvmrpc_proxy_main_arg(uint64_t arg, uint32_t *slot, uint32_t *wait_us)
-{
-	uint32_t flags = (uint32_t)(arg >> 32);
-	uint32_t us = flags >> RVMRPC_MAIN_WAIT_US_SHIFT;
-
-	*slot = (uint32_t)arg;
-	*wait_us = 0;
-	if (!(flags & RVMRPC_MAIN_WAIT))
-		return !flags;
-	if (flags & ((1u << RVMRPC_MAIN_WAIT_US_SHIFT) - 1) & ~RVMRPC_MAIN_WAIT)
-		return false;
-	if (!us || us > RVMRPC_WAIT_MS_MAX * 1000)
-		us = RVMRPC_WAIT_MS_MAX * 1000;
-	*wait_us = us;
-	return true;
-}
-
-bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now)
-{
-	if (!p->epoch || p->epoch != epoch)
-		return false;
-	p->last_seen = now;
-	p->unanswered = 0;
-	return true;
 }
 
 /* ---- requests ---- */
@@ -355,39 +265,16 @@ bool rvmrpc_proxy_pending(const struct rvmrpc_proxy *p)
 	return p->pending_head && !p->stopped && find_slot(p) != RVMRPC_SLOT_NONE;
 }
 
-bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p)
-{
-	if (rvmrpc_proxy_pending(p))
-		return false;
-	p->armed = true;
-	return true;
-}
-
-void rvmrpc_proxy_awake(struct rvmrpc_proxy *p)
-{
-	p->armed = false;
-}
-
-bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p)
-{
-	if (!p->armed || !rvmrpc_proxy_pending(p))
-		return false;
-	p->armed = false;
-	p->stats.kicks++;
-	return true;
-}
-
 /* All of it but the header. */
 static void xfer_init(const struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint32_t slot, struct rvmrpc_call *call)
 {
 	x->call = call;
 	x->epoch = p->epoch;
-	x->xid = call ? call->xid : 0;
+	x->xid = call->xid;
 	x->slot = slot;
 	x->abi = p->abi;
 	x->payload_max = 0;
 	x->length = 0;
-	x->stale = false;
 	x->status = RVMRPC_STATUS_OK;
 }
 
@@ -527,22 +414,18 @@ static struct rvmrpc_slot *xfer_slot(struct rvmrpc_proxy *p, const struct rvmrpc
 	return p->epoch == x->epoch ? &p->slots[x->slot] : NULL;
 }
 
-bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
-				 struct rvmrpc_done *done)
+bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)
 {
 	struct rvmrpc_slot *slot = xfer_slot(p, x);
 	struct rvmrpc_call *call = x->call;
-	uint32_t status = call->doom;
 
-	if (status == RVMRPC_STATUS_OK && !ok)
-		status = RVMRPC_STATUS_SYSTEM_ERROR;
-	if (status != RVMRPC_STATUS_OK) {
+	if (call->doom != RVMRPC_STATUS_OK) {
 		/* The guest never heard of the slot: it is free again. */
 		if (slot)
 			slot_free(slot);
 		else
 			p->slots[x->slot].held = false;
-		call_end(p, call, status, false, now, done);
+		call_end(p, call, call->doom, false, now, done);
 		return false;
 	}
 	slot->state = RVMRPC_SLOT_BUSY;
@@ -552,43 +435,32 @@ bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, 
 
 /* ---- replies ---- */
 
-uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x)
+bool rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x)
 {
-	struct rvmrpc_slot *s;
+	struct rvmrpc_slot *s = &p->slots[slot];
 
-	if (slot >= p->nslots) {
-		p->stats.bad_replies++;
-		return RVMRPC_GATE_BAD_ARGS;
-	}
-	slot = (uint32_t)rvmrpc_index_nospec(slot, RVMRPC_SLOTS_MAX);
-	s = &p->slots[slot];
-	if (s->state != RVMRPC_SLOT_BUSY) {
-		p->stats.bad_replies++;
-		return RVMRPC_GATE_BAD_ARGS;
-	}
-	xfer_init(p, x, slot, s->call);
 	if (!s->call) {
 		p->stats.late_replies++;
 		slot_free(s);
-		return 0;
+		return false;
 	}
+	xfer_init(p, x, slot, s->call);
 	x->payload_max = p->res_bytes;
 	s->state = RVMRPC_SLOT_REPLYING;
 	s->call->state = RVMRPC_CALL_REPLYING;
-	return 0;
+	return true;
 }
 
 void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hdr)
 {
 	uint32_t status = reply_status(x->call, x->abi, x->epoch, x->payload_max, hdr);
+	bool stale = status == STALE;
 
-	x->stale = status == STALE;
 	/* What the commit needs of it; nothing of another call's. */
-	x->hdr.version = x->stale ? 0 : hdr->version;
-	x->hdr.status = x->stale ? 0 : hdr->status;
-	x->hdr.length = x->stale ? 0 : hdr->length;
-	if (!x->stale)
-		x->status = status;
+	x->hdr.version = stale ? 0 : hdr->version;
+	x->hdr.status = stale ? 0 : hdr->status;
+	x->hdr.length = stale ? 0 : hdr->length;
+	x->status = stale ? RVMRPC_STATUS_SYSTEM_ERROR : status;
 	x->length = status == RVMRPC_STATUS_OK ? hdr->length : 0;
 }
 
@@ -598,17 +470,6 @@ void rvmrpc_proxy_reply_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bo
 	struct rvmrpc_slot *slot = xfer_slot(p, x);
 	struct rvmrpc_call *call = x->call;
 
-	if (slot && x->stale) {
-		/* Not the answer to this call, which may still come: the slot stays the guest's. */
-		p->stats.bad_replies++;
-		slot->state = RVMRPC_SLOT_BUSY;
-		call->state = RVMRPC_CALL_DELIVERED;
-		if (call->doom != RVMRPC_STATUS_OK) {
-			slot->call = NULL;
-			call_end(p, call, call->doom, false, now, done);
-		}
-		return;
-	}
 	if (slot)
 		slot_free(slot);
 	if (call->doom != RVMRPC_STATUS_OK) {

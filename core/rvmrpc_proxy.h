@@ -13,11 +13,13 @@
  *               at once or, while pinned (DELIVERING, REPLYING), at the commit.
  *   slot:  FREE -> DELIVERING -> BUSY -> REPLYING -> FREE;  BUSY without a call: the answer will be dropped.  A slot that
  *          a client holds is not given to another call, whatever its state is.
+ *
+ * Where requests and answers lie, who sleeps and who is woken is rvmrpc_owner.h's.
  */
 #ifndef RVMRPC_PROXY_H
 #define RVMRPC_PROXY_H
 
-#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp, rvmrpc_index_nospec() */
+#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp */
 #include "rvmrpc_abi.h"
 
 #define RVMRPC_HISTOGRAM_BUCKETS	32
@@ -91,24 +93,16 @@ struct rvmrpc_stats {
 	uint64_t cancelled;
 	uint64_t reset;
 	uint64_t late_replies;	/* to a call that had ended */
-	uint64_t bad_replies;	/* to no call, or malformed */
-	uint64_t bad_inits;
+	uint64_t bad_replies;	/* malformed, or for another call */
+	uint64_t bad_inits;	/* hellos that were refused */
 	uint64_t registrations;
 	uint64_t kicks;		/* interrupts asked for */
-	uint64_t rekicks;	/* window: again, since a request was not taken */
-	uint64_t lost;		/* window: epochs that ended since it was overwritten */
+	uint64_t rekicks;	/* again, since a request was not taken */
+	uint64_t lost;		/* epochs that ended since the window was overwritten */
 	uint64_t histogram[RVMRPC_HISTOGRAM_BUCKETS];	/* completed calls by elapsed us: bucket b holds [2^(b-1), 2^b) */
 };
 
-/* What the device offers; constant. */
-struct rvmrpc_limits {
-	uint32_t slots;
-	uint32_t req_pages;
-	uint32_t res_pages;
-};
-
 struct rvmrpc_proxy {
-	struct rvmrpc_limits limits;
 	uint64_t epoch;		/* 0: no guest is registered */
 	uint16_t abi;
 	uint32_t os;
@@ -117,10 +111,9 @@ struct rvmrpc_proxy {
 	uint32_t res_bytes;
 	char release[64];
 	bool stopped;		/* the VM does not run */
-	bool armed;		/* the guest sleeps until an interrupt */
 	uint32_t ncalls;	/* pending and in slots */
 	uint64_t next_xid;
-	uint64_t last_seen;	/* ns, last valid gate call; 0 = never */
+	uint64_t last_seen;	/* ns, when the guest last gave a sign of life; 0 = never */
 	uint32_t unanswered;	/* calls that timed out since then */
 	struct rvmrpc_call *pending_head;
 	struct rvmrpc_call *pending_tail;
@@ -135,11 +128,10 @@ struct rvmrpc_xfer {
 	uint64_t xid;
 	uint32_t slot;
 	uint16_t abi;
-	uint32_t payload_max;		/* reply: bytes that the slot holds behind the header */
+	uint32_t payload_max;		/* reply: bytes that the slot holds */
 	uint32_t length;		/* payload bytes to copy */
-	bool stale;			/* reply: for another call, drop it */
 	uint32_t status;		/* reply: to report */
-	struct rvmrpc_hdr hdr;		/* delivery: to be written before the payload; reply: its version, status, length */
+	struct rvmrpc_hdr hdr;		/* delivery: to be written beside the payload; reply: its version, status, length */
 };
 
 /* An epoch to be: what was agreed with the guest, all of it checked. */
@@ -153,31 +145,17 @@ struct rvmrpc_terms {
 	const char *release;		/* 64 bytes, the last of which is ignored */
 };
 
-void rvmrpc_proxy_init(struct rvmrpc_proxy *p, const struct rvmrpc_limits *limits, uint64_t first_xid);
-
-/*
- * Checks the private copy of INIT_HOST's struct (no lock needed).  bytes: what the guest passed.  Returns 0,
- * RVMRPC_GATE_BAD_ARGS or RVMRPC_GATE_BAD_VERSION; *pages_bytes is the size of the page list behind the struct.
- */
-uint32_t rvmrpc_proxy_check_init(const struct rvmrpc_limits *limits, const struct rvmrpc_init *in, uint64_t bytes,
-				 uint32_t *pages_bytes);
-
-/* Checks one page of the list (no lock needed): aligned, and below 2^52. */
-bool rvmrpc_proxy_check_page(uint64_t gpa);
+void rvmrpc_proxy_init(struct rvmrpc_proxy *p, uint64_t first_xid);
 
 /* Starts an epoch; calls of the old one end with RESET. */
 void rvmrpc_proxy_open(struct rvmrpc_proxy *p, const struct rvmrpc_terms *terms, uint64_t now, struct rvmrpc_done *done);
 
-/* The same by a checked struct. */
-void rvmrpc_proxy_register(struct rvmrpc_proxy *p, const struct rvmrpc_init *in, uint64_t epoch, uint64_t now,
-			   struct rvmrpc_init_answer *answer, struct rvmrpc_done *done);
-
-/* Ends the epoch: reset, migration, loss of the driver (RESET), or the guest's EXIT (NOT_CONNECTED). */
+/* Ends the epoch: reset, migration, loss of the driver (RESET), or the guest's farewell (NOT_CONNECTED). */
 void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t now, struct rvmrpc_done *done);
 
 /*
  * Queues a call.  OK, or it is refused and not in *done: NOT_CONNECTED, STOPPED, TOO_BIG (argument), TIMED_OUT (the
- * deadline has passed), BUSY (quota, or no slot answers).  After it: rvmrpc_proxy_kick().
+ * deadline has passed), BUSY (quota, or no slot answers).  After it: deliver.
  */
 uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);
 
@@ -209,52 +187,29 @@ void rvmrpc_proxy_cancel(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint6
 /* Ends the calls whose deadline has passed.  Returns the next deadline, UINT64_MAX without one. */
 uint64_t rvmrpc_proxy_expire(struct rvmrpc_proxy *p, uint64_t now, struct rvmrpc_done *done);
 
-/* A request can be delivered now: the condition on which VMLP waits. */
+/*
+ * A request can be delivered now.  Ask after submit, after reply_begin (a late answer frees its slot there), after each
+ * commit, after release, and when stopped becomes false.
+ */
 bool rvmrpc_proxy_pending(const struct rvmrpc_proxy *p);
 
-/* All slots are held by calls that have ended: only a new INIT_HOST helps. */
+/* All slots are held by calls that have ended: only a new epoch helps. */
 bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p);
 
-/* Arms the interrupt, unless a request can be delivered: then false, and the guest must not sleep. */
-bool rvmrpc_proxy_arm(struct rvmrpc_proxy *p);
-
-/* RVMRPC_MAIN, before it takes a reply: who polls is awake, and needs no interrupt until it arms it again. */
-void rvmrpc_proxy_awake(struct rvmrpc_proxy *p);
-
 /*
- * True when the guest sleeps and a request can be delivered: raise the interrupt, once.  Ask (and wake VMLP) after
- * submit, after reply_begin (a late answer frees its slot there), after each commit, and when stopped becomes false.
- */
-bool rvmrpc_proxy_kick(struct rvmrpc_proxy *p);
-
-/*
- * Takes RVMRPC_MAIN's last argument apart (no lock needed).  *wait_us: 0 when it does not wait, else 1 to
- * RVMRPC_WAIT_MS_MAX * 1000.  False: answer RVMRPC_GATE_BAD_ARGS.
- */
-bool rvmrpc_proxy_main_arg(uint64_t arg, uint32_t *slot, uint32_t *wait_us);
-
-/*
- * Every gate call of the guest starts with this, and goes on with it whenever the lock was dropped (copies, waits): the
- * epoch may be another one by then, whose calls are not this caller's to take.  False: answer RVMRPC_GATE_RESET.
- */
-bool rvmrpc_proxy_enter(struct rvmrpc_proxy *p, uint64_t epoch, uint64_t now);
-
-/*
- * Takes the next request.  False: none, or no free slot.  Else copy x->hdr and x->length bytes of x->call->arg to the
- * start of the request pages of x->slot, then commit.
+ * Takes the next request.  False: none, or no free slot.  Else copy x->hdr and x->length bytes of x->call->arg to
+ * x->slot, then commit.
  */
 bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done);
 
-/* ok: the copy went well.  True: hand x->slot to the guest.  False: the call has ended meanwhile, try the next. */
-bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, bool ok, uint64_t now,
-				 struct rvmrpc_done *done);
+/* True: hand x->slot to the guest.  False: the call has ended meanwhile, try the next. */
+bool rvmrpc_proxy_deliver_commit(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done);
 
 /*
- * Takes the answer in a slot.  Returns 0 or RVMRPC_GATE_BAD_ARGS.  x->call NULL: nobody waits for it, the slot is free.
- * Else copy the header from the start of the response pages, then rvmrpc_proxy_reply_check(), then the payload, then
- * commit.
+ * Takes the answer in a slot that is BUSY.  False: nobody waits for it, the slot is free.  Else copy the header, then
+ * rvmrpc_proxy_reply_check(), then copy the payload, then commit.
  */
-uint32_t rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x);
+bool rvmrpc_proxy_reply_begin(struct rvmrpc_proxy *p, uint32_t slot, struct rvmrpc_xfer *x);
 
 /* Checks the private copy of a reply's header (no lock needed); x->length says how many payload bytes to copy. */
 void rvmrpc_proxy_reply_check(struct rvmrpc_xfer *x, const struct rvmrpc_hdr *hdr);

@@ -8,7 +8,7 @@
 #ifndef RVMRPC_SERVER_H
 #define RVMRPC_SERVER_H
 
-#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp, rvmrpc_index_nospec() */
+#include "rvmrpc_os.h"	/* fixed-width types, bool, size_t, NULL, memcpy, memset, memcmp */
 #include "rvmrpc_abi.h"
 #include "rvmrpc_window.h"
 

@@ -29,17 +29,14 @@
 
 RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is little-endian and so must be both sides");
 
-/* ABI versions of the channel; INIT_HOST offers a range, the host picks one. */
-#define RVMRPC_ABI_MIN			1
-#define RVMRPC_ABI_MAX			1
+/* Of the channel: both sides offer a range of versions in the window.  Version 1, by calls of the gate, is no more. */
+#define RVMRPC_ABI_VERSION		2
 
 /* Limits; a device may be configured lower, never higher. */
 #define RVMRPC_PAGE_SIZE		4096
 #define RVMRPC_SLOTS_MAX		64
-#define RVMRPC_SLOT_PAGES_MAX		256	/* request and response each */
 #define RVMRPC_SLOTS_DEFAULT		4
-#define RVMRPC_REQ_PAGES_DEFAULT	1
-#define RVMRPC_RES_PAGES_DEFAULT	16
+#define RVMRPC_SLOT_NONE		0xffffffffu
 #define RVMRPC_NAME_MAX			31	/* bytes without the NUL */
 #define RVMRPC_CALLS_MAX		64	/* pending and running calls per VM */
 #define RVMRPC_CLIENT_CALLS_MAX		16
@@ -53,26 +50,23 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 #define RVMRPC_PCI_DEVICE		0x10f0
 #define RVMRPC_BAR_REGS			0	/* 4 KiB of memory-mapped registers */
 #define RVMRPC_BAR_MSIX			1
-#define RVMRPC_BAR_WINDOW		2	/* 64-bit, prefetchable: the window; from version 2 on */
+#define RVMRPC_BAR_WINDOW		2	/* 64-bit, prefetchable: the window */
 
 #define RVMRPC_REG_MAGIC		0x00	/* u32, RVMRPC_DEV_MAGIC */
-#define RVMRPC_REG_VERSION		0x04	/* u32, layout of these registers: 1, or 2 with a window */
+#define RVMRPC_REG_VERSION		0x04	/* u32, RVMRPC_DEV_VERSION, layout of these registers */
 #define RVMRPC_REG_FEATURES		0x08	/* u32, RVMRPC_FEAT_*; may change at reset and migration */
 #define RVMRPC_REG_HYPERCALL		0x0c	/* u32, number to load into EAX */
 #define RVMRPC_REG_ABI			0x10	/* u32, lowest | highest << 16 */
-#define RVMRPC_REG_SLOTS		0x14	/* u32, most slots INIT_HOST may offer */
-#define RVMRPC_REG_PAGES		0x18	/* u32, most request pages | response pages << 16 of a slot */
 #define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: GPA of a struct rvmrpc_frame */
-#define RVMRPC_REG_RING			0x28	/* u32, write only, any value: the guest rings its window's host; version 2 */
+#define RVMRPC_REG_RING			0x28	/* u32, write only, any value: the guest rings its window's host */
 #define RVMRPC_REG_SIZE			0x1000
 
 #define RVMRPC_DEV_MAGIC		0x434d5652u	/* "RVMC" */
-#define RVMRPC_DEV_VERSION		1
-#define RVMRPC_DEV_VERSION_WINDOW	2
+#define RVMRPC_DEV_VERSION		2	/* 1 had no window, and is refused */
 
 #define RVMRPC_FEAT_HYPERCALL		(1u << 0)	/* the hypercall gate answers */
 #define RVMRPC_FEAT_DOORBELL		(1u << 1)	/* the doorbell gate answers */
-#define RVMRPC_FEAT_VMLP		(1u << 2)	/* RVMRPC_MAIN_WAIT waits on the hypercall gate */
+#define RVMRPC_FEAT_VMLP		(1u << 2)	/* RVMRPC_MAIN waits on the hypercall gate */
 #define RVMRPC_FEAT_PROXY_KERNEL	(1u << 3)	/* the proxy is a server of the host kernel, not of the VMM */
 
 /* ---- A gate call: VMRPC, guest to host ---- */
@@ -114,8 +108,8 @@ RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
 #define RVMRPC_GATE_IS_CODE(low)	((uint32_t)(low) >> 31)
 #define RVMRPC_NULL_ANSWER		0x4e554c4cu	/* "LLUN" */
 
-#define RVMRPC_GATE_AGAIN		0x80000001u	/* no call is waiting */
-#define RVMRPC_GATE_RESET		0x80000002u	/* epoch unknown: do INIT_HOST again */
+#define RVMRPC_GATE_AGAIN		0x80000001u	/* nothing was posted */
+#define RVMRPC_GATE_RESET		0x80000002u	/* epoch unknown: say hello */
 #define RVMRPC_GATE_BAD_OP		0x80000003u
 #define RVMRPC_GATE_BAD_HANDLE		0x80000004u	/* bind again */
 #define RVMRPC_GATE_NO_MODULE		0x80000005u
@@ -127,68 +121,25 @@ RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
 #define RVMRPC_GATE_DENIED		0x8000000bu	/* not from CPL 0, or the gate is switched off */
 #define RVMRPC_GATE_FAILED		0x8000000cu	/* the procedure failed */
 
-/* ---- The reverse proxy: a VMRPC server ---- */
+/* ---- The wait beside a window: a VMRPC server ---- */
 
 #define RVMRPC_PROXY_NAME		"MOD_RVMRPC"
-#define RVMRPC_PROXY_VERSION		"1"
-
-#define RVMRPC_INIT_HOST		1	/* arg = GVA of a struct rvmrpc_init, bytes = its size -> 0 */
-#define RVMRPC_MAIN			2	/* arg = epoch, bytes = RVMRPC_MAIN_ARG() -> slot of a request */
-#define RVMRPC_REPLY			3	/* arg = epoch, bytes = slot -> 0 */
-#define RVMRPC_EXIT			4	/* arg = epoch -> 0; the guest leaves */
-
-#define RVMRPC_SLOT_NONE		0xffffffffu
-#define RVMRPC_MAIN_WAIT		(1u << 0)	/* VMLP; without it AGAIN arms the interrupt */
-#define RVMRPC_MAIN_WAIT_US_SHIFT	8		/* wait at most that long, 0 = as long as the host lets */
-#define RVMRPC_MAIN_WAIT_US_MAX		0xffffffu
-#define RVMRPC_MAIN_ARG(slot, flags)	((uint64_t)(uint32_t)(flags) << 32 | (uint32_t)(slot))
+#define RVMRPC_PROXY_VERSION		"2"
 
 /*
- * Version 2, beside a window, has one procedure, RVMRPC_MAIN: a futex wait on the window's `posted'.  arg = epoch, bytes =
- * RVMRPC_MAIN_FUTEX_ARG(posted as the guest has seen it, the longest wait).  It does first what a ring does, then waits
- * while nothing else is posted -> RVMRPC_MAIN_POSTED, or RVMRPC_GATE_AGAIN: the time is over, or the guest's own interrupt
- * came; RVMRPC_GATE_RESET: say hello.
+ * Its procedure, a futex wait on the window's `posted'.  arg = epoch, bytes = RVMRPC_MAIN_ARG(posted as the guest has seen
+ * it, the longest wait).  It does first what a ring does, then waits while nothing else is posted -> RVMRPC_MAIN_POSTED, or
+ * RVMRPC_GATE_AGAIN: the time is over, or the guest's own interrupt came; RVMRPC_GATE_RESET: say hello.
  */
-#define RVMRPC_PROXY_VERSION_WINDOW	"2"
+#define RVMRPC_MAIN			2
 #define RVMRPC_MAIN_POSTED		0
-#define RVMRPC_MAIN_FUTEX_ARG(seen, us)	((uint64_t)(uint32_t)(us) << 32 | (uint32_t)(seen))
+#define RVMRPC_MAIN_ARG(seen, us)	((uint64_t)(uint32_t)(us) << 32 | (uint32_t)(seen))
 
-#define RVMRPC_INIT_MAGIC		0x494d5652u	/* "RVMI" */
+/* ---- The window: RAM of the host that both sides map (docs/spec.md 4) ---- */
+
 #define RVMRPC_OS_LINUX			1
 #define RVMRPC_OS_FREEBSD		2
 #define RVMRPC_OS_OTHER			255
-
-struct rvmrpc_init_answer {
-	uint64_t epoch;		/* random, never 0 */
-	uint16_t abi;
-	uint16_t nslots;	/* slots in use: the first of those offered */
-	uint32_t reserved;
-};
-RVMRPC_ASSERT_SIZE(rvmrpc_init_answer, 8 + 8);
-
-/* Followed by nslots * (req_pages + res_pages) u64: per slot the GPA of its request pages, then of its response pages. */
-struct rvmrpc_init {
-	uint32_t magic;
-	uint16_t abi_min;
-	uint16_t abi_max;
-	uint32_t size;		/* of all, the page list included */
-	uint32_t os;		/* RVMRPC_OS_* */
-	uint16_t nslots;
-	uint16_t req_pages;	/* per slot */
-	uint16_t res_pages;
-	uint16_t flags;		/* zero */
-	struct rvmrpc_init_answer answer;	/* zero; written by the host */
-	uint64_t reserved;
-	char release[64];	/* of the guest's kernel, NUL-terminated */
-	uint64_t reserved2[2];
-};
-RVMRPC_ASSERT_SIZE(rvmrpc_init, 24 + 16 + 8 + 64 + 16);
-RVMRPC_ASSERT_OFFSET(rvmrpc_init, answer, 24);
-RVMRPC_ASSERT_OFFSET(rvmrpc_init, release, 48);
-
-/* ---- The window: RAM of the host that both sides map (ABI 2, docs/spec.md 8) ---- */
-
-#define RVMRPC_ABI_WINDOW		2	/* rvmrpc_hdr.abi of a call through the window */
 
 /* Stock QEMU's ivshmem-doorbell: the window is BAR 2, the doorbell is a register of BAR 0. */
 #define RVMRPC_IVSHMEM_DEVICE		0x1110
@@ -314,13 +265,13 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, bye, 128);
 RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, beat, 192);
 RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, wait, 256);
 
-/* ---- A call: the header of a request and of its reply; before the payload, in ABI 2 a line of its own ---- */
+/* ---- A call: the header of a request and of its reply; a line of its own ---- */
 
 #define RVMRPC_CALL_MAGIC		0x484d5652u	/* "RVMH" */
 
 struct rvmrpc_hdr {
 	uint32_t magic;
-	uint16_t abi;
+	uint16_t abi;		/* RVMRPC_ABI_VERSION */
 	uint16_t version;	/* request: of the module, 0 = any; reply: of the module that answered */
 	uint64_t epoch;
 	uint64_t xid;
@@ -328,7 +279,7 @@ struct rvmrpc_hdr {
 	uint32_t procedure;
 	uint32_t flags;		/* zero */
 	uint32_t status;	/* request: zero; reply: RVMRPC_STATUS_* */
-	uint32_t length;	/* of the payload that follows */
+	uint32_t length;	/* of the payload */
 	uint32_t timeout_ms;	/* request: time that is left; reply: zero */
 	uint64_t reserved[2];
 };

@@ -13,7 +13,7 @@
 
 #define RVMRPC_SOCK_MAGIC		0x534d5652u	/* "RVMS" */
 #define RVMRPC_SOCK_VERSION		1
-#define RVMRPC_SOCK_PAYLOAD_MAX		(RVMRPC_SLOT_PAGES_MAX * RVMRPC_PAGE_SIZE)
+#define RVMRPC_SOCK_PAYLOAD_MAX		RVMRPC_SLOT_BYTES_MAX
 
 /* From the client. */
 #define RVMRPC_SOCK_SUBMIT		1	/* module, procedure, timeout_ms; argument -> ANSWER */

@@ -24,7 +24,7 @@
 #include <machine/md_var.h>
 #include <machine/specialreg.h>
 
-#define	SYSINFO_TEXT_MAX	(RVMRPC_RES_PAGES_DEFAULT * RVMRPC_PAGE_SIZE)
+#define	SYSINFO_TEXT_MAX	RVMRPC_RES_BYTES_DEFAULT
 #define	SYSINFO_MODEL_MAX	128
 
 static char *sysinfo_text;		/* scratch of the info writer */

@@ -70,10 +70,10 @@ rvmrpc_check_regs(struct rvmrpc_softc *sc)
 	    bus_read_4(sc->regs, RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
 		return (ENXIO);
 	layout = bus_read_4(sc->regs, RVMRPC_REG_VERSION);
-	if (layout != RVMRPC_DEV_VERSION_WINDOW) {
+	if (layout != RVMRPC_DEV_VERSION) {
 		device_printf(sc->dev, "registers of version %u: this driver "
 		    "needs version %u, a device with a window\n", layout,
-		    RVMRPC_DEV_VERSION_WINDOW);
+		    RVMRPC_DEV_VERSION);
 		return (ENXIO);
 	}
 	return (0);

@@ -9,17 +9,6 @@
 #include <sys/param.h>
 #include <sys/systm.h>
 
-/* The index, or 0 when it is out of bounds, under speculation too. */
-static inline uint32_t
-rvmrpc_index_nospec(uint32_t index, uint32_t size)
-{
-	uint32_t mask;
-
-	__asm volatile("cmpl %2, %1; sbbl %0, %0"
-	    : "=r" (mask) : "r" (index), "r" (size) : "cc");
-	return (index & mask);
-}
-
 /* Of the window; compilers must neither tear, repeat nor move these. */
 #define	rvmrpc_os_load(p)		__atomic_load_n(p, __ATOMIC_RELAXED)
 #define	rvmrpc_os_load_acquire(p)	__atomic_load_n(p, __ATOMIC_ACQUIRE)

@@ -216,7 +216,7 @@ rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
 {
 	static const struct vmrpc_bind name = {
 		.name = RVMRPC_PROXY_NAME,
-		.version = RVMRPC_PROXY_VERSION_WINDOW,
+		.version = RVMRPC_PROXY_VERSION,
 	};
 	uint32_t answer;
 
@@ -267,7 +267,7 @@ rvmrpc_vmlp(struct rvmrpc_softc *sc)
 	rvmrpc_count(sc, RVMRPC_CNT_WAITS);
 	answer = rvmrpc_gate_call(&sc->gate, RVMRPC_OP_PERFORM | sc->space,
 	    sc->handle | (uint64_t)RVMRPC_MAIN << 32, sc->guest.epoch,
-	    RVMRPC_MAIN_FUTEX_ARG(sc->guest.posted, us));
+	    RVMRPC_MAIN_ARG(sc->guest.posted, us));
 	rvmrpc_guest_beat(&sc->guest);
 	switch (answer) {
 	case RVMRPC_MAIN_POSTED:

@@ -10,6 +10,7 @@
 #include <linux/cpumask.h>
 #include <linux/kernel.h>
 #include <linux/ktime.h>
+#include <linux/nospec.h>
 #include <linux/string.h>
 #include <linux/topology.h>
 #include <linux/utsname.h>
@@ -18,7 +19,7 @@
 #include <asm/tsc.h>
 #include "rvmrpc_drv.h"
 
-#define SYSINFO_TEXT_MAX	(RVMRPC_RES_PAGES_DEFAULT * RVMRPC_PAGE_SIZE)
+#define SYSINFO_TEXT_MAX	RVMRPC_RES_BYTES_DEFAULT
 #define SYSINFO_TICK_NS		(NSEC_PER_SEC / USER_HZ)
 
 static DEFINE_MUTEX(sysinfo_lock);	/* the files and both buffers */

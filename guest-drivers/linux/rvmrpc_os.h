@@ -7,7 +7,6 @@
 
 #include <linux/build_bug.h>
 #include <linux/limits.h>
-#include <linux/nospec.h>
 #include <linux/stddef.h>
 #include <linux/string.h>
 #include <linux/types.h>
@@ -16,8 +15,6 @@
 #ifndef UINT64_MAX
 #define UINT64_MAX U64_MAX
 #endif
-
-#define rvmrpc_index_nospec(index, size)	array_index_nospec(index, size)
 
 /*
  * The window.  The forms for virtual machines: a kernel with one CPU has a host with more.  Nothing else may be used on

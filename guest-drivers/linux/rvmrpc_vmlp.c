@@ -26,7 +26,7 @@ void rvmrpc_vmlp_bind(struct rvmrpc_dev *rdev)
 {
 	static const struct vmrpc_bind name = {
 		.name = RVMRPC_PROXY_NAME,
-		.version = RVMRPC_PROXY_VERSION_WINDOW,
+		.version = RVMRPC_PROXY_VERSION,
 	};
 	struct rvmrpc_vmlp *v = &rdev->vmlp;
 	u64 space;
@@ -83,7 +83,7 @@ bool rvmrpc_vmlp_wait(struct rvmrpc_dev *rdev)
 	begin = ktime_get();
 	rvmrpc_count_own(RVMRPC_CNT_POLLS);
 	answer = rvmrpc_gate_call(&rdev->gate, v->frame, v->op, v->handle | (u64)RVMRPC_MAIN << 32, g->epoch,
-				  RVMRPC_MAIN_FUTEX_ARG(g->posted, us));
+				  RVMRPC_MAIN_ARG(g->posted, us));
 	rvmrpc_count_own(RVMRPC_CNT_WAITS);
 	if (answer == RVMRPC_GATE_AGAIN && ktime_us_delta(ktime_get(), begin) < RVMRPC_QUICK_US)
 		v->quick++;

@@ -139,9 +139,9 @@ static int rvmrpc_window_regs(struct rvmrpc_dev *rdev, void __iomem *regs)
 	    readl(regs + RVMRPC_REG_MAGIC) != RVMRPC_DEV_MAGIC)
 		return -ENODEV;
 	version = readl(regs + RVMRPC_REG_VERSION);
-	if (version != RVMRPC_DEV_VERSION_WINDOW) {
+	if (version != RVMRPC_DEV_VERSION) {
 		dev_err(&pdev->dev, "registers %u: not for this driver, which wants %u; %s is too old\n", version,
-			RVMRPC_DEV_VERSION_WINDOW, version < RVMRPC_DEV_VERSION_WINDOW ? "the QEMU" : "the driver");
+			RVMRPC_DEV_VERSION, version < RVMRPC_DEV_VERSION ? "the QEMU" : "the driver");
 		return -ENODEV;
 	}
 	rdev->w.ring = regs + RVMRPC_REG_RING;

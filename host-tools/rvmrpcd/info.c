@@ -174,7 +174,7 @@ static void put_open(GString *j, const RvmrpcChannelInfo *info,
 
     put_text(j, "os", os_name(info->os));
     put_text(j, "release", release);
-    put_u64(j, "abi-version", RVMRPC_ABI_WINDOW);
+    put_u64(j, "abi-version", RVMRPC_ABI_VERSION);
     put_u64(j, "epoch", info->epoch);
     put_u64(j, "last-seen-ms", info->seen_ns / 1000000);
     put_text(j, "wait", "interrupt");

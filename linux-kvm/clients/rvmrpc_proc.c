@@ -27,8 +27,8 @@
 #include "rvmrpc_abi.h"
 #include "rvmrpc_compat.h"
 
-#define ANSWER_USUAL	((u32)RVMRPC_RES_PAGES_DEFAULT * RVMRPC_PAGE_SIZE)
-#define ANSWER_MAX	((u32)RVMRPC_SLOT_PAGES_MAX * RVMRPC_PAGE_SIZE)
+#define ANSWER_USUAL	((u32)RVMRPC_RES_BYTES_DEFAULT)
+#define ANSWER_MAX	((u32)RVMRPC_SLOT_BYTES_MAX)
 #define DROP_TIMEOUT_MS	60000	/* it walks all of the guest's caches */
 
 struct proc_vm;

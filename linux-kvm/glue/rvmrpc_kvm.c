@@ -155,7 +155,7 @@ static int glue_dispatch(struct vmrpc_data *rpcdata, u32 func, u64 arg, size_t b
 
 static struct vmrpc_module server = {
 	.name = RVMRPC_PROXY_NAME,
-	.version = RVMRPC_PROXY_VERSION_WINDOW,
+	.version = RVMRPC_PROXY_VERSION,
 	.owner = THIS_MODULE,
 	.dispatch = glue_dispatch,
 };

@@ -163,7 +163,7 @@ static void op_poke(struct input *in)
 static void op_answer(struct input *in)
 {
 	struct rvmrpc_hello_answer a = {
-		.nonce = g.nonces, .epoch = EPOCH + g.nonces, .abi = RVMRPC_ABI_WINDOW, .posted = input_u32(in),
+		.nonce = g.nonces, .epoch = EPOCH + g.nonces, .abi = RVMRPC_ABI_VERSION, .posted = input_u32(in),
 	};
 	uint64_t epoch = a.epoch;
 
@@ -184,7 +184,7 @@ static void op_answer(struct input *in)
 static void op_post(struct input *in)
 {
 	struct rvmrpc_hdr hdr = {
-		.magic = RVMRPC_CALL_MAGIC, .abi = RVMRPC_ABI_WINDOW, .epoch = g.guest.epoch, .xid = input_u8(in) + 1,
+		.magic = RVMRPC_CALL_MAGIC, .abi = RVMRPC_ABI_VERSION, .epoch = g.guest.epoch, .xid = input_u8(in) + 1,
 		.module = 1, .procedure = input_u8(in) % 3, .length = input_u8(in) * 3,
 	};
 	uint32_t posted, slot = input_u8(in);

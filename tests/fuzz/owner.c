@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The host half of the window against a hostile guest: the input is what the guest writes, anywhere, between the owner's
+ * The host half against a hostile guest: the input is what the guest writes, anywhere, between the owner's
  * steps, and what the host's clients do.  Whatever that is, every call ends once, with a status.
  */
 #include "rvmrpc_owner.h"
@@ -10,7 +10,7 @@
 #define NSLOTS	3
 #define REQ	0x200
 #define RES	0x400
-#define NCALLS	20
+#define NCALLS	80	/* more than a VM may have */
 #define NXFERS	2
 #define MS	1000000u
 
@@ -28,7 +28,7 @@ static struct {
 	struct rvmrpc_owner owner;
 	struct rvmrpc_client clients[2];
 	struct owned calls[NCALLS];
-	struct { enum phase phase; struct rvmrpc_xfer x; } xfers[NXFERS];
+	struct { enum phase phase; bool ok; struct rvmrpc_xfer x; } xfers[NXFERS];
 	struct rvmrpc_done done;
 	uint64_t now, randoms;
 } h;
@@ -78,7 +78,7 @@ static struct owned *new_call(struct input *in)
 	return o;
 }
 
-static void op_submit(struct input *in)
+static void submit(struct input *in)
 {
 	struct owned *o = new_call(in);
 
@@ -88,6 +88,17 @@ static void op_submit(struct input *in)
 	o->in_flight = true;
 	o->res = malloc(o->call.res_max ? o->call.res_max : 1);
 	CHECK(o->res);
+}
+
+static void op_submit(struct input *in)
+{
+	uint32_t n = input_u8(in);
+
+	/* Seldom so many that a quota is full. */
+	for (n = n < 250 ? 1 : NCALLS; n; n--)
+		submit(in);
+	CHECK(h.owner.proxy.ncalls <= RVMRPC_CALLS_MAX);
+	CHECK(h.clients[0].calls <= RVMRPC_CLIENT_CALLS_MAX && h.clients[1].calls <= RVMRPC_CLIENT_CALLS_MAX);
 }
 
 static void op_hold(struct input *in)
@@ -128,6 +139,9 @@ static void op_cancel(struct input *in)
 static void op_clock(struct input *in)
 {
 	h.now += (uint64_t)input_u8(in) * MS;
+	/* The host's timer may be late. */
+	if (input_u8(in) & 1)
+		return;
 	CHECK(rvmrpc_proxy_expire(&h.owner.proxy, h.now, &h.done) > h.now);
 }
 
@@ -146,10 +160,16 @@ static void op_look(struct input *in)
 	CHECK(lost == h.owner.proxy.stats.lost || (looked & RVMRPC_LOOK_KICK));
 }
 
-static void op_close(struct input *in)
+static void op_state(struct input *in)
 {
-	if (input_u8(in) < 32)
+	uint32_t what = input_u8(in);
+
+	h.owner.proxy.stopped = what >= 240;
+	if (what < 24)
 		rvmrpc_owner_close(&h.owner, RVMRPC_STATUS_RESET, h.now, &h.done);
+	else if (what < 32)
+		rvmrpc_owner_close(&h.owner, RVMRPC_STATUS_NOT_CONNECTED, h.now, &h.done);
+	CHECK(what >= 32 || (!h.owner.proxy.epoch && !rvmrpc_proxy_pending(&h.owner.proxy)));
 }
 
 static void op_deliver(struct input *in)
@@ -159,7 +179,8 @@ static void op_deliver(struct input *in)
 
 	if (h.xfers[n].phase != OUT || !rvmrpc_proxy_deliver_begin(&h.owner.proxy, x, h.now, &h.done))
 		return;
-	CHECK(x->slot < NSLOTS && x->length <= REQ);
+	CHECK(x->slot < NSLOTS && x->length <= REQ && x->length == x->call->arglen && x->length == x->hdr.length);
+	CHECK(x->hdr.epoch == h.owner.proxy.epoch && !h.owner.proxy.stopped);
 	h.xfers[n].phase = DELIVERING;
 }
 
@@ -173,6 +194,7 @@ static void op_reap(struct input *in)
 		return;
 	CHECK(x->length <= x->call->res_max && x->length <= RES && !x->call->in_place);
 	h.xfers[n].phase = REPLYING;
+	h.xfers[n].ok = input_u8(in) < 240;
 }
 
 static void commit(uint32_t n)
@@ -185,8 +207,9 @@ static void commit(uint32_t n)
 		rvmrpc_owner_copy_in(&h.owner, x);
 		rvmrpc_owner_post(&h.owner, x, h.now, &h.done);
 	} else if (phase == REPLYING) {
-		rvmrpc_owner_copy_out(&h.owner, x, ((struct owned *)x->call)->res);
-		rvmrpc_owner_reap_commit(&h.owner, x, true, h.now, &h.done);
+		if (h.xfers[n].ok)
+			rvmrpc_owner_copy_out(&h.owner, x, ((struct owned *)x->call)->res);
+		rvmrpc_owner_reap_commit(&h.owner, x, h.xfers[n].ok, h.now, &h.done);
 	}
 	take_done();
 }
@@ -263,7 +286,7 @@ static void op_answer(struct input *in)
 
 static void (*const ops[])(struct input *in) = {
 	op_submit, op_submit, op_submit, op_hold, op_run, op_run, op_release, op_cancel, op_clock, op_look, op_look,
-	op_close, op_deliver, op_deliver, op_reap, op_reap, op_reap, op_commit, op_commit, op_commit, op_sleep, op_poke,
+	op_state, op_deliver, op_deliver, op_reap, op_reap, op_reap, op_commit, op_commit, op_commit, op_sleep, op_poke,
 	op_hello, op_bye, op_answer, op_answer, op_answer,
 };
 

@@ -4,7 +4,7 @@
 #include "input.h"
 
 #define EPOCH	0x0123456789abcdefu
-#define ABI	1
+#define ABI	RVMRPC_ABI_VERSION
 
 static struct rvmrpc_server server;
 

@@ -5,7 +5,7 @@
 #include "rvmrpc_builtin.h"
 
 #define EPOCH	0x1122334455667788u
-#define REQ	(RVMRPC_PAGE_SIZE - sizeof(struct rvmrpc_hdr))
+#define REQ	RVMRPC_REQ_BYTES_DEFAULT
 
 static struct rvmrpc_server server;
 
@@ -63,7 +63,7 @@ static struct rvmrpc_hdr call(uint32_t module, uint32_t procedure, const void *a
 			      uint32_t res_bytes)
 {
 	struct rvmrpc_hdr hdr = {
-		.magic = RVMRPC_CALL_MAGIC, .abi = 1, .epoch = EPOCH, .xid = 42,
+		.magic = RVMRPC_CALL_MAGIC, .abi = RVMRPC_ABI_VERSION, .epoch = EPOCH, .xid = 42,
 		.module = module, .procedure = procedure, .length = length, .timeout_ms = 250,
 	};
 	/* Of its own size, so that a byte too many is seen. */
@@ -72,7 +72,7 @@ static struct rvmrpc_hdr call(uint32_t module, uint32_t procedure, const void *a
 	struct rvmrpc_hdr reply;
 
 	memcpy(copy, arg, length);
-	g_assert_true(rvmrpc_server_accept(&server, &hdr, EPOCH, 1, REQ, &a));
+	g_assert_true(rvmrpc_server_accept(&server, &hdr, EPOCH, RVMRPC_ABI_VERSION, REQ, &a));
 	rvmrpc_server_run(&a, copy, res, res_bytes, &reply);
 	rvmrpc_server_done(&server, &a);
 	g_free(copy);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Model check of the host half: every interleaving of two gate calls of the guest, the host's clients, the clock, the
- * VM's state and resets is explored, with two slots and three calls, down to the last reachable state.
+ * Model check of the host half: every interleaving of two of its threads that move requests and answers, its clients, the
+ * clock, the VM's state, what the guest answers and resets is explored, with two slots and three calls, down to the last
+ * reachable state.  Who sleeps and is woken is model-window.c's.
  *
  * A state is a World.  What the proxy does not look at (absolute epochs, xids and times, statistics) is left out of its
  * key, so the set of states is finite.  The "ghost" is what an observer knows without asking the proxy; check() compares.
@@ -12,16 +13,16 @@
 
 #define NCALLS	3
 #define NSLOTS	2
-#define NGATES	2	/* the server thread and one worker */
+#define NMOVERS	2
 #define NOW	1000
 #define FUTURE	2000
 #define PAST	500
 
-enum gate_pc { GATE_OUT, GATE_DELIVERING, GATE_REPLYING };
+enum pc { OUT, DELIVERING, REPLYING };
 enum answer { ANSWER_GOOD, ANSWER_STALE, ANSWER_MALFORMED, ANSWERS };
 
-struct gate {
-	enum gate_pc pc;
+struct mover {
+	enum pc pc;
 	bool old_epoch;		/* ghost: the epoch of its xfer has ended */
 	struct rvmrpc_xfer x;
 };
@@ -30,17 +31,16 @@ struct world {
 	struct rvmrpc_proxy proxy;
 	struct rvmrpc_client client;
 	struct rvmrpc_call calls[NCALLS];
-	struct gate gates[NGATES];
+	struct mover movers[NMOVERS];
 	uint64_t epochs;
 	/* ghost */
 	bool in_flight[NCALLS];	/* submitted, not ended */
 	bool held[NSLOTS];	/* the guest owes an answer to a request in this slot */
-	bool asleep;		/* the guest waits for the interrupt */
 };
 
 static struct world w;
 static struct rvmrpc_done done;
-static const struct rvmrpc_limits limits = { NSLOTS, 1, 1 };
+static const char no_release[64];
 
 /* What is kept of a state that waits for its turn: the world without the slots and statistics that stay zero. */
 struct snapshot {
@@ -50,11 +50,11 @@ struct snapshot {
 };
 
 struct key {
-	uint8_t registered, stopped, armed, ncalls, client_calls, asleep;
+	uint8_t registered, stopped, ncalls, client_calls;
 	uint8_t queue[NCALLS + 1];
 	struct { uint8_t state, doom, slot, expired, in_flight; } call[NCALLS];
 	struct { uint8_t state, call, held, copied; } slot[NSLOTS];
-	struct { uint8_t pc, call, slot, old, answer; } gate[NGATES];
+	struct { uint8_t pc, call, slot, old, answer; } mover[NMOVERS];
 };
 
 static void save(struct snapshot *s, uint32_t depth)
@@ -84,10 +84,8 @@ static void make_key(struct key *k)
 	memset(k, 0, sizeof(*k));
 	k->registered = w.proxy.epoch != 0;
 	k->stopped = w.proxy.stopped;
-	k->armed = w.proxy.armed;
 	k->ncalls = (uint8_t)w.proxy.ncalls;
 	k->client_calls = (uint8_t)w.client.calls;
-	k->asleep = w.asleep;
 	for (c = w.proxy.pending_head; c; c = c->next)
 		k->queue[n++] = index_of(c) + 1;
 	for (i = 0; i < NCALLS; i++) {
@@ -106,26 +104,26 @@ static void make_key(struct key *k)
 		k->slot[i].held = w.held[i];
 		k->slot[i].copied = w.proxy.slots[i].held;
 	}
-	for (i = 0; i < NGATES; i++) {
-		k->gate[i].pc = w.gates[i].pc;
-		if (w.gates[i].pc == GATE_OUT)
+	for (i = 0; i < NMOVERS; i++) {
+		k->mover[i].pc = w.movers[i].pc;
+		if (w.movers[i].pc == OUT)
 			continue;
-		k->gate[i].call = index_of(w.gates[i].x.call);
-		k->gate[i].slot = (uint8_t)w.gates[i].x.slot;
-		k->gate[i].old = w.gates[i].old_epoch;
-		k->gate[i].answer = (uint8_t)(w.gates[i].x.stale << 4 | w.gates[i].x.status);
+		k->mover[i].call = index_of(w.movers[i].x.call);
+		k->mover[i].slot = (uint8_t)w.movers[i].x.slot;
+		k->mover[i].old = w.movers[i].old_epoch;
+		k->mover[i].answer = (uint8_t)w.movers[i].x.status;
 	}
 }
 
 /* ---- invariants ---- */
 
-/* The gate that has pinned a call, or -1. */
+/* The thread that has pinned a call, or -1. */
 static int pinned_by(uint32_t call)
 {
 	int i, found = -1;
 
-	for (i = 0; i < NGATES; i++) {
-		if (w.gates[i].pc == GATE_OUT || w.gates[i].x.call != &w.calls[call])
+	for (i = 0; i < NMOVERS; i++) {
+		if (w.movers[i].pc == OUT || w.movers[i].x.call != &w.calls[call])
 			continue;
 		g_assert_cmpint(found, ==, -1);
 		found = i;
@@ -136,25 +134,25 @@ static int pinned_by(uint32_t call)
 static void check_call(uint32_t i)
 {
 	const struct rvmrpc_call *c = &w.calls[i], *q;
-	int places = 0, gate = pinned_by(i);
+	int places = 0, mover = pinned_by(i);
 	uint32_t s;
 
 	for (q = w.proxy.pending_head; q; q = q->next)
 		places += q == c;
-	if (gate >= 0) {
+	if (mover >= 0) {
 		places++;
-		g_assert_cmpint(c->state, ==, w.gates[gate].pc == GATE_DELIVERING ? RVMRPC_CALL_DELIVERING :
+		g_assert_cmpint(c->state, ==, w.movers[mover].pc == DELIVERING ? RVMRPC_CALL_DELIVERING :
 				RVMRPC_CALL_REPLYING);
-		g_assert_true(!w.gates[gate].old_epoch || c->doom != RVMRPC_STATUS_OK);
+		g_assert_true(!w.movers[mover].old_epoch || c->doom != RVMRPC_STATUS_OK);
 	}
 	for (s = 0; s < NSLOTS; s++) {
 		if (w.proxy.slots[s].call != c)
 			continue;
 		g_assert_cmpuint(c->slot, ==, s);
-		places += gate < 0;
+		places += mover < 0;
 	}
 	/* Only a pinned call can be doomed: nobody would end another. */
-	g_assert_true(!w.in_flight[i] || gate >= 0 || c->doom == RVMRPC_STATUS_OK);
+	g_assert_true(!w.in_flight[i] || mover >= 0 || c->doom == RVMRPC_STATUS_OK);
 	/* In flight: in the queue, in one slot or pinned, and in no two of them; ended: nowhere. */
 	g_assert_cmpint(places, ==, w.in_flight[i]);
 }
@@ -162,19 +160,19 @@ static void check_call(uint32_t i)
 static void check_slot(uint32_t s)
 {
 	static const enum rvmrpc_slot_state by_pc[] = {
-		[GATE_DELIVERING] = RVMRPC_SLOT_DELIVERING,
-		[GATE_REPLYING] = RVMRPC_SLOT_REPLYING,
+		[DELIVERING] = RVMRPC_SLOT_DELIVERING,
+		[REPLYING] = RVMRPC_SLOT_REPLYING,
 	};
 	enum rvmrpc_slot_state expected = w.held[s] ? RVMRPC_SLOT_BUSY : RVMRPC_SLOT_FREE;
 	uint32_t i, users = 0, copies = 0;
 
-	for (i = 0; i < NGATES; i++) {
-		copies += w.gates[i].pc == GATE_DELIVERING && w.gates[i].old_epoch && w.gates[i].x.slot == s;
-		if (w.gates[i].pc == GATE_OUT || w.gates[i].old_epoch || w.gates[i].x.slot != s)
+	for (i = 0; i < NMOVERS; i++) {
+		copies += w.movers[i].pc == DELIVERING && w.movers[i].old_epoch && w.movers[i].x.slot == s;
+		if (w.movers[i].pc == OUT || w.movers[i].old_epoch || w.movers[i].x.slot != s)
 			continue;
 		users++;
-		expected = by_pc[w.gates[i].pc];
-		g_assert_true(w.proxy.slots[s].call == w.gates[i].x.call);
+		expected = by_pc[w.movers[i].pc];
+		g_assert_true(w.proxy.slots[s].call == w.movers[i].x.call);
 	}
 	g_assert_cmpuint(users, <=, 1);
 	/* A request of an ended epoch that is still copied into the slot keeps others out, and nothing else does. */
@@ -198,11 +196,6 @@ static void check(void)
 	g_assert_cmpuint(w.client.calls, ==, flying);
 	for (i = 0; i < NSLOTS; i++)
 		check_slot(i);
-	/* No wake is lost: a guest that sleeps has nothing to do, and whoever gives it work will know that it sleeps. */
-	if (w.asleep) {
-		g_assert_false(rvmrpc_proxy_pending(&w.proxy));
-		g_assert_true(w.proxy.armed);
-	}
 }
 
 /* The calls that the last step ended: each was in flight, and nobody copies to or from it. */
@@ -220,15 +213,6 @@ static void take_done(void)
 	done.tail = NULL;
 }
 
-/* What a host does after the steps that the header names; no other step may make it necessary. */
-static void kick(void)
-{
-	if (rvmrpc_proxy_kick(&w.proxy)) {
-		g_assert_false(rvmrpc_proxy_kick(&w.proxy));
-		w.asleep = false;
-	}
-}
-
 /* ---- steps: each returns false when it cannot be taken ---- */
 
 static bool step_submit(uint32_t i)
@@ -242,7 +226,6 @@ static bool step_submit(uint32_t i)
 	c->deadline = FUTURE;
 	if (rvmrpc_proxy_submit(&w.proxy, c, NOW) == RVMRPC_STATUS_OK)
 		w.in_flight[i] = true;
-	kick();
 	return true;
 }
 
@@ -271,8 +254,6 @@ static bool step_expire(uint32_t unused)
 static bool step_stop(uint32_t stop)
 {
 	w.proxy.stopped = stop;
-	if (!stop)
-		kick();
 	return true;
 }
 
@@ -280,11 +261,9 @@ static void epoch_ends(void)
 {
 	uint32_t i;
 
-	for (i = 0; i < NGATES; i++)
-		w.gates[i].old_epoch = true;
+	for (i = 0; i < NMOVERS; i++)
+		w.movers[i].old_epoch = true;
 	memset(w.held, 0, sizeof(w.held));
-	/* A reset guest starts awake; one that lives on gets the interrupt that follows a loss of the epoch. */
-	w.asleep = false;
 }
 
 static bool step_unregister(uint32_t status)
@@ -294,97 +273,77 @@ static bool step_unregister(uint32_t status)
 	return true;
 }
 
-static bool step_register(uint32_t unused)
+static bool step_open(uint32_t unused)
 {
-	const struct rvmrpc_init in = { .abi_min = 1, .abi_max = 1, .nslots = NSLOTS, .req_pages = 1, .res_pages = 1 };
-	struct rvmrpc_init_answer answer;
+	const struct rvmrpc_terms terms = {
+		.epoch = ++w.epochs, .abi = RVMRPC_ABI_VERSION, .nslots = NSLOTS, .release = no_release,
+	};
 
 	(void)unused;
-	rvmrpc_proxy_register(&w.proxy, &in, ++w.epochs, NOW, &answer, &done);
+	rvmrpc_proxy_open(&w.proxy, &terms, NOW, &done);
 	epoch_ends();
-	return true;
-}
-
-/* The guest's side of a gate call that finds nothing: arm, and sleep if that went well. */
-static bool step_sleep(uint32_t unused)
-{
-	(void)unused;
-	if (w.asleep || !w.proxy.epoch)
-		return false;
-	w.asleep = rvmrpc_proxy_arm(&w.proxy);
 	return true;
 }
 
 static bool step_deliver_begin(uint32_t g)
 {
-	struct gate *gate = &w.gates[g];
+	struct mover *mover = &w.movers[g];
 
-	if (gate->pc != GATE_OUT || !w.proxy.epoch || w.asleep)
+	if (mover->pc != OUT)
 		return false;
-	rvmrpc_proxy_awake(&w.proxy);
-	if (rvmrpc_proxy_deliver_begin(&w.proxy, &gate->x, NOW, &done)) {
+	if (rvmrpc_proxy_deliver_begin(&w.proxy, &mover->x, NOW, &done)) {
 		g_assert_false(w.proxy.stopped);
-		gate->pc = GATE_DELIVERING;
-		gate->old_epoch = false;
+		mover->pc = DELIVERING;
+		mover->old_epoch = false;
 	}
 	return true;
 }
 
-static bool step_deliver_commit(uint32_t arg)
+static bool step_deliver_commit(uint32_t m)
 {
-	struct gate *gate = &w.gates[arg / 2];
-	bool old = gate->old_epoch;
+	struct mover *mover = &w.movers[m];
 
-	if (gate->pc != GATE_DELIVERING)
+	if (mover->pc != DELIVERING)
 		return false;
-	gate->pc = GATE_OUT;
-	if (rvmrpc_proxy_deliver_commit(&w.proxy, &gate->x, arg & 1, NOW, &done)) {
-		g_assert_true(arg & 1);
-		g_assert_false(old);
-		w.held[gate->x.slot] = true;
+	mover->pc = OUT;
+	if (rvmrpc_proxy_deliver_commit(&w.proxy, &mover->x, NOW, &done)) {
+		g_assert_false(mover->old_epoch);
+		w.held[mover->x.slot] = true;
 	}
-	kick();
 	return true;
 }
 
-/* The guest may answer in any slot, also in one that it does not hold. */
+/* The guest has answered, in a slot that it has; the owner looks at no other. */
 static bool step_reply_begin(uint32_t arg)
 {
-	struct gate *gate = &w.gates[arg / (NSLOTS * ANSWERS)];
-	uint32_t slot = arg / ANSWERS % NSLOTS, code;
+	struct mover *mover = &w.movers[arg / (NSLOTS * ANSWERS)];
 	struct rvmrpc_hdr hdr = { .magic = RVMRPC_CALL_MAGIC };
+	uint32_t slot = arg / ANSWERS % NSLOTS;
 
-	if (gate->pc != GATE_OUT || !w.proxy.epoch)
+	if (mover->pc != OUT || !w.held[slot])
 		return false;
-	code = rvmrpc_proxy_reply_begin(&w.proxy, slot, &gate->x);
-	g_assert_cmpint(code == 0, ==, w.held[slot]);
-	if (code)
-		return true;
 	w.held[slot] = false;
-	if (gate->x.call) {
-		gate->pc = GATE_REPLYING;
-		gate->old_epoch = false;
-		hdr.abi = gate->x.abi;
-		hdr.epoch = gate->x.epoch;
-		hdr.xid = gate->x.xid + (arg % ANSWERS == ANSWER_STALE);
-		hdr.flags = arg % ANSWERS == ANSWER_MALFORMED;
-		rvmrpc_proxy_reply_check(&gate->x, &hdr);
-	}
-	kick();
+	if (!rvmrpc_proxy_reply_begin(&w.proxy, slot, &mover->x))
+		return true;
+	mover->pc = REPLYING;
+	mover->old_epoch = false;
+	hdr.abi = mover->x.abi;
+	hdr.epoch = mover->x.epoch;
+	hdr.xid = mover->x.xid + (arg % ANSWERS == ANSWER_STALE);
+	hdr.flags = arg % ANSWERS == ANSWER_MALFORMED;
+	rvmrpc_proxy_reply_check(&mover->x, &hdr);
+	g_assert_cmpint(mover->x.status == RVMRPC_STATUS_OK, ==, arg % ANSWERS == ANSWER_GOOD);
 	return true;
 }
 
 static bool step_reply_commit(uint32_t arg)
 {
-	struct gate *gate = &w.gates[arg / 2];
+	struct mover *mover = &w.movers[arg / 2];
 
-	if (gate->pc != GATE_REPLYING)
+	if (mover->pc != REPLYING)
 		return false;
-	gate->pc = GATE_OUT;
-	if (gate->x.stale && !gate->old_epoch)
-		w.held[gate->x.slot] = true;
-	rvmrpc_proxy_reply_commit(&w.proxy, &gate->x, arg & 1, NOW, &done);
-	kick();
+	mover->pc = OUT;
+	rvmrpc_proxy_reply_commit(&w.proxy, &mover->x, arg & 1, NOW, &done);
 	return true;
 }
 
@@ -399,12 +358,11 @@ static const struct {
 	{ "expire", step_expire, 1 },
 	{ "stop", step_stop, 2 },
 	{ "reset", step_unregister, 1 },
-	{ "register", step_register, 1 },
-	{ "sleep", step_sleep, 1 },
-	{ "deliver-begin", step_deliver_begin, NGATES },
-	{ "deliver-commit", step_deliver_commit, NGATES * 2 },
-	{ "reply-begin", step_reply_begin, NGATES * NSLOTS * ANSWERS },
-	{ "reply-commit", step_reply_commit, NGATES * 2 },
+	{ "open", step_open, 1 },
+	{ "deliver-begin", step_deliver_begin, NMOVERS },
+	{ "deliver-commit", step_deliver_commit, NMOVERS },
+	{ "reply-begin", step_reply_begin, NMOVERS * NSLOTS * ANSWERS },
+	{ "reply-commit", step_reply_commit, NMOVERS * 2 },
 };
 
 /* ---- search ---- */
@@ -465,7 +423,7 @@ static void test_all_interleavings(void)
 	uint32_t depth = 0;
 	size_t i;
 
-	rvmrpc_proxy_init(&w.proxy, &limits, 1);
+	rvmrpc_proxy_init(&w.proxy, 1);
 	visit(seen, queue, 0);
 	while ((s = g_queue_pop_head(queue))) {
 		depth = s->depth;

@@ -5,7 +5,7 @@
 #include "rvmrpc_server.h"
 
 #define EPOCH	0x1122334455667788u
-#define REQ	(RVMRPC_PAGE_SIZE - sizeof(struct rvmrpc_hdr))
+#define REQ	RVMRPC_REQ_BYTES_DEFAULT
 
 static struct rvmrpc_server server;
 static struct rvmrpc_request seen;
@@ -63,7 +63,7 @@ static void setup(void)
 static struct rvmrpc_hdr header(uint32_t module, uint32_t procedure, uint32_t length)
 {
 	return (struct rvmrpc_hdr) {
-		.magic = RVMRPC_CALL_MAGIC, .abi = 1, .epoch = EPOCH, .xid = 42,
+		.magic = RVMRPC_CALL_MAGIC, .abi = RVMRPC_ABI_VERSION, .epoch = EPOCH, .xid = 42,
 		.module = module, .procedure = procedure, .length = length, .timeout_ms = 250,
 	};
 }
@@ -74,7 +74,7 @@ static bool accept_hdr(struct rvmrpc_hdr hdr, struct rvmrpc_accepted *a)
 
 	/* What was accepted points to it. */
 	copy = hdr;
-	return rvmrpc_server_accept(&server, &copy, EPOCH, 1, REQ, a);
+	return rvmrpc_server_accept(&server, &copy, EPOCH, RVMRPC_ABI_VERSION, REQ, a);
 }
 
 /* Takes a request through all of the server; returns the reply's status. */
@@ -248,7 +248,7 @@ static void test_accept_malformed(void)
 	g_assert_false(accept_hdr(hdr, &a));
 	hdr = header(RVMRPC_MOD_CORE, 0, 0);
 	hdr.epoch = 0;
-	g_assert_false(rvmrpc_server_accept(&server, &hdr, 0, 1, REQ, &a));
+	g_assert_false(rvmrpc_server_accept(&server, &hdr, 0, RVMRPC_ABI_VERSION, REQ, &a));
 	g_assert_true(accept_hdr(header(RVMRPC_MOD_CORE, 0, 0), &a));
 	rvmrpc_server_done(&server, &a);
 }

@@ -229,7 +229,7 @@ static void test_header(void)
 	post(&call);
 	take(&t);
 	g_assert_cmphex(t.hdr.magic, ==, RVMRPC_CALL_MAGIC);
-	g_assert_cmpuint(t.hdr.abi, ==, RVMRPC_ABI_WINDOW);
+	g_assert_cmpuint(t.hdr.abi, ==, RVMRPC_ABI_VERSION);
 	g_assert_cmphex(t.hdr.version, ==, 0x99aa);
 	g_assert_cmphex(t.hdr.epoch, ==, w.owner.proxy.epoch);
 	g_assert_cmphex(t.hdr.xid, ==, call.xid);

@@ -36,7 +36,7 @@
 #define VMS_MAX		8
 #define THREADS_MAX	64
 #define TIMEOUT_MS	10000
-#define ECHO_MAX	(RVMRPC_SLOT_PAGES_MAX * RVMRPC_PAGE_SIZE - (u32)sizeof(struct rvmrpc_hdr))
+#define ECHO_MAX	(RVMRPC_SLOT_BYTES_MAX - (u32)sizeof(struct rvmrpc_hdr))
 
 static DEFINE_MUTEX(lock);
 static u64 *samples;			/* lock, as all below */

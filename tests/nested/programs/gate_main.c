@@ -83,7 +83,7 @@ static void say_hello(void)
 	struct rvmrpc_guest_page *g = guest_page();
 
 	g->hello.seen = __atomic_load_n(&host_page()->epoch, __ATOMIC_ACQUIRE);
-	g->hello.abi_min = g->hello.abi_max = RVMRPC_ABI_WINDOW;
+	g->hello.abi_min = g->hello.abi_max = RVMRPC_ABI_VERSION;
 	g->hello.os = RVMRPC_OS_LINUX;
 	__atomic_store_n(&g->hello.nonce, g->hello.nonce + SEEN_HELLO, __ATOMIC_RELEASE);
 }
@@ -99,7 +99,7 @@ static bool has_channel(void)
 
 static uint64_t bind_server(void)
 {
-	struct vmrpc_bind bind = { RVMRPC_PROXY_NAME, RVMRPC_PROXY_VERSION_WINDOW };
+	struct vmrpc_bind bind = { RVMRPC_PROXY_NAME, RVMRPC_PROXY_VERSION };
 
 	memcpy(mem + 0x10000, &bind, sizeof(bind));
 	return gate(RVMRPC_OP_BIND | RVMRPC_OP_KERNEL, 0x10000, 0, 0);
@@ -108,7 +108,7 @@ static uint64_t bind_server(void)
 static uint64_t guest_main(uint64_t of, uint32_t wait_us)
 {
 	return gate(RVMRPC_OP_PERFORM | RVMRPC_OP_KERNEL, handle | (uint64_t)RVMRPC_MAIN << 32, of,
-		    RVMRPC_MAIN_FUTEX_ARG(seen, wait_us));
+		    RVMRPC_MAIN_ARG(seen, wait_us));
 }
 
 static const struct rvmrpc_layout *layout(void)

@@ -13,11 +13,6 @@ void model_store(volatile void *p, uint64_t value, size_t bytes, bool release);
 void model_mb(const char *where);
 void *model_memcpy(void *to, const void *from, size_t bytes);
 
-static inline uint32_t rvmrpc_index_nospec(uint32_t index, uint32_t size)
-{
-	return index < size ? index : 0;
-}
-
 #define rvmrpc_os_load(p)		((__typeof__(*(p)))model_load(p, sizeof(*(p)), false))
 #define rvmrpc_os_load_acquire(p)	((__typeof__(*(p)))model_load(p, sizeof(*(p)), true))
 #define rvmrpc_os_store(p, v)		model_store(p, v, sizeof(*(p)), false)

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * RVMRPC_MAIN is a futex wait on the window's `posted' (docs/spec.md 8.11): a
+ * RVMRPC_MAIN is a futex wait on the window's `posted' (docs/spec.md 3.1): a
  * vCPU that finds nothing halts in the host until a request is posted (VMLP).
  * Only QEMU's own hypercall gate can wait, under TCG.
  */
@@ -229,7 +229,7 @@ static uint32_t proxy_dispatch(VmrpcCall *call, uint32_t func, uint64_t arg,
 
 static const VmrpcModule proxy_module = {
     .name = RVMRPC_PROXY_NAME,
-    .version = RVMRPC_PROXY_VERSION_WINDOW,
+    .version = RVMRPC_PROXY_VERSION,
     .dispatch = proxy_dispatch,
 };
 

@@ -69,13 +69,13 @@ static uint32_t read_reg(const RvmrpcPCIState *s, hwaddr addr)
     case RVMRPC_REG_MAGIC:
         return RVMRPC_DEV_MAGIC;
     case RVMRPC_REG_VERSION:
-        return RVMRPC_DEV_VERSION_WINDOW;
+        return RVMRPC_DEV_VERSION;
     case RVMRPC_REG_FEATURES:
         return features(s);
     case RVMRPC_REG_HYPERCALL:
         return has_hypercall(s) ? RVMRPC_HYPERCALL_NR : 0;
     case RVMRPC_REG_ABI:
-        return RVMRPC_ABI_WINDOW | RVMRPC_ABI_WINDOW << 16;
+        return RVMRPC_ABI_VERSION | RVMRPC_ABI_VERSION << 16;
     default:
         return 0;
     }
@@ -399,7 +399,7 @@ static void rvmrpc_pci_class_init(ObjectClass *klass, void *data)
     pc->exit = rvmrpc_pci_exit;
     pc->vendor_id = RVMRPC_PCI_VENDOR;
     pc->device_id = RVMRPC_PCI_DEVICE;
-    pc->revision = RVMRPC_DEV_VERSION_WINDOW;
+    pc->revision = RVMRPC_DEV_VERSION;
     pc->class_id = PCI_CLASS_OTHERS;
     rc->phases.hold = rvmrpc_pci_reset_hold;
     dc->desc = "Reverse VMRPC: calls into the guest's kernel";

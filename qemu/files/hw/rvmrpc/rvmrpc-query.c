@@ -123,7 +123,7 @@ static void query_open(RvmrpcInfo *info, const RvmrpcChannelInfo *from)
     info->os = rvmrpc_os(from->os);
     info->release = rvmrpc_escape(from->release, sizeof(from->release));
     info->has_abi_version = true;
-    info->abi_version = RVMRPC_ABI_WINDOW;
+    info->abi_version = RVMRPC_ABI_VERSION;
     info->has_epoch = true;
     info->epoch = from->epoch;
     info->has_last_seen_ms = true;

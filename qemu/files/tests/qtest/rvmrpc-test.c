@@ -82,9 +82,9 @@ static void test_discovery(void)
                     RVMRPC_PCI_DEVICE);
     g_assert_cmphex(reg(&f, RVMRPC_REG_MAGIC), ==, RVMRPC_DEV_MAGIC);
     g_assert_cmphex(reg(&f, RVMRPC_REG_VERSION), ==,
-                    RVMRPC_DEV_VERSION_WINDOW);
+                    RVMRPC_DEV_VERSION);
     g_assert_cmphex(reg(&f, RVMRPC_REG_ABI), ==,
-                    RVMRPC_ABI_WINDOW | RVMRPC_ABI_WINDOW << 16);
+                    RVMRPC_ABI_VERSION | RVMRPC_ABI_VERSION << 16);
     g_assert_cmphex(reg(&f, RVMRPC_REG_RING), ==, 0);
     /* qtest runs no guest code: there is no hypercall gate. */
     g_assert_cmphex(reg(&f, RVMRPC_REG_FEATURES), ==, RVMRPC_FEAT_DOORBELL);
@@ -131,8 +131,8 @@ static void greet(Fixture *f, QPCIBar window, uint64_t nonce)
     struct rvmrpc_hello hello = {
         .nonce = nonce,
         .seen = host_page(f, window).epoch,
-        .abi_min = RVMRPC_ABI_WINDOW,
-        .abi_max = RVMRPC_ABI_WINDOW,
+        .abi_min = RVMRPC_ABI_VERSION,
+        .abi_max = RVMRPC_ABI_VERSION,
         .os = RVMRPC_OS_OTHER,
         .release = "qtest",
     };
