@@ -131,8 +131,7 @@ static int main_wait(struct vmrpc_data *rpcdata, struct rvmrpc_vm *vm, u64 epoch
 	if (ret != -EAGAIN)
 		return ret;
 	vmlp_wait(rpcdata, main_woken, &w.waiter, wait_us);
-	rvmrpc_glue_leave(vm, &w.waiter);
-	return rvmrpc_glue_main(vm, epoch, seen, NULL);
+	return rvmrpc_glue_leave(vm, &w.waiter);
 }
 
 static int glue_main(struct vmrpc_data *rpcdata, u64 epoch, u64 arg)

@@ -734,43 +734,56 @@ void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
 
 /* ---- A vCPU that waits (linux/rvmrpc_glue.h) ---- */
 
+/* Lock held.  As rvmrpc_glue_main(). */
+static int main_turn(struct rvmrpc_vm *vm, u64 epoch, u32 seen, u64 now)
+{
+	int ret;
+
+	if (!vm->attached)
+		return -ECONNRESET;
+	switch (rvmrpc_owner_main(&vm->owner, epoch, seen)) {
+	case RVMRPC_MAIN_TURN_POSTED:
+		ret = 0;
+		break;
+	case RVMRPC_MAIN_TURN_WAIT:
+		ret = -EAGAIN;
+		break;
+	default:
+		return -ECONNRESET;
+	}
+	vm->owner.proxy.last_seen = now;
+	return ret;
+}
+
 int rvmrpc_glue_main(struct rvmrpc_vm *vm, u64 epoch, u32 seen, struct rvmrpc_waiter *waiter)
 {
-	int ret = -ECONNRESET;
 	struct turn t;
+	int ret;
 
 	turn_begin(vm, &t);
-	if (vm->attached) {
+	if (vm->attached)
 		heard(vm, t.now);
-		vm->vmlp = waiter;
-		switch (rvmrpc_owner_main(&vm->owner, epoch, seen)) {
-		case RVMRPC_MAIN_TURN_POSTED:
-			ret = 0;
-			break;
-		case RVMRPC_MAIN_TURN_WAIT:
-			ret = -EAGAIN;
-			if (waiter) {
-				waiter->epoch = epoch;
-				waiter->seen = seen;
-				list_add_tail(&waiter->node, &vm->waiters);
-			}
-			break;
-		default:
-			break;
-		}
-		if (ret != -ECONNRESET)
-			vm->owner.proxy.last_seen = t.now;
+	vm->vmlp = waiter;
+	ret = main_turn(vm, epoch, seen, t.now);
+	if (ret == -EAGAIN && waiter) {
+		waiter->epoch = epoch;
+		waiter->seen = seen;
+		list_add_tail(&waiter->node, &vm->waiters);
 	}
 	turn_end(vm, &t);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_glue_main);
 
-void rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter)
+int rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter)
 {
+	int ret;
+
 	spin_lock(&vm->lock);
 	list_del_init(&waiter->node);
+	ret = main_turn(vm, waiter->epoch, waiter->seen, ktime_get_ns());
 	spin_unlock(&vm->lock);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_glue_leave);
 

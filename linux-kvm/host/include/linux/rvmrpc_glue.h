@@ -54,7 +54,7 @@ void rvmrpc_glue_unregister(const struct rvmrpc_glue *glue);
  */
 int rvmrpc_glue_main(struct rvmrpc_vm *vm, u64 epoch, u32 seen, struct rvmrpc_waiter *waiter);
 
-/* From here on nobody wakes the waiter. */
-void rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter);
+/* From here on nobody wakes the waiter, which has waited.  Return: as above. */
+int rvmrpc_glue_leave(struct rvmrpc_vm *vm, struct rvmrpc_waiter *waiter);
 
 #endif /* _LINUX_RVMRPC_GLUE_H */
