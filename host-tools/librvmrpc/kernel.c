@@ -166,9 +166,7 @@ static RvmrpcChannel *kernel_query(RvmrpcConn *conn, const Until *until,
     ch->bad_replies = st.bad_replies;
     ch->registrations = st.registrations;
     ch->in_flight = st.in_flight;
-    ch->hypercalls = st.hypercalls;
-    ch->waits = st.waits;
-    ch->interrupts = st.kicks;
+    ch->interrupts = st.interrupts;
     for (int i = 0; i < RVMRPC_LATENCY_BUCKETS; i++) {
         ch->latency[i] = st.histogram[i];
     }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <linux/rvmrpc.h>
+#include "../../nested/programs/gate_counters.h"
 #include "client.h"
 
 #define VMS_MAX	8
@@ -66,20 +67,23 @@ static void print_vm(const char *name)
 	struct rvmrpc_vm_info vms[VMS_MAX];
 	struct rvmrpc_vm_list list = { .size = VMS_MAX, .vms = (uintptr_t)vms };
 	struct rvmrpc_kvm_status s = { 0 };
+	struct rvmrpc_gate_status gate = { 0 };
 	int dev = open("/dev/rvmrpc", O_RDWR | O_CLOEXEC);
 	unsigned int i;
 
 	if (dev < 0 || ioctl(dev, RVMRPC_LIST_VMS, &list))
 		return;
 	for (i = 0; i < list.size && i < VMS_MAX; i++) {
-		if (!strcmp(vms[i].name, name))
-			s.epoch = vms[i].id;
+		if (strcmp(vms[i].name, name))
+			continue;
+		s.epoch = vms[i].id;
+		gate_counters(vms[i].pid, &gate);
 	}
 	if (!s.epoch || ioctl(dev, RVMRPC_VM_STATUS, &s))
 		return;
 	printf("\"hypercalls\": %" PRIu64 ", \"irqs\": %" PRIu64 ", \"waits\": %" PRIu64 ", \"interrupted\": %" PRIu64
-	       ", \"user_exits\": %" PRIu64 ", ", (uint64_t)s.hypercalls, (uint64_t)s.kicks, (uint64_t)s.waits,
-	       (uint64_t)s.interrupted, (uint64_t)s.user_exits);
+	       ", \"user_exits\": %" PRIu64 ", ", (uint64_t)gate.hypercalls, (uint64_t)s.kicks,
+	       (uint64_t)gate.waits, (uint64_t)gate.interrupted, (uint64_t)gate.user_exits);
 }
 
 /* ns that it ran and that it stood in the queue, by the scheduler; ticks would be too coarse. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Prints what KVM says of the VMs that are attached: a list in JSON.
+ * Prints what the host's kernel says of the VMs that are attached, and KVM's gate of them: a list in JSON.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -8,18 +8,22 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <linux/rvmrpc.h>
+#include "gate_counters.h"
 
 #define VMS_MAX	8
 
 static void print_vm(int dev, const struct rvmrpc_vm_info *vm)
 {
 	struct rvmrpc_kvm_status s = { .epoch = vm->id };
+	struct rvmrpc_gate_status gate;
 
 	if (ioctl(dev, RVMRPC_VM_STATUS, &s))
 		err(1, "status of VM %" PRIu64, (uint64_t)vm->id);
 	printf("{\"id\": %" PRIu64 ", \"name\": \"%s\", \"pid\": %d, \"connected\": %u", (uint64_t)vm->id, vm->name,
 	       vm->pid, vm->connected);
-#define SHOW(field) printf(", \"" #field "\": %" PRIu64, (uint64_t)s.field)
+	gate_counters(vm->pid, &gate);
+#define SHOW_OF(from, field) printf(", \"" #field "\": %" PRIu64, (uint64_t)(from).field)
+#define SHOW(field) SHOW_OF(s, field)
 	SHOW(epoch);
 	SHOW(in_flight);
 	SHOW(vmlp);
@@ -35,11 +39,16 @@ static void print_vm(int dev, const struct rvmrpc_vm_info *vm)
 	SHOW(bad_replies);
 	SHOW(registrations);
 	SHOW(kicks);
-	SHOW(hypercalls);
-	SHOW(waits);
-	SHOW(interrupted);
-	SHOW(user_exits);
-	SHOW(refused_calls);
+	SHOW(rings);
+	SHOW(interrupts);
+	SHOW(rekicks);
+	SHOW(lost);
+	SHOW(silent);
+	SHOW_OF(gate, hypercalls);
+	SHOW_OF(gate, waits);
+	SHOW_OF(gate, interrupted);
+	SHOW_OF(gate, user_exits);
+	SHOW_OF(gate, refused_calls);
 	printf("}");
 }
 

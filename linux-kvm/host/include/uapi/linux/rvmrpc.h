@@ -80,7 +80,7 @@ struct rvmrpc_gate_status {
 #define RVMRPC_KVM_STOP		2	/* vCPUs are stopped */
 #define RVMRPC_KVM_RESET	3	/* reset, state loaded or moved away: calls in flight get RESET */
 
-/* On a channel: state and counters. */
+/* On a channel: state and counters; those of the gate are the token's. */
 #define RVMRPC_KVM_HISTOGRAM	32
 struct rvmrpc_kvm_status {
 	__u64 epoch;		/* 0: no driver is registered */
@@ -95,7 +95,6 @@ struct rvmrpc_kvm_status {
 	char release[64];
 	__u64 calls, completed, failed, refused, timed_out, cancelled, reset;
 	__u64 late_replies, bad_replies, registrations, kicks;
-	__u64 hypercalls, waits, interrupted, user_exits, refused_calls;	/* zero: RVMRPC_GATE_STATUS has them */
 	__u64 rings, interrupts, rekicks, lost;
 	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
 };
