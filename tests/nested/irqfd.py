@@ -12,7 +12,7 @@ CALLS = 40
 def guest():
     """A driver that never waits in the host; QEMU's threads have names."""
     vm = settled(shared_l2(host(), **named(f"{NAME},debug-threads=on", 1, smp=2, memory="192M",
-                                           append="rvmrpc.vmlp_idle_us=0")))
+                                           append="rvmrpc.vmlp_idle_us=0 rvmrpc.spin_us=0")))
     assert driver_file(vm, "wait") == "interrupt"
     return vm
 

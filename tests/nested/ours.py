@@ -7,13 +7,15 @@ from levels import L1, L2, shared_l1, shared_l2
 
 from harness import Timeout, wait_for
 
-__all__ = ["FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host", "insmod_l1",
+__all__ = ["ALWAYS", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host", "insmod_l1",
            "lkm", "mem_total", "name_of", "named", "parse_meminfo", "parse_vms", "settled", "shared_l1", "shared_l2",
            "status", "vms", "wait_status"]
 
 HOST_OPTIONS = {"kvm": "ours"}
 # The server has vCPU 1 for itself and always waits in the host; no tick there, nor the interrupts of the test's shell.
-LONE = "rvmrpc.vmlp_idle_us=-1 rvmrpc.cpu=1"
+# It does not spin before.
+ALWAYS = "rvmrpc.vmlp_idle_us=-1 rvmrpc.spin_us=0"
+LONE = f"{ALWAYS} rvmrpc.cpu=1"
 TICKLESS = f"{LONE} isolcpus=1 nohz_full=1 rcu_nocbs=1 irqaffinity=0 tsc=reliable"
 # The first uuid that a test takes; the others count on.
 FAR = "52564d52-0000-4000-8000-00000000000"
@@ -52,7 +54,7 @@ def settled(vm):
 
 
 def status(l1, name):
-    """KVM's counters of a VM."""
+    """The host's counters of a VM, and its gate's."""
     return vms(l1)[name]
 
 

@@ -12,12 +12,12 @@ import subprocess
 import tempfile
 import time
 
-from ours import (Hammer, L2, LONE, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status, vms)
+from ours import (ALWAYS, Hammer, L2, LONE, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status,
+                  vms)
 
 from harness import case, comment, counters, driver_file, main, stats, wait_connected, wait_for
 from harness.paths import QEMU_IMG
 
-ALWAYS = "rvmrpc.vmlp_idle_us=-1"
 # A clock that jumps takes 0.7 s of one vCPU: the kernel says so, line by line, on the serial port.
 MOVES = "tsc=nowatchdog"
 RESET = ("ok", "reset", "not-connected", "stopped")

@@ -2,8 +2,8 @@
 /*
  * hammer NAME DEPTH STOP: keeps DEPTH echo calls to the VM of that name going until a file STOP exists.
  *
- * Each call carries bytes of its own. Prints JSON: how many answers came of each status, and how many were lost, came twice
- * or were another's. A VM that leaves is looked for again, so that it may move to another VMM.
+ * Each call carries bytes of its own. Prints JSON: how many answers came of each status, how many were lost, came twice or
+ * were another's, and how long they took. A VM that leaves is looked for again, so that it may move to another VMM.
  */
 #include <err.h>
 #include <errno.h>
@@ -27,12 +27,15 @@
 #define TIMEOUT_MS	30000
 #define PAUSE_US	5000		/* after an answer that is none of the guest's */
 #define LOST_MS		(TIMEOUT_MS + 5000)
+#define TIMES_MAX	(1 << 18)
 
 static int dev;
 static uint64_t vm, next_cookie;
 static uint64_t in_flight[DEPTH_MAX];	/* cookies, 0: free */
 static uint64_t statuses[RVMRPC_STATUS_MAX + 1];
 static uint64_t wrong, unexpected, longest_us;
+static uint64_t times_us[TIMES_MAX];	/* of the first that were answered */
+static unsigned int ntimes;
 
 /* The last that has this name and a driver; none: as before, its calls are refused. */
 static void find_vm(const char *name)
@@ -110,6 +113,8 @@ static bool take_one(void)
 	fill(expected, rec.cookie);
 	if (rec.reslen != SIZE || memcmp(payload, expected, SIZE))
 		wrong++;
+	if (ntimes < TIMES_MAX)
+		times_us[ntimes++] = rec.elapsed_ns / 1000;
 	if (rec.elapsed_ns / 1000 > longest_us)
 		longest_us = rec.elapsed_ns / 1000;
 	return true;
@@ -137,13 +142,26 @@ static int count_in_flight(void)
 	return n;
 }
 
+static int compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static uint64_t percentile(unsigned int percent)
+{
+	return ntimes ? times_us[(uint64_t)ntimes * percent / 100] : 0;
+}
+
 static void print_counts(void)
 {
 	int i;
 
+	qsort(times_us, ntimes, sizeof(times_us[0]), compare);
 	printf("{\"submitted\": %" PRIu64 ", \"wrong\": %" PRIu64 ", \"unexpected\": %" PRIu64 ", \"lost\": %d"
-	       ", \"longest_ms\": %" PRIu64 ", \"status\": [", next_cookie, wrong, unexpected, count_in_flight(),
-	       longest_us / 1000);
+	       ", \"p50_us\": %" PRIu64 ", \"p99_us\": %" PRIu64 ", \"longest_ms\": %" PRIu64 ", \"status\": [",
+	       next_cookie, wrong, unexpected, count_in_flight(), percentile(50), percentile(99), longest_us / 1000);
 	for (i = 0; i <= RVMRPC_STATUS_MAX; i++)
 		printf("%s%" PRIu64, i ? ", " : "", statuses[i]);
 	printf("]}\n");

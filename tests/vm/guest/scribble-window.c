@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * scribble-window RESOURCE SECONDS: writes random words all over a PCI device's memory, from the guest's user space.
+ * scribble-window RESOURCE SECONDS [OFFSET]: writes random words all over a PCI device's memory, from the guest's user space;
+ * with OFFSET there only, as to a register.
  *
  * Needs a kernel with iomem=relaxed: the driver has claimed that memory. Prints how many words.
  */
@@ -14,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BETWEEN_LOOKS	4096	/* at the clock */
+#define BETWEEN_LOOKS	1024	/* at the clock */
 
 static uint64_t next(uint64_t *state)
 {
@@ -31,8 +32,8 @@ int main(int argc, char **argv)
 	time_t end;
 	int fd, i;
 
-	if (argc != 3)
-		errx(2, "usage: scribble-window RESOURCE SECONDS");
+	if (argc != 3 && argc != 4)
+		errx(2, "usage: scribble-window RESOURCE SECONDS [OFFSET]");
 	fd = open(argv[1], O_RDWR);
 	if (fd < 0 || fstat(fd, &st))
 		err(1, "%s", argv[1]);
@@ -42,6 +43,10 @@ int main(int argc, char **argv)
 	for (end = time(NULL) + atoi(argv[2]); time(NULL) < end; words += BETWEEN_LOOKS) {
 		for (i = 0; i < BETWEEN_LOOKS; i++) {
 			r = next(&state);
+			if (argc == 4) {
+				memory[strtoul(argv[3], NULL, 0) / 4] = (uint32_t)r;
+				continue;
+			}
 			/* Half of them at the pages and slots' headers, which decide most. */
 			memory[(r >> 33) % (r & 1 ? st.st_size / 4 : 0x5000 / 4)] = (uint32_t)r;
 		}
