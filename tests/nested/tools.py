@@ -5,37 +5,17 @@ whose calls go through KVM's proxy, too.
 """
 import contextlib
 import json
-import shutil
 import time
 
-from ours import FAR, L2, host, mem_total, named, shared_l2, status
+from ours import COMMAND, FAR, L2, host, mem_total, named, ok, rvmrpc, shared_l2, status, with_command
 
-from harness import BUILD, Timeout, case, comment, main
-
-TOOLS = BUILD / "host-tools"
-COMMAND = "LD_LIBRARY_PATH=/share:/nested/lib /share/rvmrpc"
-
+from harness import Timeout, case, comment, main
 
 def pair():
     """(an L2 with a socket, one without)."""
-    l1 = host()
-    if not (l1.share / "rvmrpc").exists():
-        for name in ("rvmrpc", "librvmrpc.so.0"):
-            shutil.copy(TOOLS / name, l1.share / name)
+    l1 = with_command(host())
     return (shared_l2(l1, **named("first", 1, device_opts="socket=/tmp/first.sock")),
             shared_l2(l1, slot=1, **named("second", 2, memory="192M")))
-
-
-def rvmrpc(vm, words):
-    """(exit status, output) of the command in L1."""
-    return vm.l1.guest.run(f"{COMMAND} {words}", timeout=60)
-
-
-def ok(vm, words):
-    """The output of what must succeed."""
-    code, text = rvmrpc(vm, words)
-    assert code == 0, (words, code, text)
-    return text
 
 
 @case("the command lists the VMs, each by its way", timeout=240)
