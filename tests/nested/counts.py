@@ -113,12 +113,14 @@ def measure(vm, calls, ask=no_counters):
 @case("gate calls = calls + waits that an interrupt ended; no exit to user space, no MSI-X", timeout=240)
 def gate_calls():
     """Exactly: RVMRPC_MAIN brings an answer and waits for the next request. Where another thread wanted the CPU the
-    server has slept instead, and met the request without a gate call.
+    server has rung or slept instead, and may have met a request without a gate call.
     """
     grown = measure(guest(), CALLS, guest_counters)
     comment(str({key: value for key, value in grown.items() if value}))
     assert grown["completed"] == grown["calls"] == CALLS
-    assert grown["kicks"] <= CALLS + grown["interrupted"] - grown["hypercalls"] <= grown["sleeps"], grown
+    met = CALLS + grown["interrupted"] - grown["hypercalls"]
+    assert grown["kicks"] <= met <= grown["sleeps"] + grown["rings"], (met, grown)
+    assert grown["rings"] + grown["sleeps"] < CALLS / 20, grown
     assert grown["user_exits"] == 0
     assert grown["msix"] == grown["kicks"] <= grown["sleeps"], grown
     assert grown["refused_calls"] == grown["failed"] == grown["timed_out"] == 0
@@ -145,9 +147,10 @@ def slope():
     assert 0.9 <= statistics.median(slopes) <= 1.2, slopes
 
 
-@case("a driver that sleeps: one MSI-X and one ring per call, no gate call, no exit to user space", timeout=180)
+@case("a driver that sleeps: one MSI-X and at most one ring per call, no gate call, no exit to user space",
+      timeout=180)
 def asleep():
-    """vmlp_idle_us=0, for comparison."""
+    """vmlp_idle_us=0, for comparison. A guest that this host lets wait for 2 ms is interrupted again."""
     vm = guest()
     vm.guest.check("echo 0 >/sys/module/rvmrpc/parameters/vmlp_idle_us; sleep 0.5")
     l1 = vm.l1
@@ -158,7 +161,8 @@ def asleep():
     grown = growth(before, after)
     comment(str({key: value for key, value in grown.items() if value}))
     vm.guest.check("echo -1 >/sys/module/rvmrpc/parameters/vmlp_idle_us")
-    assert grown["completed"] == grown["kicks"] == grown["interrupts"] == grown["rings"] == 50, grown
+    assert grown["completed"] == grown["kicks"] == grown["interrupts"] - grown["rekicks"] == 50, grown
+    assert grown["rings"] <= 50, grown
     assert grown["hypercalls"] == grown["user_exits"] == 0, grown
 
 

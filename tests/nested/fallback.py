@@ -29,7 +29,7 @@ def doorbell():
     info = vm.query()
     assert (info["state"], info["proxy"], info["wait"]) == ("connected", "kernel", "interrupt"), info
     assert driver_file(vm, "gate") == "doorbell"
-    assert driver_file(vm, "wait") == "interrupt"
+    assert driver_file(vm, "wait") == "spin-then-interrupt"
 
 
 @case("guest-meminfo and a hundred echoes are answered", timeout=120)
@@ -79,7 +79,7 @@ def serves(vm, proxy):
     info = vm.query()
     assert (info["state"], info["proxy"], info["wait"]) == ("connected", proxy, "interrupt"), info
     assert info["gate"] == driver_file(vm, "gate") == "hypercall", info
-    assert driver_file(vm, "wait") == "interrupt"
+    assert driver_file(vm, "wait") == "spin-then-interrupt"
     assert vm.qmp.cmd("guest-meminfo")["total"] == mem_total(vm)
     for i in range(20):
         assert call(vm.qmp, "echo", "echo", bytes([i])) == ("ok", bytes([i]))

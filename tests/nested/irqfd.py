@@ -31,7 +31,7 @@ def grown(before, after, keys):
 
 @case("each call is one interrupt, and KVM's", timeout=180)
 def interrupts():
-    """As KVM counts kicks, so the driver counts interrupts."""
+    """As the host counts kicks, so the driver counts interrupts; it may take the host's second for a slow start."""
     vm = guest()
     l1 = vm.l1
     before, inside = status(l1, NAME), counters(vm)
@@ -41,7 +41,8 @@ def interrupts():
     driver = grown(inside, inside_after, ("calls", "interrupts"))
     comment(f"KVM: {kvm}; driver: {driver}")
     assert kvm == {"calls": CALLS, "completed": CALLS, "kicks": CALLS, "waits": 0, "user_exits": 0}
-    assert driver == {"calls": CALLS, "interrupts": CALLS}
+    assert driver["calls"] == CALLS
+    assert CALLS <= driver["interrupts"] <= CALLS + after["rekicks"] - before["rekicks"], driver
 
 
 @case("with all of QEMU but its vCPU threads frozen, calls are answered", timeout=180)
@@ -58,7 +59,8 @@ def frozen():
     assert after["completed"] == before["completed"] + CALLS
     assert after["kicks"] == before["kicks"] + CALLS
     assert vm.qmp.cmd("query-status")["running"]
-    assert counters(vm)["interrupts"] == inside["interrupts"] + CALLS
+    rekicks = after["rekicks"] - before["rekicks"]
+    assert CALLS <= counters(vm)["interrupts"] - inside["interrupts"] <= CALLS + rekicks, rekicks
 
 
 @case("while it is frozen its monitor does not answer: the freeze is one")

@@ -2,14 +2,15 @@
 """What the tests of our KVM share: guests whose proxy is in the kernel of L1."""
 import json
 import re
+import shutil
 
 from levels import L1, L2, shared_l1, shared_l2
 
-from harness import Timeout, wait_for
+from harness import BUILD, Timeout, wait_for
 
-__all__ = ["ALWAYS", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host", "insmod_l1",
-           "lkm", "mem_total", "name_of", "named", "parse_meminfo", "parse_vms", "settled", "shared_l1", "shared_l2",
-           "status", "vms", "wait_status"]
+__all__ = ["ALWAYS", "COMMAND", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host",
+           "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo", "parse_vms", "rvmrpc",
+           "settled", "shared_l1", "shared_l2", "status", "vms", "wait_status", "with_command"]
 
 HOST_OPTIONS = {"kvm": "ours"}
 # The server has vCPU 1 for itself and always waits in the host; no tick there, nor the interrupts of the test's shell.
@@ -95,6 +96,30 @@ def parse_meminfo(text):
 def mem_total(vm):
     """MemTotal as the guest's own /proc/meminfo has it, in bytes."""
     return parse_meminfo(vm.guest.check("cat /proc/meminfo"))["MemTotal"]
+
+
+TOOLS = BUILD / "host-tools"
+COMMAND = "LD_LIBRARY_PATH=/share:/nested/lib /share/rvmrpc"
+
+
+def with_command(l1):
+    """L1, with the command rvmrpc in its share."""
+    if not (l1.share / "rvmrpc").exists():
+        for name in ("rvmrpc", "librvmrpc.so.0"):
+            shutil.copy(TOOLS / name, l1.share / name)
+    return l1
+
+
+def rvmrpc(vm, words):
+    """(exit status, output) of the command in L1."""
+    return vm.l1.guest.run(f"{COMMAND} {words}", timeout=60)
+
+
+def ok(vm, words):
+    """The output of what must succeed."""
+    code, text = rvmrpc(vm, words)
+    assert code == 0, (words, code, text)
+    return text
 
 
 class Hammer:

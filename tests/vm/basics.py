@@ -303,10 +303,14 @@ def modules():
 def counting():
     """20 calls more are 20 calls more, on both sides."""
     vm = guest()
+    set_parameter(vm, "spin_us", 0)
+    set_parameter(vm, "vmlp_idle_us", -1)
     before, inside = stats(vm), counters(vm)
     for _ in range(20):
         call(vm.qmp, "echo", "echo")
     after, inside_after = stats(vm), counters(vm)
+    set_parameter(vm, "spin_us", 1000)
+    set_parameter(vm, "vmlp_idle_us", 50)
     for key in ("calls", "completed"):
         assert after[key] - before[key] == 20, (key, before, after)
     assert inside_after["calls"] - inside["calls"] == 20
