@@ -11,29 +11,10 @@
 #include "migration/misc.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
-#include "qemu/notify.h"
-#include "qemu/thread.h"
 #include "qemu/uuid.h"
-#include "system/runstate.h"
 #include "system/system.h"
-#include "hw/rvmrpc/core/rvmrpc_sockserver.h"
 #include "rvmrpc-internal.h"
 #include "trace.h"
-
-struct RvmrpcHost {
-    RvmrpcPCIState *device;
-    GMainContext *context;
-    GMainLoop *loop;
-    QemuThread thread;
-    RvmrpcChannel *channel;
-    RvmrpcList *list;
-    RvmrpcSockServer *server;   /* NULL: no socket */
-    bool ended;                 /* thread and all it had are gone; BQL */
-    VMChangeStateEntry *state_entry;
-    NotifierWithReturn migration_notifier;
-    Notifier shutdown_notifier;
-    Notifier exit_notifier;
-};
 
 RvmrpcChannel *rvmrpc_host_channel(RvmrpcHost *h)
 {
@@ -43,11 +24,6 @@ RvmrpcChannel *rvmrpc_host_channel(RvmrpcHost *h)
 RvmrpcList *rvmrpc_host_list(RvmrpcHost *h)
 {
     return h->list;
-}
-
-RvmrpcPCIState *rvmrpc_host_device(RvmrpcHost *h)
-{
-    return h->device;
 }
 
 uint32_t rvmrpc_host_timeout(const RvmrpcHost *h)
@@ -292,6 +268,7 @@ RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp)
     RvmrpcHost *h = g_new0(RvmrpcHost, 1);
 
     h->device = config->device;
+    h->gate = config->gate;
     h->context = g_main_context_new();
     h->loop = g_main_loop_new(h->context, false);
     make_channel(h, config);

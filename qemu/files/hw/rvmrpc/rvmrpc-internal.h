@@ -8,7 +8,11 @@
 
 #include "hw/pci/pci_device.h"
 #include "hw/rvmrpc/rvmrpc.h"
+#include "hw/rvmrpc/core/rvmrpc_sockserver.h"
 #include "qemu/event_notifier.h"
+#include "qemu/notify.h"
+#include "qemu/thread.h"
+#include "system/runstate.h"
 
 /* ---- rvmrpc-irq.c: the interrupt, an eventfd that anybody may write ---- */
 
@@ -62,13 +66,27 @@ struct RvmrpcPCIState {
     uint32_t socket_mode;
 };
 
-/* By which way the guest can call us at present. */
-RvmrpcGate rvmrpc_pci_gate(const RvmrpcPCIState *s);
-
 /* ---- rvmrpc-host.c ---- */
+
+struct RvmrpcHost {
+    RvmrpcPCIState *device;     /* its properties; fixed, as gate */
+    RvmrpcGate gate;            /* by which the guest can call us */
+    GMainContext *context;
+    GMainLoop *loop;
+    QemuThread thread;
+    RvmrpcChannel *channel;     /* fixed until the end, as those below */
+    RvmrpcList *list;
+    RvmrpcSockServer *server;   /* NULL: no socket */
+    bool ended;                 /* thread and all it had are gone; BQL */
+    VMChangeStateEntry *state_entry;
+    NotifierWithReturn migration_notifier;
+    Notifier shutdown_notifier;
+    Notifier exit_notifier;
+};
 
 typedef struct RvmrpcHostConfig {
     RvmrpcPCIState *device;
+    RvmrpcGate gate;
     void *window;
     struct rvmrpc_layout layout;
     int ring_fd;
@@ -81,15 +99,14 @@ RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp);
 void rvmrpc_host_free(RvmrpcHost *h);
 /* The guest is another one from now on, or in another state. */
 void rvmrpc_host_end(RvmrpcHost *h, RvmrpcClosed why);
-RvmrpcPCIState *rvmrpc_host_device(RvmrpcHost *h);
 
 /* ---- rvmrpc-main.c: the procedure MAIN, a wait in the host ---- */
 
 /* Calls of either gate, and of these that waited.  Atomic. */
 extern uint64_t vmrpc_hypercalls, vmrpc_doorbells, rvmrpc_main_waits;
 
-/* Whose channel it waits for, NULL: nobody's.  @hypercall: QEMU is the gate. */
-void rvmrpc_main_serve(RvmrpcHost *h, bool hypercall);
+/* What it waits for, NULL: nothing.  @hypercall: QEMU is the gate. */
+void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall);
 /* As RvmrpcChannelOps.rouse(). */
 bool rvmrpc_main_rouse(void);
 /* vCPUs are stopped: no wait is left in their state.  BQL held. */

@@ -32,8 +32,8 @@ typedef struct Waiter {
 uint64_t vmrpc_hypercalls, vmrpc_doorbells, rvmrpc_main_waits;
 
 static bool initialized;        /* BQL */
-static QemuMutex host_lock;     /* outside the channel's */
-static RvmrpcHost *host;        /* host_lock; also BQL to write */
+static QemuMutex channel_lock;  /* outside the channel's own */
+static RvmrpcChannel *channel;  /* channel_lock; also BQL to write */
 static QemuMutex lock;          /* leaf, inside the channel's */
 static Waiter waiters[WAITERS_MAX];     /* lock */
 static int nwaiters;            /* lock to write */
@@ -198,10 +198,10 @@ static uint32_t main_turn(MainCall *m)
 {
     enum rvmrpc_main_turn turn = RVMRPC_MAIN_TURN_RESET;
 
-    WITH_QEMU_LOCK_GUARD(&host_lock) {
-        if (host) {
-            turn = rvmrpc_channel_main(rvmrpc_host_channel(host), m->epoch,
-                                       m->seen, wait_begins, m);
+    WITH_QEMU_LOCK_GUARD(&channel_lock) {
+        if (channel) {
+            turn = rvmrpc_channel_main(channel, m->epoch, m->seen,
+                                       wait_begins, m);
         }
     }
     switch (turn) {
@@ -288,11 +288,11 @@ static const VmrpcGateOps gate_ops = {
     .wait_end = gate_wait_end,
 };
 
-void rvmrpc_main_serve(RvmrpcHost *h, bool hypercall)
+void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall)
 {
     if (!initialized) {
         initialized = true;
-        qemu_mutex_init(&host_lock);
+        qemu_mutex_init(&channel_lock);
         qemu_mutex_init(&lock);
         timer = timer_new_ns(QEMU_CLOCK_REALTIME, timer_fired, NULL);
         rouse_bh = qemu_bh_new(rouse, NULL);
@@ -300,11 +300,11 @@ void rvmrpc_main_serve(RvmrpcHost *h, bool hypercall)
         vmrpc_log_register();
         qatomic_set(&vmrpc_wait_gate_ops, &gate_ops);
     }
-    WITH_QEMU_LOCK_GUARD(&host_lock) {
-        host = h;
+    WITH_QEMU_LOCK_GUARD(&channel_lock) {
+        channel = ch;
     }
     qatomic_set(&vmrpc_gate_ops, hypercall ? &gate_ops : NULL);
-    if (!h) {
+    if (!ch) {
         rvmrpc_main_wake_all();
     }
 }

@@ -40,11 +40,11 @@ static uint32_t wait_features(const RvmrpcPCIState *s)
     if (s->token < 0) {
         return RVMRPC_FEAT_VMLP;
     }
-    return rvmrpc_channel_in_kernel(rvmrpc_host_channel(s->host)) ?
+    return rvmrpc_channel_in_kernel(s->host->channel) ?
            RVMRPC_FEAT_VMLP | RVMRPC_FEAT_PROXY_KERNEL : 0;
 }
 
-RvmrpcGate rvmrpc_pci_gate(const RvmrpcPCIState *s)
+static RvmrpcGate gate(const RvmrpcPCIState *s)
 {
     return has_hypercall(s) ? RVMRPC_GATE_HYPERCALL :
            s->doorbell ? RVMRPC_GATE_DOORBELL : RVMRPC_GATE_NONE;
@@ -279,6 +279,7 @@ static bool make_host(RvmrpcPCIState *s, const struct rvmrpc_layout *layout,
 {
     const RvmrpcHostConfig config = {
         .device = s,
+        .gate = gate(s),
         .window = memory_region_get_ram_ptr(&s->window),
         .layout = *layout,
         .ring_fd = event_notifier_get_fd(&s->ring),
@@ -317,7 +318,7 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
     pci_register_bar(dev, RVMRPC_BAR_WINDOW, PCI_BASE_ADDRESS_SPACE_MEMORY |
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
-    rvmrpc_main_serve(s->host, s->hypercall && tcg_enabled());
+    rvmrpc_main_serve(s->host->channel, s->hypercall && tcg_enabled());
     rvmrpc_tcg_keep_barriers();
     /* Requests of the host are input that a recording does not have. */
     replay_add_blocker("rvmrpc");

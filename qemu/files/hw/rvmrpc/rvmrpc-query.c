@@ -10,7 +10,6 @@
 #include "qemu/uuid.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
-#include "system/runstate.h"
 #include "system/system.h"
 #include "hw/rvmrpc/core/rvmrpc_socket.h"
 #include "rvmrpc-internal.h"
@@ -60,7 +59,7 @@ static RvmrpcProcedure *decode_procedure(const struct rvmrpc_list_entry *e)
 
 static RvmrpcModuleList *query_modules(RvmrpcHost *h)
 {
-    g_autoptr(GArray) entries = rvmrpc_list_get(rvmrpc_host_list(h));
+    g_autoptr(GArray) entries = rvmrpc_list_get(h->list);
     RvmrpcModuleList *head = NULL, **modules = &head;
     RvmrpcProcedureList **procedures = NULL;
 
@@ -144,14 +143,14 @@ RvmrpcInfo *rvmrpc_query(RvmrpcHost *h)
         info->state = RVMRPC_STATE_ABSENT;
         return info;
     }
-    rvmrpc_channel_get_info(rvmrpc_host_channel(h), &from);
+    rvmrpc_channel_get_info(h->channel, &from);
     info->state = RVMRPC_STATE_DISCONNECTED;
     info->has_proxy = true;
     info->proxy = from.kernel ? RVMRPC_PROXY_KIND_KERNEL :
                   RVMRPC_PROXY_KIND_VMM;
     info->has_gate = true;
-    info->gate = rvmrpc_pci_gate(rvmrpc_host_device(h));
-    info->stats = query_stats(&from, rvmrpc_host_device(h)->token);
+    info->gate = h->gate;
+    info->stats = query_stats(&from, h->device->token);
     if (from.open) {
         query_open(info, &from);
         info->modules = query_modules(h);
