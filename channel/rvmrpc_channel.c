@@ -604,6 +604,26 @@ static void disown(RvmrpcChannel *ch, uint32_t status)
     g_source_unref(ch->source);
 }
 
+void rvmrpc_channel_offer(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
+{
+    RvmrpcKernel *k;
+
+    if (!kernel && ch->kernel) {
+        rvmrpc_kernel_give_up(ch->kernel);
+    } else if (kernel && !ch->kernel) {
+        ch->config.kernel = kernel;
+        disown(ch, RVMRPC_STATUS_RESET);
+        k = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
+        if (!k) {
+            own(ch);
+            return;
+        }
+        g_mutex_lock(&ch->lock);
+        ch->kernel = k;
+        g_mutex_unlock(&ch->lock);
+    }
+}
+
 void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status)
 {
     if (ch->kernel) {

@@ -105,6 +105,12 @@ uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call);
 /* Ends the call with CANCELLED, soon.  Nothing happens when it has ended. */
 void rvmrpc_channel_cancel(RvmrpcCall *call);
 
+/*
+ * The kernel may have the window from now on: @kernel as in the config; or NULL:
+ * not any more.  What is open then ends.  In the channel's thread.
+ */
+void rvmrpc_channel_offer(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel);
+
 /* While it is stopped the guest is asked nothing: calls get STOPPED. */
 void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped);
 

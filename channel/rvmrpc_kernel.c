@@ -222,9 +222,8 @@ static void detach(RvmrpcKernel *k, uint32_t status)
     end_calls(k, status);
 }
 
-static void give_up(RvmrpcKernel *k)
+void rvmrpc_kernel_give_up(RvmrpcKernel *k)
 {
-    g_message("the kernel gives a window back");
     detach(k, RVMRPC_STATUS_RESET);
     set_open(k, false, RVMRPC_CLOSED_REPLACED);
     k->lost(k->opaque);
@@ -251,7 +250,8 @@ static void readable(GIOCondition condition, void *opaque)
             k->config->ops->stuck(k->config->opaque);
             break;
         case RVMRPC_REC_DETACH:
-            give_up(k);
+            g_message("the kernel gives a window back");
+            rvmrpc_kernel_give_up(k);
             return;
         }
     }

@@ -31,6 +31,9 @@ RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
 /* Takes the window back, as rvmrpc_channel_free(). */
 void rvmrpc_kernel_free(RvmrpcKernel *k, uint32_t status);
 
+/* Ends its calls, tells closed() if it was open, and then lost(). */
+void rvmrpc_kernel_give_up(RvmrpcKernel *k);
+
 /* As those of the channel; @ch becomes call->channel. */
 uint32_t rvmrpc_kernel_submit(RvmrpcKernel *k, RvmrpcChannel *ch,
                               RvmrpcCall *call);

@@ -37,7 +37,7 @@ def gate():
 
 @case("guest-meminfo through QMP is what the guest says")
 def meminfo():
-    """The total to the byte; a request is an interrupt, not a hypercall."""
+    """The total to the byte; a request is an interrupt at most, and no gate call."""
     vm = guest()
     before = stats(vm)
     answer = vm.qmp.cmd("guest-meminfo")
@@ -45,8 +45,8 @@ def meminfo():
     assert answer["total"] == mem_total(vm)
     assert abs(answer["free"] - vm.qmp.cmd("guest-meminfo")["free"]) < answer["total"] // 50
     assert after["completed"] == before["completed"] + 1
-    assert after["interrupts"] == before["interrupts"] + 1
-    assert after["doorbells"] > before["doorbells"]
+    gained = {key: after[key] - before[key] for key in ("interrupts", "rekicks", "doorbells")}
+    assert gained["interrupts"] - gained["rekicks"] <= 1 and gained["doorbells"] == 0, gained
     assert after["hypercalls"] == 0
 
 

@@ -114,12 +114,58 @@ void rvmrpc_host_end(RvmrpcHost *h, RvmrpcClosed why)
     }
 }
 
+static RvmrpcKernelConfig kernel_config(const RvmrpcHost *h)
+{
+    const char *name = qemu_get_vm_name();
+    RvmrpcKernelConfig kernel = {
+        .name = name ? name : "",
+        .token_fd = h->device->token,
+        .stopped = !runstate_is_running(),
+        .wanted = h->device->kernel == ON_OFF_AUTO_ON,
+    };
+
+    memcpy(kernel.uuid, &qemu_uuid, sizeof(kernel.uuid));
+    return kernel;
+}
+
+/* The channel's thread. */
+static gboolean offer(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+    const RvmrpcKernelConfig kernel = kernel_config(h);
+
+    rvmrpc_channel_offer(h->channel, &kernel);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean take_back(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+
+    rvmrpc_channel_offer(h->channel, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+static void in_thread(RvmrpcHost *h, GSourceFunc func)
+{
+    GSource *source = g_idle_source_new();
+
+    g_source_set_priority(source, G_PRIORITY_DEFAULT);
+    g_source_set_callback(source, func, h, NULL);
+    g_source_attach(source, h->context);
+    g_source_unref(source);
+}
+
 static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     RvmrpcHost *h = opaque;
 
     if (!h->ended) {
         rvmrpc_channel_set_stopped(h->channel, !running);
+    }
+    if (!h->ended && running && h->offer_due) {
+        h->offer_due = false;
+        in_thread(h, offer);
     }
     if (!running) {
         rvmrpc_main_abort();
@@ -129,9 +175,13 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
 static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
                              Error **errp)
 {
-    if (e->type == MIG_EVENT_PRECOPY_DONE) {
-        rvmrpc_host_end(container_of(n, RvmrpcHost, migration_notifier),
-                        RVMRPC_CLOSED_MIGRATED);
+    RvmrpcHost *h = container_of(n, RvmrpcHost, migration_notifier);
+
+    if (e->type == MIG_EVENT_PRECOPY_DONE && !h->ended) {
+        rvmrpc_host_end(h, RVMRPC_CLOSED_MIGRATED);
+        /* The kernel has one VM of a uuid, and that is another QEMU's now. */
+        h->offer_due = h->device->kernel != ON_OFF_AUTO_OFF;
+        in_thread(h, take_back);
     }
     return 0;
 }
@@ -202,13 +252,9 @@ static void exiting(Notifier *n, void *data)
 
 static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
 {
-    const char *name = qemu_get_vm_name();
-    RvmrpcKernelConfig kernel = {
-        .name = name ? name : "",
-        .token_fd = h->device->token,
-        .stopped = !runstate_is_running(),
-        .wanted = h->device->kernel == ON_OFF_AUTO_ON,
-    };
+    const RvmrpcKernelConfig kernel = kernel_config(h);
+    bool may = h->device->kernel != ON_OFF_AUTO_OFF;
+    bool later = runstate_check(RUN_STATE_INMIGRATE);
     const RvmrpcChannelConfig channel = {
         .base = config->window,
         .size = h->device->window_size,
@@ -217,12 +263,12 @@ static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
         .interrupt_fd = config->interrupt_fd,
         .spin_us = h->device->spin_us,
         .context = h->context,
-        .kernel = h->device->kernel == ON_OFF_AUTO_OFF ? NULL : &kernel,
+        .kernel = may && !later ? &kernel : NULL,
         .ops = &channel_ops,
         .opaque = h,
     };
 
-    memcpy(kernel.uuid, &qemu_uuid, sizeof(kernel.uuid));
+    h->offer_due = may && later;
     h->channel = rvmrpc_channel_new(&channel);
     rvmrpc_channel_set_stopped(h->channel, !runstate_is_running());
     h->list = rvmrpc_list_new(h->channel);

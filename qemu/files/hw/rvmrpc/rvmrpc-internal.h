@@ -78,6 +78,7 @@ struct RvmrpcHost {
     RvmrpcList *list;
     RvmrpcSockServer *server;   /* NULL: no socket */
     bool ended;                 /* thread and all it had are gone; BQL */
+    bool offer_due;             /* the kernel has not been asked yet; BQL */
     VMChangeStateEntry *state_entry;
     NotifierWithReturn migration_notifier;
     Notifier shutdown_notifier;
