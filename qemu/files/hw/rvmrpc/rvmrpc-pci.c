@@ -379,7 +379,7 @@ static const Property rvmrpc_pci_properties[] = {
                        RVMRPC_REQ_BYTES_DEFAULT),
     DEFINE_PROP_UINT32("response-bytes", RvmrpcPCIState, response_bytes,
                        RVMRPC_RES_BYTES_DEFAULT),
-    DEFINE_PROP_UINT32("spin-us", RvmrpcPCIState, spin_us, 200),
+    DEFINE_PROP_UINT32("spin-us", RvmrpcPCIState, spin_us, 500),
     DEFINE_PROP_UINT32("default-timeout", RvmrpcPCIState, default_timeout,
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
