@@ -13,7 +13,6 @@
  * lock is held.
  */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -59,7 +58,6 @@ struct RvmrpcChannel {
     uint32_t next_slot;         /* where the next turn begins */
     bool again;                 /* the last turn left something to do */
     bool asleep;                /* the window says so */
-    bool spinning;
     bool muted;                 /* the doorbell is not listened to */
     bool silent;
     bool stuck;                 /* since the last answer */
@@ -491,7 +489,6 @@ static bool prepare(RvmrpcChannel *ch, gint *timeout)
     if (now < ch->spin_until) {
         /* Other descriptors are looked at between two looks at the window. */
         *timeout = 0;
-        ch->spinning = true;
         return FALSE;
     }
     ch->asleep = true;
@@ -502,17 +499,10 @@ static gboolean source_prepare(GSource *source, gint *timeout)
 {
     RvmrpcChannel *ch = ((ChannelSource *)source)->ch;
     gboolean ready;
-    bool yield;
 
     g_mutex_lock(&ch->lock);
-    ch->spinning = false;
     ready = prepare(ch, timeout);
-    yield = ch->spinning;
     g_mutex_unlock(&ch->lock);
-    if (yield) {
-        /* Whoever waits for this CPU may be the one who answers. */
-        sched_yield();
-    }
     return ready;
 }
 

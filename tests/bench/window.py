@@ -123,7 +123,7 @@ class Daemon:
 
     def __enter__(self):
         self.stand.sh(f"rm -rf {self.base}; mkdir -p {self.base}/vms; "
-                      f"printf '[daemon]\\nivshmem-dir={self.base}\\nsocket-dir={self.base}\\n"
+                      f"printf '[daemon]\\nivshmem-dir={self.base}\\nsocket-dir={self.base}\\nkernel=off\\n"
                       f"vm-dir={self.base}/vms\\n[window]\\nspin-us={spin_us(self.stand)}\\n' >{self.base}/conf; "
                       f"({self.stand.tools}/rvmrpcd --config {self.base}/conf --vm name=web >{self.base}/log 2>&1 & "
                       f"echo $! >{self.base}/pid)")
