@@ -569,6 +569,25 @@ static void kernel_lost(void *opaque)
     rvmrpc_kernel_free(k, RVMRPC_STATUS_RESET);
 }
 
+/* Gives the window, which nobody owns, to the kernel, or takes it. */
+static void give(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
+{
+    RvmrpcKernel *k;
+
+    /* What the VM does meanwhile must not be told to nobody. */
+    g_mutex_lock(&ch->lock);
+    ch->config.kernel = kernel;
+    k = ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
+    ch->config.kernel = NULL;
+    if (k && ch->stopped != kernel->stopped) {
+        rvmrpc_kernel_run(k, !ch->stopped);
+    }
+    g_mutex_unlock(&ch->lock);
+    if (!k) {
+        own(ch);
+    }
+}
+
 RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
 {
     RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
@@ -576,10 +595,7 @@ RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
     ch->config = *config;
     ch->stopped = config->kernel && config->kernel->stopped;
     g_mutex_init(&ch->lock);
-    ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
-    if (!ch->kernel) {
-        own(ch);
-    }
+    give(ch, config->kernel);
     return ch;
 }
 
@@ -596,21 +612,11 @@ static void disown(RvmrpcChannel *ch, uint32_t status)
 
 void rvmrpc_channel_offer(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
 {
-    RvmrpcKernel *k;
-
     if (!kernel && ch->kernel) {
         rvmrpc_kernel_give_up(ch->kernel);
     } else if (kernel && !ch->kernel) {
-        ch->config.kernel = kernel;
         disown(ch, RVMRPC_STATUS_RESET);
-        k = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
-        if (!k) {
-            own(ch);
-            return;
-        }
-        g_mutex_lock(&ch->lock);
-        ch->kernel = k;
-        g_mutex_unlock(&ch->lock);
+        give(ch, kernel);
     }
 }
 

@@ -207,20 +207,20 @@ static void *host_thread(void *opaque)
 
 static gboolean quit(void *opaque)
 {
-    g_main_loop_quit(opaque);
+    RvmrpcHost *h = opaque;
+
+    g_main_loop_quit(h->loop);
     return G_SOURCE_REMOVE;
 }
 
-/* Joins the thread: what it had belongs to this one from then on. */
-static void stop_thread(RvmrpcHost *h)
+/* The thread has ended, or never began. */
+static void release(RvmrpcHost *h)
 {
-    GSource *source = g_idle_source_new();
-
-    g_source_set_priority(source, G_PRIORITY_HIGH);
-    g_source_set_callback(source, quit, h->loop, NULL);
-    g_source_attach(source, h->context);
-    g_source_unref(source);
-    qemu_thread_join(&h->thread);
+    rvmrpc_channel_free(h->channel, RVMRPC_STATUS_NOT_CONNECTED);
+    rvmrpc_list_free(h->list);
+    g_clear_pointer(&h->server, rvmrpc_sockserver_free);
+    g_main_loop_unref(h->loop);
+    g_main_context_unref(h->context);
 }
 
 static void end(RvmrpcHost *h)
@@ -228,7 +228,9 @@ static void end(RvmrpcHost *h)
     if (h->ended) {
         return;
     }
-    stop_thread(h);
+    in_thread(h, quit);
+    /* What it had belongs to this one from now on. */
+    qemu_thread_join(&h->thread);
     h->ended = true;
     rvmrpc_main_serve(NULL, false);
     if (rvmrpc_channel_epoch(h->channel)) {
@@ -237,11 +239,7 @@ static void end(RvmrpcHost *h)
     if (h->server) {
         rvmrpc_sockserver_set_channel(h->server, NULL);
     }
-    rvmrpc_channel_free(h->channel, RVMRPC_STATUS_NOT_CONNECTED);
-    rvmrpc_list_free(h->list);
-    g_clear_pointer(&h->server, rvmrpc_sockserver_free);
-    g_main_loop_unref(h->loop);
-    g_main_context_unref(h->context);
+    release(h);
 }
 
 /* QEMU ends without removing its devices. */
@@ -319,10 +317,7 @@ RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp)
     h->loop = g_main_loop_new(h->context, false);
     make_channel(h, config);
     if (!make_server(h, errp)) {
-        rvmrpc_channel_free(h->channel, RVMRPC_STATUS_NOT_CONNECTED);
-        rvmrpc_list_free(h->list);
-        g_main_loop_unref(h->loop);
-        g_main_context_unref(h->context);
+        release(h);
         g_free(h);
         return NULL;
     }
