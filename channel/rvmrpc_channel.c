@@ -134,24 +134,13 @@ static bool answered(const RvmrpcChannel *ch)
 
 /* ---- Spinning ---- */
 
-static uint32_t spin_longer(uint32_t us, uint32_t limit)
-{
-    return MIN(MAX(2 * us, SPIN_MIN_US), limit);
-}
-
-static uint32_t spin_shorter(uint32_t us)
-{
-    return us / 2 < SPIN_MIN_US ? 0 : us / 2;
-}
-
 /* The guest may while calls follow each other closely. */
 static void adapt_guest(RvmrpcChannel *ch, uint64_t now)
 {
     uint32_t limit = ch->config.spin_us;
 
-    ch->guest_spin_us = now - ch->last_answer < limit * NS_PER_US ?
-        spin_longer(ch->guest_spin_us, limit) :
-        spin_shorter(ch->guest_spin_us);
+    ch->guest_spin_us = rvmrpc_spin_next(ch->guest_spin_us,
+        now - ch->last_answer < limit * NS_PER_US, SPIN_MIN_US, limit);
     rvmrpc_owner_set_spin(&ch->owner, ch->guest_spin_us);
 }
 
@@ -161,8 +150,8 @@ static void adapt(RvmrpcChannel *ch, uint64_t now)
     uint32_t limit = ch->config.spin_us;
 
     if (ch->asleep) {
-        ch->spin_us = now - ch->last_post < limit * NS_PER_US ?
-            spin_longer(ch->spin_us, limit) : spin_shorter(ch->spin_us);
+        ch->spin_us = rvmrpc_spin_next(ch->spin_us,
+            now - ch->last_post < limit * NS_PER_US, SPIN_MIN_US, limit);
     }
 }
 

@@ -157,4 +157,16 @@ static inline void rvmrpc_win_publish(const struct rvmrpc_window *w, uint64_t sl
 	rvmrpc_win_store32_release(w, slot_at + RVMRPC_SLOT_SEQ, seq);
 }
 
+/*
+ * How long to spin from now on, in us: longer, if a longer spin would have met what came, else shorter.  A spin of less than
+ * @least meets nobody.
+ */
+static inline uint32_t rvmrpc_spin_next(uint32_t us, bool longer, uint32_t least, uint32_t limit)
+{
+	if (!longer)
+		return us / 2 < least ? 0 : us / 2;
+	us = 2 * us > least ? 2 * us : least;
+	return us < limit ? us : limit;
+}
+
 #endif /* RVMRPC_WINDOW_H */

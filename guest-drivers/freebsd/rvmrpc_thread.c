@@ -182,9 +182,8 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 static void
 rvmrpc_spin_missed(struct rvmrpc_softc *sc)
 {
-	sc->spin_us /= 2;
-	if (sc->spin_us < RVMRPC_SPIN_MIN_US)
-		sc->spin_us = 0;
+	sc->spin_us = rvmrpc_spin_next(sc->spin_us, false, RVMRPC_SPIN_MIN_US,
+	    0);
 }
 
 /* It came after so long: had it spun, it would have been there at once. */
@@ -195,8 +194,8 @@ rvmrpc_spin_learn(struct rvmrpc_softc *sc, sbintime_t since)
 
 	if (rvmrpc_guest_posted(&sc->guest) &&
 	    sbinuptime() - since < limit * SBT_1US)
-		sc->spin_us = MIN(MAX(2 * sc->spin_us, RVMRPC_SPIN_MIN_US),
-		    limit);
+		sc->spin_us = rvmrpc_spin_next(sc->spin_us, true,
+		    RVMRPC_SPIN_MIN_US, limit);
 }
 
 /* ---- Waiting in the host ---- */

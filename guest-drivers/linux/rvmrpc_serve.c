@@ -153,13 +153,8 @@ static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev)
 	u32 limit = rvmrpc_spin_limit(rdev);
 
 	rdev->w.waits_since = 0;
-	if (waited_us < limit && !rvmrpc_was_robbed(rdev)) {
-		rdev->w.spin_us = min(max(2 * rdev->w.spin_us, RVMRPC_SPIN_MIN_US), limit);
-		return;
-	}
-	rdev->w.spin_us /= 2;
-	if (rdev->w.spin_us < RVMRPC_SPIN_MIN_US)
-		rdev->w.spin_us = 0;
+	rdev->w.spin_us = rvmrpc_spin_next(rdev->w.spin_us, waited_us < limit && !rvmrpc_was_robbed(rdev),
+					   RVMRPC_SPIN_MIN_US, limit);
 }
 
 /* ---- Sleep ---- */

@@ -204,12 +204,9 @@ static void pass_on(struct rvmrpc_vm *vm, const struct turn *t)
 /* The guest may spin while calls follow each other closely. */
 static void adapt_guest(struct rvmrpc_vm *vm, u64 now)
 {
-	u32 us = vm->guest_spin_us, limit = vm->spin_us;
+	u32 limit = vm->spin_us;
+	u32 us = rvmrpc_spin_next(vm->guest_spin_us, now - vm->last_answer < limit * NSEC_PER_USEC, SPIN_MIN_US, limit);
 
-	if (now - vm->last_answer < limit * NSEC_PER_USEC)
-		us = min(max(2 * us, (u32)SPIN_MIN_US), limit);
-	else
-		us = us / 2 < SPIN_MIN_US ? 0 : us / 2;
 	if (us == vm->guest_spin_us)
 		return;
 	vm->guest_spin_us = us;
