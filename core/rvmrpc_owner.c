@@ -121,10 +121,7 @@ static uint32_t lose(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *d
 
 uint32_t rvmrpc_owner_intact(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
 {
-	if (rvmrpc_win_load64_acquire(&o->win, RVMRPC_HOST_WORD(epoch)) == o->page.epoch &&
-	    rvmrpc_win_load32(&o->win, RVMRPC_HOST_WORD(posted)) == o->page.posted)
-		return 0;
-	return lose(o, now, done);
+	return rvmrpc_owner_unchanged(o) ? 0 : lose(o, now, done);
 }
 
 static bool page_is_intact(const struct rvmrpc_owner *o)
@@ -300,19 +297,20 @@ bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t n
 	return true;
 }
 
-/* The header of a call in place, as words: nothing of it is kept. */
+/* The header of a call in place: nothing of it is kept. */
 static void write_header(const struct rvmrpc_owner *o, const struct rvmrpc_call *call, uint64_t now)
 {
-	const uint64_t words[RVMRPC_SLOT_SEQ / 8] = {
-		RVMRPC_HDR_WORD0(RVMRPC_ABI_VERSION, call->version),
-		o->proxy.epoch,
-		call->xid,
-		RVMRPC_HDR_PAIR(call->module, call->procedure),
-		0,
-		RVMRPC_HDR_PAIR(call->arglen, rvmrpc_ms_left(call->deadline, now)),
-	};
+	struct rvmrpc_hdr hdr;
+	rvmrpc_hdr_word *w = (rvmrpc_hdr_word *)&hdr;
 
-	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, call->slot), words);
+	w[0] = RVMRPC_HDR_WORD0(RVMRPC_ABI_VERSION, call->version);
+	w[1] = o->proxy.epoch;
+	w[2] = call->xid;
+	w[3] = RVMRPC_HDR_PAIR(call->module, call->procedure);
+	w[4] = 0;
+	w[5] = RVMRPC_HDR_PAIR(call->arglen, rvmrpc_ms_left(call->deadline, now));
+	w[6] = 0;
+	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, call->slot), &hdr);
 }
 
 uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now)

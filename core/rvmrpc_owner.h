@@ -56,6 +56,13 @@ void rvmrpc_owner_init(struct rvmrpc_owner *o, void *base, uint64_t size, const 
  */
 uint32_t rvmrpc_owner_look(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done);
 
+/* Whether the words that matter most are as they were left.  Two loads. */
+static inline bool rvmrpc_owner_unchanged(const struct rvmrpc_owner *o)
+{
+	return rvmrpc_win_load64_acquire(&o->win, RVMRPC_HOST_WORD(epoch)) == o->page.epoch &&
+	       rvmrpc_win_load32(&o->win, RVMRPC_HOST_WORD(posted)) == o->page.posted;
+}
+
 /*
  * The cheap half of it, before requests are delivered: 0, or RVMRPC_LOOK_KICK, and _CLOSED if there was an epoch, when
  * the window was overwritten.

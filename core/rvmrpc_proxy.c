@@ -297,7 +297,7 @@ static bool guest_may_send(uint32_t status)
 static uint32_t reply_status(const struct rvmrpc_call *call, uint16_t abi, uint64_t epoch, uint32_t payload_max,
 			     const struct rvmrpc_hdr *hdr)
 {
-	const uint64_t *w = ((const union rvmrpc_hdr_words *)hdr)->word;
+	const rvmrpc_hdr_word *w = (const rvmrpc_hdr_word *)hdr;
 
 	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | (w[2] ^ call->xid) |
 	    (w[3] ^ RVMRPC_HDR_PAIR(call->module, call->procedure)))

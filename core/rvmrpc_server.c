@@ -381,40 +381,6 @@ bool rvmrpc_server_accept(struct rvmrpc_server *s, const struct rvmrpc_hdr *hdr,
 	return true;
 }
 
-/* The statuses that a guest may send; the others are the host's own. */
-static bool status_ok(int status)
-{
-	return (status >= RVMRPC_STATUS_OK && status <= RVMRPC_STATUS_BUSY) ||
-	       status == RVMRPC_STATUS_CANCELLED || status == RVMRPC_STATUS_SYSTEM_ERROR;
-}
-
-uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes)
-{
-	const struct rvmrpc_hdr *hdr = a->hdr;
-	struct rvmrpc_response response = { .resmax = res_bytes, .res = res };
-	struct rvmrpc_request request = {
-		.mod = hdr->module,
-		.func = hdr->procedure,
-		.arglen = hdr->length,
-		.timeout_ms = hdr->timeout_ms,
-		.xid = hdr->xid,
-		.arg = arg,
-	};
-	rvmrpc_dispatch_fn fn;
-	int status;
-
-	if (a->status != RVMRPC_STATUS_OK)
-		return 0;
-	fn = a->proc && a->proc->handler ? a->proc->handler : a->module->dispatch;
-	status = fn(&request, &response);
-	if (status == RVMRPC_STATUS_OK && response.reslen <= res_bytes)
-		return response.reslen;
-	if (status == RVMRPC_STATUS_OK)
-		status = RVMRPC_STATUS_TOO_BIG;
-	a->status = status_ok(status) ? status : RVMRPC_STATUS_SYSTEM_ERROR;
-	return 0;
-}
-
 void rvmrpc_server_done(struct rvmrpc_server *s, struct rvmrpc_accepted *a)
 {
 	(void)s;

@@ -138,7 +138,7 @@ static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const
 static inline bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr, uint64_t epoch,
 				       uint16_t abi, uint32_t req_bytes, struct rvmrpc_accepted *a)
 {
-	const uint64_t *w = ((const union rvmrpc_hdr_words *)hdr)->word;
+	const rvmrpc_hdr_word *w = (const rvmrpc_hdr_word *)hdr;
 
 	/* magic and abi; epoch; flags and status; what is reserved.  And an xid. */
 	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | w[4] | w[6] | w[7] ||
@@ -161,27 +161,58 @@ static inline void rvmrpc_server_count(struct rvmrpc_accepted *a)
 	a->counted = true;
 }
 
+/* The statuses that a guest may send; the others are the host's own. */
+static inline bool rvmrpc_guest_status_ok(int status)
+{
+	return (status >= RVMRPC_STATUS_OK && status <= RVMRPC_STATUS_BUSY) ||
+	       status == RVMRPC_STATUS_CANCELLED || status == RVMRPC_STATUS_SYSTEM_ERROR;
+}
+
 /*
  * Runs an accepted call (or does nothing for a refusal); a->status is its outcome.  No lock held; sleeps if the
  * procedure does.  arg and res are the payloads.  Returns the answer's bytes.
  */
-uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes);
+static inline uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes)
+{
+	const struct rvmrpc_hdr *hdr = a->hdr;
+	struct rvmrpc_response response = { .resmax = res_bytes, .res = res };
+	struct rvmrpc_request request = {
+		.mod = hdr->module,
+		.func = hdr->procedure,
+		.arglen = hdr->length,
+		.timeout_ms = hdr->timeout_ms,
+		.xid = hdr->xid,
+		.arg = arg,
+	};
+	rvmrpc_dispatch_fn fn;
+	int status;
+
+	if (a->status != RVMRPC_STATUS_OK)
+		return 0;
+	fn = a->proc && a->proc->handler ? a->proc->handler : a->module->dispatch;
+	status = fn(&request, &response);
+	if (status == RVMRPC_STATUS_OK && response.reslen <= res_bytes)
+		return response.reslen;
+	if (status == RVMRPC_STATUS_OK)
+		status = RVMRPC_STATUS_TOO_BIG;
+	a->status = rvmrpc_guest_status_ok(status) ? status : RVMRPC_STATUS_SYSTEM_ERROR;
+	return 0;
+}
 
 static inline void rvmrpc_server_reply(const struct rvmrpc_accepted *a, uint32_t length, struct rvmrpc_hdr *reply)
 {
-	reply->magic = RVMRPC_CALL_MAGIC;
-	reply->abi = a->hdr->abi;
-	reply->version = a->version;
-	reply->epoch = a->hdr->epoch;
-	reply->xid = a->hdr->xid;
-	reply->module = a->hdr->module;
-	reply->procedure = a->hdr->procedure;
-	reply->flags = 0;
-	reply->status = a->status;
-	reply->length = length;
-	reply->timeout_ms = 0;
-	reply->reserved[0] = 0;
-	reply->reserved[1] = 0;
+	const rvmrpc_hdr_word *asked = (const rvmrpc_hdr_word *)a->hdr;
+	rvmrpc_hdr_word *w = (rvmrpc_hdr_word *)reply;
+
+	/* What was asked for, of the version that answers. */
+	w[0] = (asked[0] & RVMRPC_HDR_WORD0_FIXED) | (uint64_t)a->version << 48;
+	w[1] = asked[1];
+	w[2] = asked[2];
+	w[3] = asked[3];
+	w[4] = RVMRPC_HDR_PAIR(0, a->status);
+	w[5] = length;
+	w[6] = 0;
+	w[7] = 0;
 }
 
 /* Both: performs the call and fills the reply's header. */

@@ -290,10 +290,7 @@ RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, status, 36);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, length, 40);
 
 /* A header as it is moved and compared: eight words, not thirteen fields. */
-union rvmrpc_hdr_words {
-	struct rvmrpc_hdr hdr;
-	uint64_t word[8];
-};
+typedef uint64_t __attribute__((__may_alias__)) rvmrpc_hdr_word;
 
 #define RVMRPC_HDR_WORD0(abi, version)	(RVMRPC_CALL_MAGIC | (uint64_t)(abi) << 32 | (uint64_t)(version) << 48)
 #define RVMRPC_HDR_WORD0_FIXED		0xffffffffffffull	/* all of it but the version */

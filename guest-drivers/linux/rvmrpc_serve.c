@@ -39,7 +39,8 @@ static void rvmrpc_answer(struct rvmrpc_dev *rdev)
 
 	rvmrpc_server_run(&rdev->w.call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot),
 			  g->layout.res_bytes, &reply);
-	trace_rvmrpc_call_end(&reply, t->slot);
+	/* By value: the reply is built where it is published, and nowhere else. */
+	trace_rvmrpc_call_end(reply.xid, reply.status, reply.length, t->slot);
 	if (!rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
 		return;
 	if (rvmrpc_vmlp_follows(rdev))

@@ -31,8 +31,8 @@ TRACE_EVENT(rvmrpc_call_begin,
 );
 
 TRACE_EVENT(rvmrpc_call_end,
-	TP_PROTO(const struct rvmrpc_hdr *reply, u32 slot),
-	TP_ARGS(reply, slot),
+	TP_PROTO(u64 xid, u32 status, u32 length, u32 slot),
+	TP_ARGS(xid, status, length, slot),
 	TP_STRUCT__entry(
 		__field(u64, xid)
 		__field(u32, status)
@@ -40,9 +40,9 @@ TRACE_EVENT(rvmrpc_call_end,
 		__field(u32, slot)
 	),
 	TP_fast_assign(
-		__entry->xid = reply->xid;
-		__entry->status = reply->status;
-		__entry->length = reply->length;
+		__entry->xid = xid;
+		__entry->status = status;
+		__entry->length = length;
 		__entry->slot = slot;
 	),
 	TP_printk("xid=0x%llx status=%u length=%u slot=%u",

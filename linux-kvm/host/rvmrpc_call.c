@@ -58,7 +58,7 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 	timeout_ms = check_timeout(timeout_ms);
 	if (!timeout_ms || (!arg && arglen))
 		return -EINVAL;
-	status = rvmrpc_channel_call(vm, &call, timeout_ms, false);
+	status = rvmrpc_channel_call(vm, &call, timeout_ms);
 	/* Not by ?:, which would make the errno unsigned. */
 	if (status != RVMRPC_STATUS_OK)
 		return rvmrpc_status_to_errno(status);
@@ -133,7 +133,9 @@ ssize_t rvmrpc_call_run(struct rvmrpc_held *held, u32 mod, u32 proc, u32 arglen,
 	struct rvmrpc_kcall *call = &h->call;
 	u32 status;
 
-	might_sleep();
+	/* Only to be told: the way of a call in a burst has no time for a reschedule that it does not need. */
+	if (IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP))
+		might_sleep();
 	call->core.module = mod;
 	call->core.procedure = proc;
 	call->core.arglen = arglen;
@@ -143,7 +145,7 @@ ssize_t rvmrpc_call_run(struct rvmrpc_held *held, u32 mod, u32 proc, u32 arglen,
 	timeout_ms = check_timeout(timeout_ms);
 	if (!timeout_ms)
 		return -EINVAL;
-	status = rvmrpc_channel_call(h->vm, call, timeout_ms, true);
+	status = rvmrpc_channel_run(h->vm, call, timeout_ms);
 	if (status != RVMRPC_STATUS_OK)
 		return rvmrpc_status_to_errno(status);
 	return call->core.reslen;

@@ -63,6 +63,7 @@ struct turn {
 	struct rvmrpc_done done;	/* ended */
 	struct rvmrpc_done untold;	/* of these, those without a thread */
 	bool kick;			/* the guest is to be interrupted */
+	bool coarse;			/* now may be as old as a tick */
 };
 
 static void turn_begin_at(struct rvmrpc_vm *vm, struct turn *t, u64 now)
@@ -73,6 +74,7 @@ static void turn_begin_at(struct rvmrpc_vm *vm, struct turn *t, u64 now)
 	t->untold.head = NULL;
 	t->untold.tail = NULL;
 	t->kick = false;
+	t->coarse = false;
 	spin_lock(&vm->lock);
 }
 
@@ -98,7 +100,7 @@ static void add_untold(struct turn *t, struct rvmrpc_call *core)
 }
 
 /* vCPUs that wait in RVMRPC_MAIN, and need not any more. */
-static void rouse(struct rvmrpc_vm *vm)
+static noinline void rouse(struct rvmrpc_vm *vm)
 {
 	struct rvmrpc_waiter *w, *next;
 
@@ -215,7 +217,8 @@ static void adapt_guest(struct rvmrpc_vm *vm, u64 now)
 
 static void posted(struct rvmrpc_vm *vm, struct turn *t)
 {
-	adapt_guest(vm, t->now);
+	if (!t->coarse)
+		adapt_guest(vm, t->now);
 	if (rvmrpc_owner_kick(&vm->owner))
 		t->kick = true;
 	vm->again_ns = AGAIN_MIN_NS;
@@ -228,7 +231,7 @@ static void look_after(struct rvmrpc_vm *vm, const struct turn *t)
 	arm(vm, vm->again_at, t->now);
 }
 
-static bool intact(struct rvmrpc_vm *vm, struct turn *t)
+static noinline bool look_closer(struct rvmrpc_vm *vm, struct turn *t)
 {
 	u32 looked = rvmrpc_owner_intact(&vm->owner, t->now, &t->done);
 
@@ -237,6 +240,11 @@ static bool intact(struct rvmrpc_vm *vm, struct turn *t)
 	vm->looked |= looked;
 	arm(vm, t->now, t->now);
 	return false;
+}
+
+static bool intact(struct rvmrpc_vm *vm, struct turn *t)
+{
+	return likely(rvmrpc_owner_unchanged(&vm->owner)) || look_closer(vm, t);
 }
 
 /* The queue's head, which is the caller's to deliver.  True: the guest has it. */
@@ -300,7 +308,7 @@ static void take_in_place(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
 }
 
 /* Takes the answer in a slot, for the call's own thread, or for the work when it has none.  Bytes that were copied. */
-static u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
+static noinline u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
 {
 	struct rvmrpc_owner *o = &vm->owner;
 	struct rvmrpc_kcall *call;
@@ -646,7 +654,7 @@ static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct tu
 }
 
 /* @now: the time, or 0. */
-static void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u64 now)
+static noinline void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u64 now)
 {
 	struct turn t;
 	long left;
@@ -681,51 +689,101 @@ static bool answered_soon(struct rvmrpc_vm *vm, u32 slot)
 	return false;
 }
 
-static void run_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+/* In a burst one look at the clock per tick will do: it takes longer than all else that is done here. */
+static void run_begin(struct rvmrpc_vm *vm, struct turn *t)
 {
-	posted(vm, t);
-	if (!t->kick && call_spin_ns && answered_soon(vm, call->core.slot))
-		take_in_place(vm, call->core.slot, t);
+	unsigned long tick = READ_ONCE(jiffies);
+
+	turn_begin_at(vm, t, 0);
+	t->now = vm->tick_now;
+	t->coarse = vm->soon && tick - vm->tick <= 1;
+	if (t->coarse && tick == vm->tick)
+		return;
+	t->now = ktime_get_ns();
+	vm->tick = tick;
+	vm->tick_now = t->now;
 }
 
-u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms, bool run)
+/* Begins a call whose argument lies in its slot, and most often ends it. */
+static u32 begin_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t, u64 timeout)
 {
 	struct rvmrpc_owner *o = &vm->owner;
+	u32 slot = call->core.slot, status;
+
+	call->core.deadline = t->now + timeout;
+	/* It may have ended by its deadline, with its answer here by now. */
+	if (unlikely(rvmrpc_owner_answered(o, slot)))
+		take_answer(vm, slot, t);
+	if (likely(intact(vm, t)))
+		rvmrpc_owner_awake_on(o, slot);
+	status = rvmrpc_owner_run(o, &call->core, t->now);
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	posted(vm, t);
+	vm->soon = !t->kick && call_spin_ns && answered_soon(vm, slot);
+	if (vm->soon) {
+		take_in_place(vm, slot, t);
+	} else if (t->coarse) {
+		t->now = ktime_get_ns();
+		call->core.submitted = t->now;
+		call->core.deadline = t->now + timeout;
+	}
+	return status;
+}
+
+static u32 begin_copying(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	u32 status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
+
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	kref_get(&vm->mapped);
+	if (!rvmrpc_proxy_pending(&vm->owner.proxy))
+		reap(vm, t);
+	if (queue_head(vm) == call)
+		deliver_head(vm, t);
+	pass_on(vm, t);
+	return status;
+}
+
+/* All in one piece: returns are what costs most of the way of a call in a burst. */
+__attribute__((__flatten__))
+u32 rvmrpc_channel_run(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms)
+{
 	u32 status = RVMRPC_STATUS_NOT_CONNECTED, seq = 0;
-	bool delivered = false;
+	struct turn t;
+
+	run_begin(vm, &t);
+	if (vm->attached)
+		status = begin_in_place(vm, call, &t, (u64)timeout_ms * NSEC_PER_MSEC);
+	seq = vm->owner.seq[call->core.slot];
+	turn_end(vm, &t);
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	if (!has_ended(call))
+		call_wait(vm, call, spin(vm, call, seq) ? t.now : 0);
+	return call->core.status;
+}
+
+u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms)
+{
+	u32 status = RVMRPC_STATUS_NOT_CONNECTED, seq = 0;
+	bool delivered;
 	struct turn t;
 
 	turn_begin(vm, &t);
 	call->core.deadline = t.now + (u64)timeout_ms * NSEC_PER_MSEC;
-	if (vm->attached && run) {
-		/* It may have ended by its deadline, with its answer here by now. */
-		if (rvmrpc_owner_answered(o, call->core.slot))
-			take_answer(vm, call->core.slot, &t);
-		if (intact(vm, &t))
-			rvmrpc_owner_awake_on(o, call->core.slot);
-		status = rvmrpc_owner_run(o, &call->core, t.now);
-		delivered = status == RVMRPC_STATUS_OK;
-		if (delivered)
-			run_in_place(vm, call, &t);
-	} else if (vm->attached) {
-		status = rvmrpc_proxy_submit(&o->proxy, &call->core, t.now);
-		if (status == RVMRPC_STATUS_OK) {
-			kref_get(&vm->mapped);
-			if (!rvmrpc_proxy_pending(&o->proxy))
-				reap(vm, &t);
-			delivered = queue_head(vm) == call && deliver_head(vm, &t);
-			pass_on(vm, &t);
-		}
-	}
+	if (vm->attached)
+		status = begin_copying(vm, call, &t);
+	delivered = call->core.state == RVMRPC_CALL_DELIVERED;
 	if (delivered)
-		seq = o->seq[call->core.slot];
+		seq = vm->owner.seq[call->core.slot];
 	turn_end(vm, &t);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	if (!has_ended(call))
 		call_wait(vm, call, delivered && spin(vm, call, seq) ? t.now : 0);
-	if (!run)
-		rvmrpc_vm_unmap(vm);
+	rvmrpc_vm_unmap(vm);
 	return call->core.status;
 }
 

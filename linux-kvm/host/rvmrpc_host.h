@@ -81,6 +81,9 @@ struct rvmrpc_vm {
 	u64 again_at;
 	u64 again_ns;
 	u64 last_answer;
+	bool soon;			/* it came while its caller looked for it */
+	unsigned long tick;		/* jiffies, at */
+	u64 tick_now;			/* ns */
 	u64 next_probe;
 	u32 guest_spin_us;
 	u32 looked;			/* RVMRPC_LOOK_*, not told yet */
@@ -118,8 +121,10 @@ void rvmrpc_channel_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *statu
 u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call);
 void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call);
 
-/* With a task, the caller's: waits for the end.  The status.  @run: the call is in place, in a slot that it holds. */
-u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms, bool run);
+/* With a task, the caller's: waits for the end.  The status. */
+u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms);
+/* The same with a call in place, in a slot that it holds. */
+u32 rvmrpc_channel_run(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms);
 /* Holds a slot, and the window, until release(). */
 u32 rvmrpc_channel_hold(struct rvmrpc_vm *vm, struct rvmrpc_call *call);
 void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call);

@@ -303,9 +303,10 @@ class Clients:
 
 
 def flood(path, stop, sent):
-    """Sends requests as fast as they are taken, and reads what comes.
+    """Fills its socket with requests every millisecond, and reads what comes.
 
-    At a low priority: what the program itself takes of the two CPUs is not the device's to divide.
+    More than the device takes; but a program that spins would hold one of the two CPUs, which is not the device's to
+    divide.
     """
     os.nice(10)
     c = SocketClient(path)
@@ -313,17 +314,19 @@ def flood(path, stop, sent):
     c.sock.setblocking(False)
     left = b""
     while not stop.is_set():
-        left = left or request
         try:
-            count = c.sock.send(left)
-            left = left[count:]
-            sent.value += count
+            while True:
+                left = left or request
+                count = c.sock.send(left)
+                left = left[count:]
+                sent.value += count
         except BlockingIOError:
             pass
         try:
-            c.sock.recv(1 << 20)
+            while c.sock.recv(1 << 20):
+                pass
         except BlockingIOError:
-            time.sleep(0.0005)
+            time.sleep(0.001)
 
 
 def percentile(times, share):

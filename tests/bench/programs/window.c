@@ -143,7 +143,8 @@ static void look_again(const struct rvmrpc_call *call, uint64_t *again)
 		rvmrpc_proxy_expire(&owner.proxy, now, &done);
 }
 
-/* Posts what the call's slot holds, and spins for the answer.  Its status. */
+/* Posts what the call's slot holds, and spins for the answer.  Its status.  In one piece, as the host's kernel has it. */
+__attribute__((__flatten__))
 static uint32_t run(struct rvmrpc_call *call, uint64_t now)
 {
 	uint64_t again = 2 * NS_PER_MS;

@@ -19,7 +19,8 @@ void *model_memcpy(void *to, const void *from, size_t bytes);
 #define rvmrpc_os_store_release(p, v)	model_store(p, v, sizeof(*(p)), true)
 #define rvmrpc_os_mb()			model_mb(__func__)
 #define rvmrpc_os_barrier()		((void)0)
-/* The core copies to and from the window by this. */
+/* The core copies to and from the window by these. */
+#define rvmrpc_os_move_hdr(to, from)	model_memcpy(to, from, RVMRPC_SLOT_SEQ)
 #define memcpy(to, from, bytes)		model_memcpy(to, from, bytes)
 
 #endif /* RVMRPC_OS_H */
