@@ -173,7 +173,7 @@ def peer_rows(stand, others):
             client_row(stand, "QGA: open, read, close /proc/meminfo", "qga-read", "qga", 30, 1),
             client_row(stand, "QGA: guest-exec cat /proc/meminfo", "qga-exec", "qga", 26, 1),
             client_row(stand, "virtio-balloon: read statistics", "balloon-read", "qmp", 30),
-            client_row(stand, "virtio-balloon: age of the value", "balloon-age", "qmp", 26, 0),
+            client_row(stand, "virtio-balloon: age of the value", "balloon-age", "qmp", 8, 0),
             client_row(stand, "SSH: new connection, cat /proc/meminfo", "command", "ssh", 3, 0),
             client_row(stand, "SSH: kept connection, cat /proc/meminfo", "shell", "shell", 10, 1)]
     if stand.vsock:
