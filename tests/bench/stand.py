@@ -18,7 +18,7 @@ sys.path[:0] = [str(TESTS / "vm"), str(TESTS / "nested")]
 # pylint: disable=wrong-import-position
 import levels  # noqa: E402
 import virsh  # noqa: E402
-from harness import BUILD, VM, GuestError, Timeout, wait_for  # noqa: E402
+from harness import BUILD, VM, Timeout, wait_for  # noqa: E402
 
 BENCH = BUILD / "bench"
 PEERS = pathlib.Path(os.environ.get("RVMRPC_CACHE") or pathlib.Path(
@@ -395,5 +395,4 @@ def settle(seconds):
     time.sleep(seconds)
 
 
-__all__ = ["BENCH", "BUILD", "GuestError", "NoAnswer", "PARAMETERS", "Stand", "Timeout",
-           "make_stand", "settle", "wait_for"]
+__all__ = ["BENCH", "BUILD", "NoAnswer", "Stand", "Timeout", "make_stand", "settle", "wait_for"]
