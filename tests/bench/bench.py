@@ -6,6 +6,7 @@ One boot, interleaved and warm. Writes a JSON file, and a report with a table an
 plots. A number that misses its target does not fail the run; the report says so.
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -26,9 +27,12 @@ QUICK = {"rounds": 2, "divide": 10, "payload": 5, "flood_ms": 300, "again": 1, "
          "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
 FULL = {"rounds": 8, "divide": 1, "payload": 40, "flood_ms": 1000, "again": 5, "ask": 5, "ask_s": 6,
         "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
-PARTS = ("rows", "payload", "clients", "vms", "states", "window", "jobs", "idle")
+PARTS = ("rows", "payload", "clients", "vms", "states", "jobs", "idle")
 # Of guests that they start themselves.
-ALONE = ("window", "jobs", "idle")
+ALONE = ("jobs", "idle")
+# What there is of the rows beside their limit.
+GROUPS = {"kernel": rows.kernel_rows, "socket": rows.socket_rows, "window": window.client_rows,
+          "rvmrpcd": window.daemon_rows, "peers": rows.peer_rows}
 
 
 def parse():
@@ -43,7 +47,8 @@ def parse():
     p.add_argument("--report", type=pathlib.Path, required=True, metavar="DIR")
     p.add_argument("--rounds", type=int, help=f"of the calls (default: {FULL['rounds']})")
     p.add_argument("--vcpus", type=int, choices=waiting.VCPUS, help="of the jobs and the idle guests (default: each)")
-    p.add_argument("--only", help=f"some of {', '.join(PARTS)}; comma separated")
+    p.add_argument("--only", help=f"some of {', '.join(PARTS)}, or of the rows some of {', '.join(GROUPS)}; "
+                   "comma separated")
     return p.parse_args()
 
 
@@ -52,14 +57,17 @@ def say(text):
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def all_rows(stand):
-    """What is measured here, in the order of the first round."""
+def all_rows(stand, others, parts, result):
+    """What is measured here, in the order of the first round; others ends what only they need."""
     found = rows.limit_rows(stand)
-    if stand.kernel:
-        found += rows.kernel_rows(stand)
-    if stand.accel != "nested":
-        found += rows.socket_rows(stand, stand.start_doorbell())
-    return found + rows.peer_rows(stand) + rows.virsh_rows(stand) + [rows.control_row(stand)]
+    for name, make in GROUPS.items():
+        if "rows" in parts or name in parts:
+            attempt(result, name, lambda make=make: make(stand, others))
+            found += result.pop(name, [])
+    if any("in place" in row.name for row in found):
+        found += rows.memcpy_rows(stand)
+    control = rows.control_row(stand)
+    return found + [control] * any(control.name.endswith(row.name) for row in found)
 
 
 def attempt(result, name, step):
@@ -80,13 +88,13 @@ def with_peers(stand, size, parts, result):
     say("starting a guest with every peer")
     stand.start()
     stands.settle(2)
-    if "rows" in parts:
+    if set(parts) & {"rows", *GROUPS}:
         say("calls, interleaved")
-        found = all_rows(stand)
-        rows.measure(stand, found, size["rounds"], size["divide"])
+        with contextlib.ExitStack() as others:
+            found = all_rows(stand, others, parts, result)
+            rows.measure(stand, found, size["rounds"], size["divide"])
         stand.set_wait(rows.ADAPTIVE_US)
         stand.set_spin(None)
-        stand.end_others()
     steps = {"payload": lambda: growth.payload(stand, size["payload"], size["again"]),
              "clients": lambda: growth.clients(stand, size["flood_ms"], size["again"]),
              "vms": lambda: growth.machines(stand, size["flood_ms"]),
@@ -104,8 +112,6 @@ def run(stand, size, parts):
     stand.start_host()
     if set(parts) - set(ALONE):
         found = with_peers(stand, size, parts, result)
-    if "window" in parts:
-        attempt(result, "window", lambda: window.measure(stand, size))
     if "jobs" in parts:
         attempt(result, "jobs", lambda: waiting.jobs(
             stand, size["job_s"], size["turns"], size["vcpus"]))
@@ -144,6 +150,8 @@ def main():
     if o.vcpus:
         size["vcpus"] = (o.vcpus,)
     parts = o.only.split(",") if o.only else PARTS
+    if set(parts) - {*PARTS, *GROUPS}:
+        sys.exit(f"bench: there is no part {', '.join(set(parts) - {*PARTS, *GROUPS})}")
     stand = stands.make_stand(o.accel)
     about = {"accel": o.accel, "quick": o.quick, "date": time.strftime("%Y-%m-%d"),
              "load_before": loadavg()}

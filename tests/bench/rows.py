@@ -6,21 +6,31 @@ import sys
 
 from stand import ADAPTIVE_US, NoAnswer
 
-# What R is made of is measured in shorter and more blocks than the rest.
+# What R is made of is measured in shorter and more blocks than the rest, and so are bursts.
 LIMIT_CALLS = 100
 BLOCKS = 4
-COUNTED = ("exits", "irqs", "hypercalls", "vcpu_sleeps", "other_sleeps")
+# Calls of a burst are timed so many at once.
+BURST = 32
+BURSTS = 640
+# Answers that are used where they lie.
+IN_PLACE = (4096, 65536, 1 << 20)
+# For the longest of them, as the client that maps the window does.
+IN_PLACE_SPIN_NS = 5000000
+LONE_MS = 20
+EVENTS = ("hypercalls", "rings", "irqs", "user_exits")
+COUNTED = (*EVENTS, "exits", "vcpu_sleeps", "other_sleeps")
 
 
 class Row:
     """One line of the table.
 
     take(n) makes n calls and returns the ns of each and what the counters gained;
-    idle_us and spin_ns are set before; a spin_ns of None is the default.
+    idle_us and spin_ns are set before; a spin_ns of None is the default. A sample is
+    the mean of burst calls.
     """
 
     def __init__(self, name, take, calls, idle_us=ADAPTIVE_US, spin_ns=None,
-                 counted=COUNTED, blocks=1):
+                 counted=COUNTED, blocks=1, burst=1):
         self.name = name
         self.take = take
         self.calls = calls          # per round
@@ -28,6 +38,7 @@ class Row:
         self.spin_ns = spin_ns
         self.count = counted        # what is this row's own, and not the making of it
         self.blocks = blocks        # per round
+        self.burst = burst
         self.samples = []
         self.medians = []           # of each block
         self.counted = dict.fromkeys(COUNTED)
@@ -51,12 +62,12 @@ class Row:
     def per_call(self, key):
         """A counter per call, None when it does not exist here."""
         value = self.counted[key]
-        return None if value is None or not self.samples else round(value / len(self.samples), 3)
+        return None if value is None or not self.samples else round(value / len(self.samples) / self.burst, 4)
 
     def summary(self):
         """As the JSON has it."""
         us = [ns / 1000 for ns in self.samples]
-        return {"name": self.name, "n": len(us),
+        return {"name": self.name, "n": len(us) * self.burst,
                 **{f"{key}_us": round(value, 3) for key, value in spread(us).items()},
                 "exits": self.per_call("exits"), "irqs": self.per_call("irqs"),
                 "wakes": self.per_call("vcpu_sleeps")}
@@ -79,9 +90,15 @@ def client_row(stand, name, row, target, calls, warm=3, vm=None, **how):
     return Row(name, take, calls, **how)
 
 
-def kernel_row(stand, name, what, calls, **how):
+def kernel_row(stand, name, what, calls, warm=5, **how):
     """A row of the host's LKM, on the first CPU."""
-    return client_row(stand, name, "kernel", what, calls, warm=5, **how)
+    return client_row(stand, name, "kernel", what, calls, warm, **how)
+
+
+def memcpy_rows(stand):
+    """The limit of an answer that is used in place."""
+    return [Row(f"memcpy in the guest, {size} bytes", lambda n, s=size: (stand.guest_samples(f"memcpy {{n}} {s}", n), {}),
+                40, counted=()) for size in IN_PLACE]
 
 
 def limit_rows(stand):
@@ -98,14 +115,37 @@ def limit_rows(stand):
     return [null, rally]
 
 
-def kernel_rows(stand):
+LONE = "kernel client: null, both asleep"
+
+
+def burst_rows(stand):
+    """The kernel's client in a slot that it holds: no copies, and for a call in a burst no clock."""
+    cpu, other = stand.cpus
+    often = {"blocks": BLOCKS, "burst": BURST}
+    parts = (("to read the clock", "clock"), ("a call that is refused", "refused"))
+    return [kernel_row(stand, "kernel client: S, two threads that spin", f"spin {cpu} {other}", BURSTS, **often),
+            # The driver learns to spin in the first ones.
+            kernel_row(stand, "kernel client: null in a burst", f"burst {cpu}", BURSTS, 20, **often),
+            *[kernel_row(stand, f"kernel client: of it {what}", f"{word} {cpu}", 200, burst=BURST)
+              for what, word in parts],
+            *[kernel_row(stand, f"kernel client: answer in place, {size} bytes", f"held {cpu} {size}", 40, 20,
+                         spin_ns=IN_PLACE_SPIN_NS)
+              for size in IN_PLACE]]
+
+
+def kernel_rows(stand, _others):
     """The host kernel's client."""
+    if not stand.kernel:
+        return []
     cpu = stand.cpus[0]
     modes = (("VMLP, window 0", -1, 0), ("VMLP, default window", -1, None),
              ("interrupt", 0, None), ("adaptive", ADAPTIVE_US, None))
     rows = [kernel_row(stand, f"kernel client: {what}, {mode}", f"{what} {cpu}", LIMIT_CALLS,
                        idle_us=idle, spin_ns=spin, blocks=BLOCKS if what == "null" else 1)
             for mode, idle, spin in modes for what in ("null", "meminfo")]
+    rows += [kernel_row(stand, f"{LONE}, {mode}", f"lone {cpu} {LONE_MS}", LIMIT_CALLS // 2,
+                        idle_us=idle, spin_ns=spin, blocks=BLOCKS)
+             for mode, idle, spin in (*modes[1:], ("interrupt, window 0", 0, 0))]
     rows += [kernel_row(stand, "kernel client: /proc/meminfo opened, read and closed, adaptive",
                         f"procfs {cpu}", 50),
              client_row(stand, "/dev/rvmrpc: null", "dev-null", "vm", 50),
@@ -113,23 +153,21 @@ def kernel_rows(stand):
     if "file" in stand.target:
         rows.append(client_row(stand, "/proc/rvmrpc/.../meminfo opened, read and closed",
                                "file-read", "file", 50))
-    return rows
+    return rows + burst_rows(stand)
 
 
-def socket_rows(stand, doorbell):
+def socket_rows(stand, _others):
     """The socket of the device."""
+    if "sock" not in stand.target:
+        return []
     modes = (("VMLP", -1), ("interrupt", 0), ("adaptive", ADAPTIVE_US))
-    rows = [client_row(stand, f"socket: {what}, hypercall, {mode}", f"socket-{what}", "sock", 100,
+    rows = [client_row(stand, f"socket: {what}, {mode}", f"socket-{what}", "sock", 100,
                        idle_us=idle) for mode, idle in modes for what in ("null", "meminfo")]
-    rows.append(client_row(stand, "socket: /proc/meminfo opened, read and closed",
-                           "socket-procfs", "sock", 50))
-    rows += [client_row(stand, f"socket: {what}, doorbell", f"socket-{what}",
-                        stand.folder / "door.sock", 100, vm=doorbell)
-             for what in ("null", "meminfo")]
-    return rows
+    return [*rows, client_row(stand, "socket: /proc/meminfo opened, read and closed",
+                              "socket-procfs", "sock", 50)]
 
 
-def peer_rows(stand):
+def peer_rows(stand, others):
     """QMP and the peers."""
     rows = [client_row(stand, "QMP: empty command (query-name)", "qmp-empty", "qmp", 50),
             client_row(stand, "QMP: guest-kernel-call null", "qmp-null", "qmp", 50),
@@ -138,7 +176,7 @@ def peer_rows(stand):
             client_row(stand, "QGA: open, read, close /proc/meminfo", "qga-read", "qga", 30, 1),
             client_row(stand, "QGA: guest-exec cat /proc/meminfo", "qga-exec", "qga", 26, 1),
             client_row(stand, "virtio-balloon: read statistics", "balloon-read", "qmp", 30),
-            client_row(stand, "virtio-balloon: age of the value", "balloon-age", "qmp", 26, 0),
+            client_row(stand, "virtio-balloon: age of the value", "balloon-age", "qmp", 8, 0),
             client_row(stand, "SSH: new connection, cat /proc/meminfo", "command", "ssh", 3, 0),
             client_row(stand, "SSH: kept connection, cat /proc/meminfo", "shell", "shell", 10, 1)]
     if stand.vsock:
@@ -146,14 +184,15 @@ def peer_rows(stand):
                             "vsock", 50),
                  client_row(stand, "vsock server: meminfo, new connection", "vsock-new",
                             "vsock", 30)]
-    return rows
+    return rows + virsh_rows(stand, others)
 
 
-def virsh_rows(stand):
+def virsh_rows(stand, others):
     """From the command line of libvirt; the start of virsh is part of it."""
     domain = stand.start_virsh()
     if domain is None:
         return []
+    others.callback(domain.close)
     return [client_row(stand, f"virsh: {what}, its own start included", "command", domain.command(name),
                        26, 1, vm=domain)
             for what, name in (("empty command (query-name)", "query-name"),
@@ -176,7 +215,7 @@ def control_row(stand):
     if stand.kernel:
         return kernel_row(stand, CONTROL + "kernel client: null, VMLP, window 0",
                           f"null {stand.cpus[0]}", LIMIT_CALLS, idle_us=-1, spin_ns=0, blocks=BLOCKS)
-    return client_row(stand, CONTROL + "socket: null, hypercall, adaptive", "socket-null", "sock", 100)
+    return client_row(stand, CONTROL + "socket: null, adaptive", "socket-null", "sock", 100)
 
 
 def control_ratio(rows):
@@ -258,22 +297,49 @@ def quotient(above, below):
     return None if above is None or not below else round(above / below, 3)
 
 
+def pairs(rows, above, below):
+    """The quotients of two rows' medians, block by block."""
+    found = [next((row.medians for row in rows if row.name.startswith(name)), ()) for name in (above, below)]
+    return [high / low for high, low in zip(*found)]
+
+
+def events(rows, prefix):
+    """What costs a switch, per call: hypercalls, rings, interrupts, exits to user space; None without the row."""
+    for row in rows:
+        if row.name.startswith(prefix) and row.samples:
+            return round(sum(row.per_call(key) or 0 for key in EVENTS), 4)
+    return None
+
+
+def window_ratios(rows, who, prefix=""):
+    """Of a client that works in the window itself."""
+    bursts = pairs(rows, f"{who}: null in a burst", f"{who}: S,")
+    return {f"{prefix}burst_S": round(statistics.median(bursts), 3) if bursts else None,
+            f"{prefix}burst_events": events(rows, f"{who}: null in a burst"),
+            **{f"{prefix}inplace_{size >> 10}KiB": quotient(p50(rows, f"memcpy in the guest, {size} "),
+                                                            p50(rows, f"{who}: answer in place, {size} "))
+               for size in IN_PLACE}}
+
+
 def judge(rows):
     """(limit, ratios) from the medians of one run."""
     e, f = p50(rows, "E:"), p50(rows, "F:")
     limit = None if e is None or f is None else e + f
     ssh, qga = p50(rows, "SSH: new"), p50(rows, "QGA: open")
     meminfo = p50(rows, "kernel client: meminfo, VMLP, default")
-    user = p50(rows, "/dev/rvmrpc: meminfo")
     if meminfo is None:
-        meminfo = user = p50(rows, "socket: meminfo, hypercall, adaptive")
-    qmp, empty = p50(rows, "QMP: guest-meminfo"), p50(rows, "QMP: empty")
-    floor = None if empty is None or user is None else empty + user
+        meminfo = p50(rows, "socket: meminfo, adaptive")
+    qmp = p50(rows, "QMP: guest-meminfo")
     return ({"E_us": e, "F_us": f},
             {"null_R": quotient(p50(rows, "kernel client: null, VMLP, window 0"), limit),
              "null_R_window": quotient(p50(rows, "kernel client: null, VMLP, default"), limit),
+             "isolated_R": quotient(p50(rows, f"{LONE}, interrupt"), limit),
+             "isolated_R_vmlp": quotient(p50(rows, f"{LONE}, VMLP"), limit),
+             "isolated_R_default": quotient(p50(rows, f"{LONE}, adaptive"), limit),
+             **window_ratios(rows, "window"), **window_ratios(rows, "kernel client", "kernel_"),
+             "stock_meminfo_vs_qga": quotient(p50(rows, "rvmrpcd's guest: QGA open"), p50(rows, "rvmrpcd: meminfo")),
              "meminfo_vs_ssh_new": quotient(ssh, meminfo),
              "meminfo_vs_qga_read": quotient(qga, meminfo),
              "meminfo_vs_vsock": quotient(p50(rows, "vsock server: meminfo, kept"), meminfo),
-             "qmp_vs_empty": quotient(qmp, floor),
+             "qmp_vs_empty": quotient(qmp, p50(rows, "QMP: empty")),
              "qmp_vs_qga_read": quotient(qga, qmp)})

@@ -18,7 +18,7 @@ sys.path[:0] = [str(TESTS / "vm"), str(TESTS / "nested")]
 # pylint: disable=wrong-import-position
 import levels  # noqa: E402
 import virsh  # noqa: E402
-from harness import BUILD, VM, GuestError, Timeout, wait_for  # noqa: E402
+from harness import BUILD, VM, Timeout, wait_for  # noqa: E402
 
 BENCH = BUILD / "bench"
 PEERS = pathlib.Path(os.environ.get("RVMRPC_CACHE") or pathlib.Path(
@@ -37,6 +37,7 @@ UUID = "52564d52-0000-4000-8000-0000000000b0"
 levels.SLOTS = 4
 levels.MOUNTS["images"] = (BENCH, True)
 levels.MOUNTS["tools"] = (BUILD / "host-tools", True)
+levels.MOUNTS["stock"] = (BUILD / "nested" / "qemu-7.2", True)
 
 
 class NoAnswer(Exception):
@@ -45,8 +46,11 @@ class NoAnswer(Exception):
 
 def gained(before, after):
     """The difference of two sets of counters; what one of them lacks is left out."""
-    return {key: after[key] - value for key, value in before.items()
-            if value is not None and after.get(key) is not None}
+    found = {key: after[key] - value for key, value in before.items()
+             if value is not None and after.get(key) is not None}
+    if "mmio_exits" in found:
+        found["user_exits"] = sum(found[key] for key in ("mmio_exits", "io_exits", "signal_exits"))
+    return found
 
 
 def guest_devices(folder, net=True, vsock=False):
@@ -72,6 +76,13 @@ class BenchVM(VM):
         return super()._images()[0], BENCH / "guest-initramfs.cpio"
 
 
+class StockVM(BenchVM):
+    """One of Debian's own QEMU."""
+
+    def query(self):
+        return {}
+
+
 class BenchL1(levels.L1):
     """A host with the client programs at /bench, and vhost-vsock."""
 
@@ -84,6 +95,12 @@ class BenchL2(levels.L2):
 
     def _images(self):
         return "/nested/vmlinuz", "/images/guest-initramfs.cpio"
+
+
+class StockL2(BenchL2):
+    """One of Debian's own QEMU."""
+
+    PROGRAM = ("/stock/qemu-system-x86_64",)
 
 
 class Stand:
@@ -106,11 +123,16 @@ class Stand:
         """The guest with every peer."""
         raise NotImplementedError
 
+    def make_vm(self, **options):
+        """Another guest; booted by the caller."""
+        raise NotImplementedError
+
+    def make_stock_vm(self, **options):
+        """One of Debian's own QEMU, without the device."""
+        raise NotImplementedError
+
     def start_virsh(self):
         """A guest of libvirtd, or None."""
-
-    def end_others(self):
-        """Ends what only the rows need."""
 
     def sh(self, command, timeout=60):
         """Output of a command of the host, which must succeed."""
@@ -175,9 +197,9 @@ class Stand:
                 f"{self.peers}/{self.ssh_name} -y -y -i {self.key} -p {SSH_PORT} "
                 f"root@127.0.0.1 {shlex.quote(command)} 2>/dev/null")
 
-    def start_agent(self):
-        """qemu-ga in the guest."""
-        self.vm.guest.check(
+    def start_agent(self, vm):
+        """qemu-ga in a guest."""
+        vm.guest.check(
             "for p in /sys/class/virtio-ports/*; do "
             "if grep -q org.qemu.guest_agent $p/name; then port=/dev/${p##*/}; fi; done; "
             "setsid /bench/qemu-ga -m virtio-serial -p $port -t /tmp >/tmp/qga.log 2>&1 &")
@@ -189,24 +211,25 @@ class Stand:
                     "ip addr add 10.0.2.15/24 dev eth0; mkdir -p /etc/dropbear /var/run /var/log")
         guest.check("/bench/dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; "
                     "setsid /bench/dropbear -r /etc/dropbear/key -s -p 22 >/tmp/dropbear.log 2>&1")
-        self.start_agent()
+        self.start_agent(self.vm)
         if self.vsock:
             guest.check("modprobe vmw_vsock_virtio_transport; setsid /bench/bench_vsockd "
                         ">/tmp/vsockd.log 2>&1 &")
         self.vm.qmp.cmd("qom-set", {"path": "/machine/peripheral/balloon0",
                                     "property": "guest-stats-polling-interval", "value": 1})
         for row, target in (("qga-ping", "qga"), ("command", "ssh")):
-            self._wait_peer(row, target)
+            self.wait_peer(row, self.target[target])
         if self.vsock:
-            self._wait_peer("vsock-kept", "vsock")
+            self.wait_peer("vsock-kept", self.target["vsock"])
 
-    def _wait_peer(self, row, target):
+    def wait_peer(self, row, target):
+        """Until it answers."""
         def answers():
             try:
-                return self.client(row, self.target[target], 1, timeout=20)
+                return self.client(row, target, 1, timeout=20)
             except NoAnswer:
                 return None
-        wait_for(answers, 60, f"peer {target}", interval=0.5)
+        wait_for(answers, 60, f"{row} of {target}", interval=0.5)
 
     def pin_vm(self, vm):
         """vCPU threads of a guest to the host's second CPU, QEMU's others to its first."""
@@ -236,7 +259,6 @@ class LocalStand(Stand):
         self.vsock = os.path.exists("/dev/vhost-vsock")
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rvmrpc-bench-"))
         self.cpus = sorted(os.sched_getaffinity(0))[:2]
-        self.door = self.domain = None
 
     def sh(self, command, timeout=60):
         return subprocess.run(["sh", "-c", command], check=True, timeout=timeout, text=True,
@@ -249,11 +271,12 @@ class LocalStand(Stand):
             raise NoAnswer(result.stderr.strip() or f"exit status {result.returncode}")
         return result.stdout
 
-    def make_vm(self, **options):
+    def make_vm(self, kind=BenchVM, **options):
         """Another guest; booted by the caller."""
-        extra = options.pop("extra", [])
-        return BenchVM(accel=self.accel, cpu="max" if self.accel == "tcg" else "host",
-                       extra=[*extra], **options)
+        return kind(accel=self.accel, cpu="max" if self.accel == "tcg" else "host", **options)
+
+    def make_stock_vm(self, **options):
+        return self.make_vm(kind=StockVM, qemu="/usr/bin/qemu-system-x86_64", device=False, **options)
 
     def start_host(self):
         if self.kernel:
@@ -270,27 +293,9 @@ class LocalStand(Stand):
                        "shell": self.ssh("sh")}
         self.start_peers()
 
-    def start_doorbell(self):
-        """A second guest, that has only the doorbell."""
-        vm = self.door = self.make_vm(smp=1, memory="256M",
-                                      extra=["-name", "door,debug-threads=on"],
-                                      device_opts=f"hypercall=off,socket={self.folder}/door.sock").boot()
-        if vm.query()["gate"] != "doorbell":
-            raise RuntimeError("the second guest does not use the doorbell")
-        return vm
-
     def start_virsh(self):
         """A third one, of a real libvirtd; None where none can run."""
-        if self.accel == "tcg" and self.domain is None:
-            self.domain = virsh.domain()
-        return self.domain
-
-    def end_others(self):
-        if self.door is not None:
-            self.door.stop()
-        if self.domain is not None:
-            self.domain.close()
-        self.door = self.domain = None
+        return virsh.domain() if self.accel == "tcg" else None
 
     def counted_client(self, row, target, n, warm=0, vm=None, timeout=60):
         """Without our KVM the proxy's counters are QEMU's, and count the calls to warm up, too."""
@@ -309,11 +314,10 @@ class LocalStand(Stand):
 
     def proxy_counters(self, vm):
         """QEMU's."""
-        stats = (vm or self.vm).qmp.cmd("query-rvmrpc").get("stats", {})
-        return {"hypercalls": stats.get("hypercalls"), "irqs": stats.get("interrupts")}
+        stats = (vm or self.vm).query().get("stats", {})
+        return {"hypercalls": stats.get("hypercalls"), "irqs": stats.get("interrupts"), "rings": stats.get("rings")}
 
     def stop(self):
-        self.end_others()
         super().stop()
         if self.kernel:
             self.sh("rmmod rvmrpc_bench")
@@ -365,10 +369,12 @@ class NestedStand(Stand):
         self.start_peers()
         self.pin_vm(self.vm)
 
-    def make_vm(self, **options):
+    def make_vm(self, kind=BenchL2, **options):
         """Another L2; booted by the caller."""
-        slot = self.l1.guests.index(None)
-        return BenchL2(self.l1, slot, **options)
+        return kind(self.l1, self.l1.guests.index(None), **options)
+
+    def make_stock_vm(self, **options):
+        return self.make_vm(StockL2, device=False, **options)
 
     def pin_host(self):
         """A CPU of this machine for each of L1's, else two that wake each other may stand in one queue for a slice."""
@@ -389,5 +395,4 @@ def settle(seconds):
     time.sleep(seconds)
 
 
-__all__ = ["BENCH", "BUILD", "GuestError", "NoAnswer", "PARAMETERS", "Stand", "Timeout",
-           "make_stand", "settle", "wait_for"]
+__all__ = ["BENCH", "BUILD", "NoAnswer", "Stand", "Timeout", "make_stand", "settle", "wait_for"]

@@ -23,7 +23,7 @@ def _tests_libvirt():
 
 
 class Domain:
-    """For a row it is a VM: .process.pid and .qmp are there."""
+    """For a row it is a VM: .process.pid and .query() are there."""
 
     def __init__(self):
         tests = _tests_libvirt()
@@ -39,13 +39,16 @@ class Domain:
         self.libvirt = OneCPU()
         pid = pathlib.Path(self.libvirt.dir.name, "run-libvirt", "qemu", "web1.pid")
         self.process = types.SimpleNamespace(pid=int(pid.read_text(encoding="ascii")))
-        self.qmp = types.SimpleNamespace(cmd=self.libvirt.monitor)
 
     def command(self, name):
         """A command line that starts virsh and has it pass a QMP command on."""
         request = json.dumps({"execute": name})
         return "exec " + shlex.join(self.libvirt.inside(
             "virsh", "-q", "-c", "qemu:///system", "qemu-monitor-command", "web1", request))
+
+    def query(self):
+        """The answer of query-rvmrpc."""
+        return self.libvirt.monitor("query-rvmrpc")
 
     def close(self):
         """Ends the domain and the daemon."""

@@ -15,15 +15,15 @@ SNAPSHOT = ("cat /proc/uptime; "
             "for p in /proc/[0-9]*; do read -r c <$p/comm; "
             "if [ \"$c\" = rvmrpc ]; then s=$(cat $p/schedstat); [ -z \"$s\" ] || echo sched $s; fi; "
             "done 2>/dev/null; "
-            f"cd {DRIVER}/counters 2>/dev/null && echo polls $(cat polls) && "
-            "echo irqs $(cat interrupts); true")
-RATES = ("run_ns", "polls", "irqs", "exits", "ran_ns")
+            f"cd {DRIVER}/counters 2>/dev/null && echo waits $(cat polls) && "
+            "echo events $(($(cat polls) + $(cat sleeps) + $(cat rings) + $(cat interrupts))); true")
+RATES = ("run_ns", "waits", "events", "exits", "ran_ns")
 
 
 def snapshot(stand, vm):
-    """The guest's uptime, its server thread's run time, polls and interrupts; what the host counts."""
+    """The guest's uptime, its server thread's run time, what the driver counts; what the host counts."""
     lines = [line.split() for line in vm.guest.check(SNAPSHOT).splitlines()]
-    found = {"uptime": float(lines[0][0]), "run_ns": 0, "polls": 0, "irqs": 0}
+    found = {"uptime": float(lines[0][0]), "run_ns": 0, "waits": 0, "events": 0}
     for words in lines[1:]:
         found["run_ns" if words[0] == "sched" else words[0]] = int(words[1])
     host = stand.counters(vm)
@@ -49,8 +49,8 @@ class Cost:
         """Per second."""
         rate = {key: None if value is None else value / self.seconds
                 for key, value in self.sums.items()}
-        return {"server_percent": round(rate["run_ns"] / 1e7, 3), "gate_calls": round(rate["polls"], 2),
-                "irqs": round(rate["irqs"], 2), "host_cpu": round(rate["ran_ns"] / 1e9, 4),
+        return {"server_percent": round(rate["run_ns"] / 1e7, 3), "waits": round(rate["waits"], 2),
+                "events": round(rate["events"], 2), "seconds": round(self.seconds), "host_cpu": round(rate["ran_ns"] / 1e9, 4),
                 "exits": None if rate["exits"] is None else round(rate["exits"], 1)}
 
 

@@ -1,23 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The window itself: a client that maps it, beside two threads that spin on two cache lines.
-
-The client is the host's end of the window of one guest that has QEMU's ivshmem
-and nothing of our QEMU: what a call costs without a daemon between.
+"""Rows of guests that have QEMU's ivshmem and nothing of our QEMU: by a client that is itself the host's end
+of a window, and by rvmrpcd's socket.
 """
 import json
 import shlex
-import statistics
 
-import waiting
+import rows
 from stand import NoAnswer, Timeout, settle, wait_for
 
 SLOTS, BYTES, SIZE = 4, 1 << 20, 1 << 24
-SIZES = (4096, 65536, 1 << 20)
-CALLS = 20000
 # Between two calls by the daemon are four wake-ups, which take the emulated host longer than the defaults' 200 us.
 SPIN_US = {"nested": 1000}
-# Calls in a burst may cost that: to exit to user space, to be interrupted, to make a hypercall.
-EVENTS = ("mmio_exits", "io_exits", "signal_exits", "kvm_hypercalls")
 
 
 class Client:
@@ -64,11 +57,10 @@ class Client:
 
 def start_guest(stand, client):
     """A guest of that client, with the driver connected."""
-    vm = stand.make_vm(smp=1, memory="256M", device=False, extra=[
+    vm = stand.make_stock_vm(smp=1, memory="256M", extra=[
         "-name", "window,debug-threads=on", "-chardev", f"socket,path={client.socket},id=window",
-        "-device", "ivshmem-doorbell,vectors=1,chardev=window"])
-    stand.vm = vm.boot()
-    vm.guest.check("modprobe rvmrpc && insmod /bench/rvmrpc_bench_guest.ko")
+        "-device", "ivshmem-doorbell,vectors=1,chardev=window"]).boot()
+    vm.guest.check("modprobe rvmrpc")
     if not client.command("wait 10000")["connected"]:
         raise NoAnswer("the guest's driver did not connect")
     stand.pin_vm(vm)
@@ -76,37 +68,25 @@ def start_guest(stand, client):
     return vm
 
 
-def burst(stand, client, vm, rounds, calls):
-    """Rounds of both, and what the calls cost beside time."""
-    ratios, spins, nulls, kicks, events, exits = [], [], [], 0, 0, 0
-    for _ in range(rounds):
-        spin = statistics.median(client.command(f"spin {calls}")["ns"])
-        before = stand.counters(vm)
-        null = client.command(f"null {calls}")
-        after = stand.counters(vm)
-        ratios.append(statistics.median(null["ns"]) / spin)
-        spins.append(spin)
-        nulls.append(statistics.median(null["ns"]))
-        kicks += null["kicks"] + null["rings"]
-        events += sum(after.get(key, 0) - before.get(key, 0) for key in EVENTS)
-        exits += (after.get("exits") or 0) - (before.get("exits") or 0)
-    n = rounds * calls
-    return {"n": n, "spin_ns": round(statistics.median(spins)), "null_ns": round(statistics.median(nulls)),
-            "burst_S": round(statistics.median(ratios), 2), "burst_events": round((kicks + events) / n, 4),
-            "exits": round(exits / n, 4) if stand.accel != "tcg" else None}
+def client_rows(stand, others):
+    """The client that maps the window, and its limit on the same two CPUs."""
+    client = others.enter_context(Client(stand))
+    vm = start_guest(stand, client)
+    others.callback(vm.stop)
 
-
-def in_place(stand, client, rounds, n):
-    """Echoes whose bytes never leave the window, and the guest's memcpy of as many."""
-    found = {size: ([], []) for size in SIZES}
-    for _ in range(rounds):
-        for size, (calls, copies) in found.items():
-            calls += client.command(f"echo {size} {n if size > 65536 else 10 * n}")["ns"]
-            copies += stand.guest_samples(f"memcpy {{n}} {size}", n)
-    return [{"bytes": size, "p50_us": round(statistics.median(calls) / 1000, 2),
-             "memcpy_us": round(statistics.median(copies) / 1000, 2),
-             "ratio": round(statistics.median(copies) / statistics.median(calls), 2)}
-            for size, (calls, copies) in found.items()]
+    def row(name, command, calls, warm=0, **how):
+        def take(n):
+            if warm:
+                client.command(command.format(n=warm))
+            answer, count = stand.counted(vm, lambda: client.command(command.format(n=n)))
+            return answer["ns"], {**count, "irqs": answer["kicks"], "rings": answer["rings"]}
+        return rows.Row(f"window: {name}", take, calls, **how)
+    often = {"blocks": rows.BLOCKS, "burst": rows.BURST}
+    return [row("S, two threads that spin", "spin {n}", rows.BURSTS, **often),
+            # The driver learns to spin in the first ones.
+            row("null in a burst", "null {n}", rows.BURSTS, 20, **often),
+            *[row(f"answer in place, {size} bytes", f"echo {size} {{n}}", 40, 20) for size in rows.IN_PLACE],
+            row("null, both asleep", f"sleepy {{n}} {rows.LONE_MS}", 40)]
 
 
 def spin_us(stand):
@@ -137,86 +117,28 @@ class Daemon:
 
 def start_stock(stand, daemon):
     """A guest of rvmrpcd that has qemu-ga, too."""
-    vm = stand.vm = stand.make_vm(smp=1, memory="256M", device=False, extra=[
+    vm = stand.make_stock_vm(smp=1, memory="256M", extra=[
         "-name", "stock,debug-threads=on", "-chardev", f"socket,path={daemon.base}/web.ivshmem,id=window",
         "-device", "ivshmem-doorbell,vectors=1,chardev=window", "-device", "virtio-serial-pci,id=serial",
         "-chardev", f"socket,id=qga,path={daemon.base}/qga.sock,server=on,wait=off",
         "-device", "virtserialport,bus=serial.0,chardev=qga,name=org.qemu.guest_agent.0"]).boot()
     vm.guest.check(f"modprobe rvmrpc spin_us={spin_us(stand)}; mkdir -p /var/run /var/log")
-    stand.start_agent()
-
-    def answers(row, target):
-        try:
-            return stand.client(row, target, 1, timeout=20)
-        except NoAnswer:
-            return None
+    stand.start_agent(vm)
     for row, target in (("socket-null", "web.sock"), ("qga-ping", "qga.sock")):
-        wait_for(lambda r=row, t=target: answers(r, f"{daemon.base}/{t}"), 60, target, interval=0.5)
+        stand.wait_peer(row, f"{daemon.base}/{target}")
     settle(1)
     return vm
 
 
-def by_daemon(stand, rounds, n):
-    """The same facts by rvmrpcd's socket and by qemu-ga, of one guest."""
-    rows = {"null": ("socket-null", "web.sock"), "meminfo": ("socket-meminfo", "web.sock"),
-            "qga": ("qga-read", "qga.sock")}
-    samples = {name: [] for name in rows}
-    with Daemon(stand) as daemon:
-        vm = start_stock(stand, daemon)
-        try:
-            for _ in range(rounds):
-                for name, (row, target) in rows.items():
-                    samples[name] += stand.client(row, f"{daemon.base}/{target}", n if name != "qga" else n // 4, 3)
-        finally:
-            vm.stop()
-            stand.vm = None
-    found = {name: statistics.median(ns) / 1000 for name, ns in samples.items()}
-    return {**{f"{name}_us": round(us, 1) for name, us in found.items()},
-            "stock_meminfo_vs_qga": round(found["qga"] / found["meminfo"], 1)}
-
-
-JOB_MODES = (("no driver", False), ("window, idle", True), (waiting.CONTROL, False))
-
-
-def use_driver(vm, wanted):
-    """Loads it, and waits until it has its channel; or removes it."""
-    vm.guest.check("test -d /sys/module/rvmrpc || modprobe rvmrpc; "
-                   "until grep -q '^connected' /sys/bus/pci/drivers/rvmrpc/0*/state; do sleep 0.1; done"
-                   if wanted else "! test -d /sys/module/rvmrpc || rmmod rvmrpc", 30)
-
-
-def jobs(stand, seconds, turns, vcpus):
-    """The speed of a job that computes beside a driver that nobody calls, and beside none."""
-    rows = []
-    with Daemon(stand) as daemon:
-        for smp in vcpus:
-            vm = stand.make_vm(smp=smp, memory="192M", device=False, extra=[
-                "-name", "job,debug-threads=on", "-chardev", f"socket,path={daemon.base}/web.ivshmem,id=window",
-                "-device", "ivshmem-doorbell,vectors=1,chardev=window"]).boot(180)
-            costs = {name: waiting.Cost() for name, _ in JOB_MODES}
-            speeds = {name: [] for name, _ in JOB_MODES}
-            for turn in range(turns):
-                for name, wanted in JOB_MODES if turn % 2 == 0 else reversed(JOB_MODES):
-                    use_driver(vm, wanted)
-                    speeds[name].append(waiting.one_job(stand, vm, smp, seconds, costs[name]))
-            rows += [{"vcpus": smp, "mode": name, **costs[name].row(), **waiting.compared(speeds, name)}
-                     for name, _ in JOB_MODES]
-            vm.stop()
-    return rows
-
-
-def measure(stand, size):
-    """All of it."""
-    rounds, divide = size["rounds"], size["divide"]
-    daemon = by_daemon(stand, rounds, 100 // divide * 4)
-    job = jobs(stand, size["job_s"], size["turns"], size["vcpus"])
-    with Client(stand) as client:
-        vm = start_guest(stand, client)
-        try:
-            return {"daemon": daemon, "jobs": job, "burst": burst(stand, client, vm, rounds, CALLS // divide),
-                    "in_place": in_place(stand, client, rounds, max(20, 40 // divide)),
-                    "asleep_us": round(statistics.median(
-                        client.command(f"sleepy {max(5, 40 // divide)} 20")["ns"]) / 1000, 1)}
-        finally:
-            vm.stop()
-            stand.vm = None
+def daemon_rows(stand, others):
+    """By rvmrpcd's socket, and qemu-ga in the same guest."""
+    daemon = others.enter_context(Daemon(stand))
+    vm = start_stock(stand, daemon)
+    others.callback(vm.stop)
+    # What rvmrpcd rings and interrupts the daemon alone knows.
+    count = tuple(key for key in rows.COUNTED if key not in ("irqs", "rings"))
+    return [rows.client_row(stand, name, row, f"{daemon.base}/{target}", calls, 3, vm, counted=count)
+            for name, row, target, calls in (
+                ("rvmrpcd: null", "socket-null", "web.sock", 100),
+                ("rvmrpcd: meminfo", "socket-meminfo", "web.sock", 100),
+                ("rvmrpcd's guest: QGA open, read, close /proc/meminfo", "qga-read", "qga.sock", 30))]

@@ -5,10 +5,12 @@
  * /sys/kernel/debug/rvmrpc_bench/
  *	run		write a command; it runs in the writer's thread, on the CPUs that this may use
  *			"null N", "meminfo N", "procfs N" (the file opened, read and closed), "echo N BYTES"
+ *			"lone N MS" (null calls, each after both sides slept for so long)
  *			"pingpong N CPU" (a completion to a thread on that CPU, and one back)
- *			"spin N CPU" (two cache lines, to a thread on that CPU and back; blocks of 32)
- *			"burst N" (null calls without copies, one after another; blocks of 32)
- *			"refused N", "clock N" (of it: a call that the guest never hears of, and to read the clock)
+ *			"spin N CPU" (N blocks of 32: two cache lines, to a thread on that CPU and back)
+ *			"burst N" (N blocks of 32 null calls without copies)
+ *			"refused N", "clock N" (N blocks of 32, of it: a call that the guest never hears of, and to
+ *			read the clock)
  *			"held N BYTES" (echo calls without copies)
  *			"flood MS THREADS VMS" (null calls of that many threads; samples: ns, calls)
  *	samples		ns of each, u64
@@ -19,6 +21,7 @@
 #include <linux/completion.h>
 #include <linux/cpumask.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -72,7 +75,7 @@ struct call {
 	u32 res_max;
 };
 
-static int time_calls(const struct call *c, unsigned int n)
+static int time_calls(const struct call *c, unsigned int n, unsigned int pause_ms)
 {
 	unsigned int i;
 	ssize_t ret;
@@ -81,6 +84,8 @@ static int time_calls(const struct call *c, unsigned int n)
 	if (!nvms)
 		return -ENODEV;
 	for (i = 0; i < n; i++) {
+		if (pause_ms)
+			msleep(pause_ms);
 		start = ktime_get_ns();
 		ret = rvmrpc_call_vm(vms[0], c->module, c->procedure, sent, c->arglen, got, c->res_max, TIMEOUT_MS);
 		if (ret < 0)
@@ -97,7 +102,7 @@ static int time_procfs(unsigned int n)
 	const struct call c = { RVMRPC_MOD_PROCFS, RVMRPC_PROCFS_READ, sizeof(path) - 1, SZ_16K };
 
 	memcpy(sent, path, sizeof(path) - 1);
-	return time_calls(&c, n);
+	return time_calls(&c, n, 0);
 }
 
 /* ---- Without copies, and two threads that spin ---- */
@@ -118,7 +123,7 @@ static int time_held(u32 module, u32 procedure, unsigned int n, u32 bytes, unsig
 		return PTR_ERR(h);
 	if (bytes > h->req_bytes)
 		ret = -EINVAL;
-	for (i = 0; i < n / block && ret >= 0; i++) {
+	for (i = 0; i < n && ret >= 0; i++) {
 		start = ktime_get_ns();
 		for (j = 0; j < block && ret >= 0; j++)
 			ret = rvmrpc_call_run(h, module, procedure, bytes, TIMEOUT_MS);
@@ -138,7 +143,7 @@ static int time_refused(unsigned int n)
 
 	if (IS_ERR(h))
 		return PTR_ERR(h);
-	for (i = 0; i < n / BLOCK; i++) {
+	for (i = 0; i < n; i++) {
 		start = ktime_get_ns();
 		for (j = 0; j < BLOCK; j++)
 			rvmrpc_call_run(h, RVMRPC_MOD_CORE, RVMRPC_CORE_NULL, h->req_bytes + 1, TIMEOUT_MS);
@@ -154,7 +159,7 @@ static int time_clock(unsigned int n)
 	unsigned int i, j;
 	u64 start;
 
-	for (i = 0; i < n / BLOCK; i++) {
+	for (i = 0; i < n; i++) {
 		start = ktime_get_ns();
 		for (j = 0; j < BLOCK; j++)
 			ktime_get_ns();
@@ -196,14 +201,14 @@ static int time_spin(unsigned int n, unsigned int cpu)
 
 	if (cpu >= nr_cpu_ids || !cpu_online(cpu))
 		return -EINVAL;
-	l = (struct lines) { .n = n / BLOCK * BLOCK };
+	l = (struct lines) { .n = n * BLOCK };
 	partner = kthread_create(spin_partner, &l, "rvmrpc_spin");
 	if (IS_ERR(partner))
 		return PTR_ERR(partner);
 	kthread_bind(partner, cpu);
 	get_task_struct(partner);
 	wake_up_process(partner);
-	for (i = 0; i < n / BLOCK; i++) {
+	for (i = 0; i < n; i++) {
 		start = ktime_get_ns();
 		for (j = 0; j < BLOCK; j++) {
 			/* Pairs with the partner's acquire, */
@@ -217,7 +222,7 @@ static int time_spin(unsigned int n, unsigned int cpu)
 	}
 	kthread_stop(partner);
 	put_task_struct(partner);
-	nsamples = n / BLOCK;
+	nsamples = n;
 	return 0;
 }
 
@@ -235,6 +240,7 @@ static int run_held(const char *what, unsigned int n, unsigned int a)
 		return time_held(RVMRPC_MOD_ECHO, RVMRPC_ECHO_ECHO, n, a, 1);
 	return -EINVAL;
 }
+
 /* ---- Two threads that wake each other ---- */
 
 struct rally {
@@ -362,15 +368,17 @@ static int run(const char *what, unsigned int n, unsigned int a, unsigned int b)
 	if (n > SAMPLES_MAX)
 		return -EINVAL;
 	if (!strcmp(what, "null"))
-		return time_calls(&null, n);
+		return time_calls(&null, n, 0);
+	if (!strcmp(what, "lone"))
+		return time_calls(&null, n, a);
 	if (!strcmp(what, "meminfo"))
-		return time_calls(&meminfo, n);
+		return time_calls(&meminfo, n, 0);
 	if (!strcmp(what, "procfs"))
 		return time_procfs(n);
 	if (!strcmp(what, "pingpong"))
 		return time_pingpong(n, a);
 	if (!strcmp(what, "echo") && a <= ECHO_MAX)
-		return time_calls(&echo, n);
+		return time_calls(&echo, n, 0);
 	return run_held(what, n, a);
 }
 

@@ -7,13 +7,13 @@
  * core as rvmrpcd's, and spins for its answers.  One command a line on standard input, one JSON object a line as answer:
  *
  *	wait MS			until a guest said hello
- *	spin N			N round trips of two threads on the two CPUs, over two cache lines
- *	null N			N null calls in a burst
+ *	spin N			N blocks of 32 round trips of two threads on the two CPUs, over two cache lines
+ *	null N			N blocks of 32 null calls in a burst
  *	echo BYTES N		N calls whose argument and answer stay in the window
  *	sleepy N MS		N null calls, each after the guest slept for MS
  *	quit
  *
- * Answers: ns of each, in blocks of BLOCK calls for spin and null, and what was counted meanwhile.
+ * Answers: ns of each, of a block's for spin and null the mean, and what was counted meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -35,7 +35,7 @@
 #include "rvmrpc_owner.h"
 
 #define BLOCK		32		/* calls between two looks at the clock */
-#define CALLS_MAX	100000
+#define SAMPLES_MAX	100000
 #define NS_PER_MS	1000000ull
 #define CALL_NS		(1000 * NS_PER_MS)
 #define CHECK_ON	1024		/* spins between two looks at the clock */
@@ -43,7 +43,7 @@
 static struct rvmrpc_owner owner;
 static struct rvmrpc_done done;
 static int doorbell = -1, interrupt = -1;
-static uint64_t rings, samples[CALLS_MAX];
+static uint64_t rings, samples[SAMPLES_MAX];
 
 static void die(const char *what)
 {
@@ -252,10 +252,10 @@ static void print_samples(uint32_t n, uint32_t status, uint64_t kicks, uint64_t 
 	printf("]}\n");
 }
 
-static void run_blocks(uint32_t n, uint32_t (*block)(uint32_t *at))
+static void run_blocks(uint32_t blocks, uint32_t (*block)(uint32_t *at))
 {
 	uint64_t kicks = owner.proxy.stats.kicks, rung = rings;
-	uint32_t at = 0, blocks = n / BLOCK, status = hold(&null), i;
+	uint32_t at = 0, status = hold(&null), i;
 
 	for (i = 0; i < blocks && status == RVMRPC_STATUS_OK; i++) {
 		uint64_t start = now_ns();
@@ -273,7 +273,7 @@ static void do_spin(uint32_t n, int cpu)
 	pthread_t thread;
 
 	rally.ping = rally.pong = 0;
-	rally.n = n / BLOCK * BLOCK;
+	rally.n = n * BLOCK;
 	errno = pthread_create(&thread, NULL, rally_thread, (void *)(intptr_t)cpu);
 	if (errno)
 		die("pthread_create");
@@ -336,13 +336,13 @@ static bool command(const char *line, int vcpu)
 	wait_ring(0);
 	if (sscanf(line, "wait %u", &a) == 1)
 		do_wait(a);
-	else if (sscanf(line, "spin %u", &a) == 1 && a <= CALLS_MAX)
+	else if (sscanf(line, "spin %u", &a) == 1 && a <= SAMPLES_MAX)
 		do_spin(a, vcpu);
-	else if (sscanf(line, "null %u", &a) == 1 && a <= CALLS_MAX)
+	else if (sscanf(line, "null %u", &a) == 1 && a <= SAMPLES_MAX)
 		run_blocks(a, null_block);
-	else if (sscanf(line, "echo %u %u", &a, &b) == 2 && a && a <= owner.config.layout.req_bytes && b <= CALLS_MAX)
+	else if (sscanf(line, "echo %u %u", &a, &b) == 2 && a && a <= owner.config.layout.req_bytes && b <= SAMPLES_MAX)
 		do_echo(a, b);
-	else if (sscanf(line, "sleepy %u %u", &a, &b) == 2 && a <= CALLS_MAX)
+	else if (sscanf(line, "sleepy %u %u", &a, &b) == 2 && a <= SAMPLES_MAX)
 		do_sleepy(a, b);
 	else if (!strncmp(line, "quit", 4))
 		return false;
