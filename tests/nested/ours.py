@@ -8,8 +8,8 @@ from levels import L1, L2, shared_l1, shared_l2
 
 from harness import BUILD, Timeout, wait_for
 
-__all__ = ["ALWAYS", "COMMAND", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "dmesg", "host",
-           "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo", "parse_vms", "rvmrpc",
+__all__ = ["ALWAYS", "COMMAND", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "alone", "dmesg",
+           "host", "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo", "parse_vms", "rvmrpc",
            "settled", "shared_l1", "shared_l2", "status", "vms", "wait_status", "with_command"]
 
 HOST_OPTIONS = {"kvm": "ours"}
@@ -25,6 +25,13 @@ FAR = "52564d52-0000-4000-8000-00000000000"
 def host():
     """The L1 of most cases, with our KVM."""
     return shared_l1(**HOST_OPTIONS)
+
+
+def alone(l1):
+    """Ends the other guests: two at a time are enough for this host."""
+    for vm in l1.guests:
+        if vm is not None:
+            vm.stop()
 
 
 def named(name, number, **options):

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from ours import (ALWAYS, Hammer, L2, LONE, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status,
+from ours import (ALWAYS, Hammer, L2, LONE, alone, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status,
                   vms)
 
 from harness import case, comment, counters, driver_file, main, stats, wait_connected, wait_for
@@ -189,13 +189,6 @@ def replugs():
             hammer.wait_calls()
     comment(str(hammer.counts))
     assert vm.query()["proxy"] == "kernel"
-
-
-def alone(l1):
-    """Ends the other guests: two at a time are enough for this host."""
-    for vm in l1.guests:
-        if vm is not None:
-            vm.stop()
 
 
 @case("SIGKILL of QEMU: the calls end, KVM forgets the VM, others are not touched", timeout=240)
