@@ -37,6 +37,7 @@ class GuestShell:
     def __init__(self, path, timeout=10.0):
         self.sock = connect_unix(path, timeout)
         self.data = b""
+        self.knocks = []
 
     def close(self):
         """Closes the connection; the shell stays."""
@@ -64,13 +65,18 @@ class GuestShell:
             self.data += chunk
 
     def sync(self, timeout=60.0):
-        """Waits until the shell answers. What is sent before it reads is lost."""
+        """Waits until the shell answers. What is sent before it reads is lost.
+
+        Any knock will do, also one of a sync() that has ended: on a busy machine an answer takes longer than the next.
+        """
         deadline = Deadline(timeout, "guest's shell")
         while True:
             line, answer = knock()
+            self.knocks.append(answer)
             self.sock.settimeout(deadline.left())
             self.sock.sendall(line)
-            if self._read_until(answer, deadline, time.monotonic() + 0.5):
+            if self._read_until(b"|".join(self.knocks), deadline, time.monotonic() + 0.5):
+                self.knocks.clear()
                 return self
 
     def start(self, command, timeout=30.0):
