@@ -154,6 +154,9 @@ vmm_case("child", "a VMM that ends, and whose child keeps the file")
 vmm_case("limits", "limits of memory and windows; nobody may attach")
 
 
+vmm_case("torn", "a window whose pages are cut out of its file: the VMM is asked to attach anew")
+
+
 def becomes(vm, owner, epoch):
     """Waits until another owner has served the driver's hello."""
     wait_for(lambda: vm.query().get("proxy") == owner, 20, f"{owner} as owner", interval=0.1)
