@@ -41,13 +41,21 @@
 /* So many rings for nothing in that time: none is heard for that time. */
 #define IDLE_RINGS      32
 #define IDLE_NS         (10 * NS_PER_MS)
+/* From one offer of the window to the kernel to the next. */
+#define OFFER_MIN_NS    LOOK_NS
+#define OFFER_MAX_NS    (64 * NS_PER_S)
 
 struct RvmrpcChannel {
-    GSource *source;            /* fixed, as tag and config */
-    RvmrpcChannelConfig config;
+    GSource *source;            /* fixed, as tag and config but for kernel */
+    RvmrpcChannelConfig config; /* its kernel: NULL, or offered; lock */
     gpointer tag;               /* of the doorbell */
     GMutex lock;                /* leaf, but for ops->rouse(); all below */
-    RvmrpcKernel *kernel;       /* it owns the window; then source is NULL */
+    RvmrpcKernel *kernel;       /* it owns the window; then there is no source */
+    RvmrpcKernelConfig offered; /* what it is told of the VM */
+    int refusal;                /* why it did not take the window */
+    uint64_t given_at;          /* ns, as those two */
+    uint64_t offer_at;
+    uint64_t offer_ns;
     struct rvmrpc_owner owner;
     struct rvmrpc_done done;    /* ended, not told yet */
     uint32_t looked;            /* RVMRPC_LOOK_* that were not told yet */
@@ -422,12 +430,15 @@ static void unlock_and_tell(RvmrpcChannel *ch)
     tell_done(ended);
 }
 
+static void hand_over(RvmrpcChannel *ch);  /* below: it ends the source */
+
 static void turn(RvmrpcChannel *ch)
 {
     uint64_t now = rvmrpc_clock();
-    bool rung = drain(ch), useful;
+    bool rung = drain(ch), useful, offer;
 
     g_mutex_lock(&ch->lock);
+    offer = now >= ch->next_look && now >= ch->offer_at && ch->config.kernel;
     ch->again = false;
     if (ch->muted && now >= ch->unmute_at) {
         mute(ch, false, now);
@@ -448,6 +459,9 @@ static void turn(RvmrpcChannel *ch)
     deliver(ch, now);
     probe(ch, now);
     unlock_and_tell(ch);
+    if (offer) {
+        hand_over(ch);
+    }
 }
 
 /* ---- The source ---- */
@@ -549,43 +563,78 @@ static void own(RvmrpcChannel *ch)
     g_mutex_unlock(&ch->lock);
 }
 
+static void offer_later(RvmrpcChannel *ch, uint64_t now, bool patient)
+{
+    ch->offer_ns = patient ? MIN(2 * ch->offer_ns, OFFER_MAX_NS) : OFFER_MIN_NS;
+    /* It comes with a look; the thread is not woken for it. */
+    ch->offer_at = now / LOOK_NS * LOOK_NS + ch->offer_ns;
+}
+
 static void kernel_lost(void *opaque)
 {
     RvmrpcChannel *ch = opaque;
     RvmrpcKernel *k = ch->kernel;
+    uint64_t now = rvmrpc_clock();
 
     own(ch);
+    /* A guest that tears its window again and again pays for it alone. */
+    g_mutex_lock(&ch->lock);
+    offer_later(ch, now, now - ch->given_at < OFFER_MAX_NS);
+    g_mutex_unlock(&ch->lock);
     rvmrpc_kernel_free(k, RVMRPC_STATUS_RESET);
 }
 
-/* Gives the window, which nobody owns, to the kernel, or takes it. */
-static void give(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
+/*
+ * True: the kernel has taken the window.  Else it is as it was, and asking for
+ * a module that is not there costs next to nothing.  Lock held, so that what
+ * the VM does meanwhile is told to somebody.
+ */
+static bool give(RvmrpcChannel *ch, uint64_t now)
 {
-    RvmrpcKernel *k;
+    if (!ch->config.kernel) {
+        return false;
+    }
+    ch->offered.stopped = ch->stopped;
+    ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch, &ch->refusal);
+    ch->given_at = now;
+    if (!ch->kernel) {
+        offer_later(ch, now, ch->refusal != RVMRPC_KERNEL_ABSENT);
+    }
+    return ch->kernel;
+}
 
-    /* What the VM does meanwhile must not be told to nobody. */
-    g_mutex_lock(&ch->lock);
-    ch->config.kernel = kernel;
-    k = ch->kernel = rvmrpc_kernel_new(&ch->config, kernel_lost, ch);
-    ch->config.kernel = NULL;
-    if (k && ch->stopped != kernel->stopped) {
-        rvmrpc_kernel_run(k, !ch->stopped);
+static void set_offered(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
+{
+    if (kernel) {
+        ch->offered = *kernel;
     }
-    g_mutex_unlock(&ch->lock);
-    if (!k) {
-        own(ch);
-    }
+    ch->config.kernel = kernel ? &ch->offered : NULL;
+    ch->offer_ns = OFFER_MIN_NS;
+    ch->refusal = 0;
 }
 
 RvmrpcChannel *rvmrpc_channel_new(const RvmrpcChannelConfig *config)
 {
     RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
+    bool given;
 
     ch->config = *config;
     ch->stopped = config->kernel && config->kernel->stopped;
     g_mutex_init(&ch->lock);
-    give(ch, config->kernel);
+    g_mutex_lock(&ch->lock);
+    set_offered(ch, config->kernel);
+    given = give(ch, rvmrpc_clock());
+    g_mutex_unlock(&ch->lock);
+    if (!given) {
+        own(ch);
+    }
     return ch;
+}
+
+static void drop_source(RvmrpcChannel *ch)
+{
+    g_source_destroy(ch->source);
+    g_source_unref(ch->source);
 }
 
 static void disown(RvmrpcChannel *ch, uint32_t status)
@@ -595,17 +644,41 @@ static void disown(RvmrpcChannel *ch, uint32_t status)
     ch->looked = 0;
     unlock_and_tell(ch);
     interrupt(ch);
-    g_source_destroy(ch->source);
-    g_source_unref(ch->source);
+    drop_source(ch);
+}
+
+/*
+ * Gives our window to the kernel, if that takes it.  From then on it is not
+ * written to any more.
+ */
+static void hand_over(RvmrpcChannel *ch)
+{
+    uint64_t now = rvmrpc_clock();
+
+    g_mutex_lock(&ch->lock);
+    if (!give(ch, now)) {
+        g_mutex_unlock(&ch->lock);
+        return;
+    }
+    if (ch->owner.proxy.epoch) {
+        note_looked(ch, RVMRPC_LOOK_CLOSED);
+        ch->why = RVMRPC_CLOSED_REPLACED;
+    }
+    rvmrpc_proxy_unregister(&ch->owner.proxy, RVMRPC_STATUS_RESET, now,
+                            &ch->done);
+    unlock_and_tell(ch);
+    drop_source(ch);
 }
 
 void rvmrpc_channel_offer(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel)
 {
+    g_mutex_lock(&ch->lock);
+    set_offered(ch, kernel);
+    g_mutex_unlock(&ch->lock);
     if (!kernel && ch->kernel) {
         rvmrpc_kernel_give_up(ch->kernel);
     } else if (kernel && !ch->kernel) {
-        disown(ch, RVMRPC_STATUS_RESET);
-        give(ch, kernel);
+        hand_over(ch);
     }
 }
 

@@ -41,14 +41,14 @@ typedef struct RvmrpcChannelOps {
     bool (*rouse)(void *opaque);
 } RvmrpcChannelOps;
 
-/* For a window that rvmrpc_host.ko shall own, if it is there. */
+/* For a window that rvmrpc_host.ko shall own, whenever it is there. */
 typedef struct RvmrpcKernelConfig {
-    const char *name;
+    const char *name;           /* stays */
     uint8_t uuid[16];           /* zero: not known */
     pid_t pid;                  /* of the VMM; 0: this process */
     int token_fd;               /* of KVM's, or -1 */
     bool stopped;               /* vCPUs do not run */
-    bool wanted;                /* warn, when it is not there */
+    bool wanted;                /* warn, while it is not there */
 } RvmrpcKernelConfig;
 
 typedef struct RvmrpcChannelConfig {
@@ -60,7 +60,7 @@ typedef struct RvmrpcChannelConfig {
     int interrupt_fd;           /* and written here; the caller's */
     uint32_t spin_us;           /* most time that either side spins; 0 never */
     GMainContext *context;      /* NULL: the default one */
-    const RvmrpcKernelConfig *kernel;   /* NULL: never; read once */
+    const RvmrpcKernelConfig *kernel;   /* NULL: never; copied */
     const RvmrpcChannelOps *ops;
     void *opaque;
 } RvmrpcChannelConfig;
@@ -107,7 +107,8 @@ void rvmrpc_channel_cancel(RvmrpcCall *call);
 
 /*
  * The kernel may have the window from now on: @kernel as in the config; or NULL:
- * not any more.  What is open then ends.  In the channel's thread.
+ * not any more.  What is open ends when the owner changes, which may be at any
+ * later time, too.  In the channel's thread.
  */
 void rvmrpc_channel_offer(RvmrpcChannel *ch, const RvmrpcKernelConfig *kernel);
 

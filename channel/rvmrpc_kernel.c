@@ -3,7 +3,6 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -313,7 +312,8 @@ uint64_t rvmrpc_kernel_epoch(const RvmrpcKernel *k)
 
 static void notice(RvmrpcKernel *k, unsigned what)
 {
-    if (ioctl(k->fd, RVMRPC_NOTICE, what) < 0) {
+    /* ENOTCONN: it gives the window up, and its record says so. */
+    if (ioctl(k->fd, RVMRPC_NOTICE, what) < 0 && errno != ENOTCONN) {
         g_warning("the kernel takes no notice of a VM: %s",
                   g_strerror(errno));
     }
@@ -359,7 +359,7 @@ static bool attach_with(int fd, struct rvmrpc_vm_attach *a, pid_t pid)
     return attach_as(fd, a, pid);
 }
 
-/* -1: it stays ours, and why was said where somebody wants to know. */
+/* -1: it stays ours, errno says why. */
 static int attach(const RvmrpcChannelConfig *c)
 {
     struct rvmrpc_vm_attach a = {
@@ -378,32 +378,49 @@ static int attach(const RvmrpcChannelConfig *c)
     };
     int fd = open(DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK), err;
 
+    if (fd < 0) {
+        return -1;
+    }
     memcpy(a.uuid, c->kernel->uuid, sizeof(a.uuid));
     g_strlcpy(a.name, c->kernel->name, sizeof(a.name));
-    if (fd >= 0 && attach_with(fd, &a, c->kernel->pid)) {
+    if (attach_with(fd, &a, c->kernel->pid)) {
         return fd;
     }
     err = errno;
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (c->kernel->wanted || (err != ENOENT && err != ESHUTDOWN)) {
-        g_warning("%s: the kernel does not take its window: %s%s",
-                  c->kernel->name, g_strerror(err), err == ENOMEM ?
-                  ": see RLIMIT_MEMLOCK" : "");
-    }
+    close(fd);
+    errno = err;
     return -1;
 }
 
-RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
-                                RvmrpcKernelLost *lost, void *opaque)
+/* A file without its module is another's, or of a module that was removed. */
+static bool absent(int err)
 {
-    int fd = config->kernel ? attach(config) : -1;
+    return err == ENOENT || err == ENXIO || err == ENODEV || err == ESHUTDOWN;
+}
+
+static void refused(const RvmrpcKernelConfig *kernel, int err, int *refusal)
+{
+    err = absent(err) ? RVMRPC_KERNEL_ABSENT : err;
+    if (err != *refusal && (kernel->wanted || err != RVMRPC_KERNEL_ABSENT)) {
+        g_warning("%s: the kernel does not take its window: %s%s",
+                  kernel->name, g_strerror(err), err == ENOMEM ?
+                  ": see RLIMIT_MEMLOCK" : "");
+    }
+    *refusal = err;
+}
+
+RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
+                                RvmrpcKernelLost *lost, void *opaque,
+                                int *refusal)
+{
+    int fd = attach(config);
     RvmrpcKernel *k;
 
     if (fd < 0) {
+        refused(config->kernel, errno, refusal);
         return NULL;
     }
+    *refusal = 0;
     k = g_new0(RvmrpcKernel, 1);
     k->config = config;
     k->lost = lost;

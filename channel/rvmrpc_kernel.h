@@ -11,23 +11,26 @@
 #ifndef RVMRPC_CHANNEL_KERNEL_H
 #define RVMRPC_CHANNEL_KERNEL_H
 
+#include <errno.h>
 #include "rvmrpc_channel.h"
 
 typedef struct RvmrpcKernel RvmrpcKernel;
 
 /*
- * The kernel has given the window up, as its administrator wants: all calls
- * have ended, and closed() was told.  @opaque's owner frees it, and owns the
- * window from now on.
+ * The kernel has given the window up: all calls have ended, and closed() was
+ * told.  @opaque's owner frees it, and owns the window from now on.
  */
 typedef void RvmrpcKernelLost(void *opaque);
 
 /*
- * NULL: the window stays the caller's, for lack of the module or of its
- * consent.  @config is the channel's, and stays.
+ * NULL: the window stays the caller's, untouched.  @config is the channel's,
+ * and stays.  @refusal is kept from one attempt to the next, 0 at first, so
+ * that nothing is said twice: 0, RVMRPC_KERNEL_ABSENT, or another errno.
  */
+#define RVMRPC_KERNEL_ABSENT    ENOENT  /* it is not there, or wants to go */
 RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
-                                RvmrpcKernelLost *lost, void *opaque);
+                                RvmrpcKernelLost *lost, void *opaque,
+                                int *refusal);
 /* Takes the window back, as rvmrpc_channel_free(). */
 void rvmrpc_kernel_free(RvmrpcKernel *k, uint32_t status);
 

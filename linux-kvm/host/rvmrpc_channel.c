@@ -462,14 +462,16 @@ static void probe(struct rvmrpc_vm *vm, struct turn *t)
 	}
 }
 
-static void look(struct rvmrpc_vm *vm, struct turn *t)
+/* True: it was the one of this second. */
+static bool look(struct rvmrpc_vm *vm, struct turn *t)
 {
 	struct rvmrpc_owner *o = &vm->owner;
+	bool due = t->now >= vm->next_look;
 	u64 beat_at = o->beat_at;
 	u32 looked;
 
-	if (t->now < vm->next_look && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at))
-		return;
+	if (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at))
+		return false;
 	looked = rvmrpc_owner_look(o, t->now, &t->done);
 	vm->looked |= looked;
 	if (o->beat_at != beat_at || looked & RVMRPC_LOOK_OPENED)
@@ -481,6 +483,7 @@ static void look(struct rvmrpc_vm *vm, struct turn *t)
 		vm->hail_at = t->now + LOOK_LATER_NS;
 		vm->next_look = vm->hail_at;
 	}
+	return due;
 }
 
 static bool waiting(const struct rvmrpc_vm *vm)
@@ -523,10 +526,29 @@ static void tell_looked(struct rvmrpc_vm *vm, u32 what, bool stuck)
 		rvmrpc_file_event(vm->file, RVMRPC_REC_STUCK, 0);
 }
 
+/* The guest sees other pages than we do, and hears nothing: the VMM is to attach what it sees now. */
+static void let_go(struct rvmrpc_vm *vm)
+{
+	bool attached, open;
+	struct turn t;
+
+	turn_begin(vm, &t);
+	attached = vm->attached;
+	open = vm->owner.proxy.epoch;
+	if (attached)
+		rvmrpc_owner_close(&vm->owner, RVMRPC_STATUS_RESET, t.now, &t.done);
+	vm->attached = false;
+	turn_end(vm, &t);
+	if (open)
+		rvmrpc_file_event(vm->file, RVMRPC_REC_GONE, RVMRPC_GONE_OVERWRITTEN);
+	if (attached)
+		rvmrpc_file_event(vm->file, RVMRPC_REC_DETACH, 0);
+}
+
 static void channel_work(struct work_struct *work)
 {
 	struct rvmrpc_vm *vm = container_of(to_delayed_work(work), struct rvmrpc_vm, work);
-	bool stuck = false, all;
+	bool stuck = false, due = false, all;
 	struct turn t;
 	u32 what = 0;
 	u64 next;
@@ -536,7 +558,7 @@ static void channel_work(struct work_struct *work)
 	if (vm->attached) {
 		wake_answered(vm);
 		all = reap(vm, &t);
-		look(vm, &t);
+		due = look(vm, &t);
 		look_again(vm, &t);
 		next = rvmrpc_proxy_expire(&vm->owner.proxy, t.now, &t.done);
 		probe(vm, &t);
@@ -552,6 +574,9 @@ static void channel_work(struct work_struct *work)
 	}
 	turn_end(vm, &t);
 	tell_looked(vm, what, stuck);
+	/* The pages stay until this work was waited for. */
+	if (due && rvmrpc_pin_torn(&vm->pin))
+		let_go(vm);
 }
 
 /* ---- Calls without a thread ---- */

@@ -6,6 +6,7 @@
 #define RVMRPC_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/mm.h>
 #include <linux/proc_fs.h>
 #include <linux/version.h>
 
@@ -18,5 +19,15 @@
 #if KERNEL_VERSION(5, 17, 0) > LINUX_VERSION_CODE
 #define pde_data(inode)			PDE_DATA(inode)
 #endif
+
+/* Shared memory's page, which is referenced, is still in its file: no hole was made there. */
+static inline bool rvmrpc_page_in_file(struct page *page)
+{
+#if KERNEL_VERSION(5, 16, 0) > LINUX_VERSION_CODE
+	return READ_ONCE(compound_head(page)->mapping);
+#else
+	return READ_ONCE(page_folio(page)->mapping);
+#endif
+}
 
 #endif /* RVMRPC_COMPAT_H */

@@ -101,6 +101,8 @@ struct rvmrpc_vm {
 /* Pins and maps memory of current->mm.  -errno.  Process context. */
 int rvmrpc_pin(struct rvmrpc_pin *pin, u64 address, u64 bytes);
 void rvmrpc_unpin(struct rvmrpc_pin *pin);
+/* Some of it is not what the VMM and its guest have there any more: discarded, as by a balloon.  Process context. */
+bool rvmrpc_pin_torn(const struct rvmrpc_pin *pin);
 
 /* ---- rvmrpc_channel.c ---- */
 

@@ -29,6 +29,19 @@ static int pin_pages(struct rvmrpc_pin *pin, u64 address)
 	return 0;
 }
 
+bool rvmrpc_pin_torn(const struct rvmrpc_pin *pin)
+{
+	unsigned long i;
+
+	for (i = 0; i < pin->npages; i++) {
+		if (!rvmrpc_page_in_file(pin->pages[i]))
+			return true;
+		if (i % 1024 == 0)
+			cond_resched();
+	}
+	return false;
+}
+
 int rvmrpc_pin(struct rvmrpc_pin *pin, u64 address, u64 bytes)
 {
 	int ret;

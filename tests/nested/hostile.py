@@ -9,15 +9,16 @@ import re
 import statistics
 import time
 
-from ours import Hammer, L2, dmesg, host, named, shared_l2, status
+from ours import Hammer, L2, dmesg, host, named, shared_l2, status, vms
 
-from harness import call, case, comment, main, set_parameter, wait_for
+from harness import balloon_window, call, case, comment, main, set_parameter, wait_for
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, UNBIND, WAIT, Gate
 
 NAME = "hostile"
 RING = 0x28
 # User space may write to a device's memory, and the driver allows what is asked here.
 OPEN = "iomem=relaxed"
+BAD = named(NAME, 1, smp=2, memory="192M", append=OPEN, share="/", extra=["-device", "virtio-balloon-pci"])
 STATUS = {"ok", "reset", "not-connected", "timed-out", "busy", "system-error", "garbage-args", "too-big",
           "module-unavailable", "procedure-unavailable", "not-allowed", "version-mismatch"}
 
@@ -37,8 +38,7 @@ def gate():
     """The hostile guest, and a neighbour that calls go to."""
     l1 = host()
     shared_l2(l1, slot=1, **named("neighbour", 2, memory="128M"))
-    return KernelGate(shared_l2(l1, **named(NAME, 1, smp=2, memory="192M", append=OPEN, share="/")),
-                      "vmmcall")
+    return KernelGate(shared_l2(l1, **BAD), "vmmcall")
 
 
 @contextlib.contextmanager
@@ -243,12 +243,35 @@ def scribbled():
         pass
 
 
+@case("a guest that balloons its window: the kernel's clients get a status, and it is served again", timeout=400)
+def balloons():
+    """The kernel finds that its pages are no more the guest's, QEMU attaches those that are; the neighbour feels nothing."""
+    vm = gate().vm
+    l1 = vm.l1
+    dmesg(l1)
+    calm = status(l1, "neighbour")
+    with Hammer(l1, "neighbour", 1, pause_us=20000), Hammer(l1, NAME, 4, STATUS, pause_us=5000) as hammer:
+        for first, count in ((0, None), (3, 1)):
+            before = status(l1, NAME)
+            balloon_window(vm, first, count)
+            wait_for(lambda before=before: vms(l1).get(NAME, before)["id"] != before["id"], 30, "another attachment",
+                     interval=0.2)
+            assert vm.wait_state(timeout=30)["proxy"] == "kernel"
+            hammer.wait_calls()
+        assert status(l1, "neighbour")["epoch"] == calm["epoch"]
+    comment(f"{hammer.counts}")
+    assert hammer.counts.get("reset", 0) + hammer.counts.get("not-connected", 0) > 0, hammer.counts
+    said = [line for line in dmesg(l1).splitlines() if re.search("kvm|vmrpc|vmlp|BUG|WARNING", line)]
+    assert not said, said
+    assert call(vm.qmp, "echo", 0, b"after") == ("ok", b"after")
+
+
 @case("two hostile VMs, rings and scribbles, cost a third's p99 at most a factor of 2", timeout=400)
 def fairness():
     """Beside two that only burn as much of the host's CPUs; rounds in turns, medians."""
     l1 = host()
     gate()
-    bad = shared_l2(l1, **named(NAME, 1, smp=2, memory="192M", append=OPEN, share="/"))
+    bad = shared_l2(l1, **BAD)
     with L2(l1, slot=2, **named("ringing", 3, memory="128M", append=OPEN)) as ringing:
         calm, rough = [], []
         for _ in range(3):

@@ -49,10 +49,23 @@ class StockL1(L1):
             self.start_daemon(folder, outside)
         return folder
 
+    @staticmethod
+    def _command(number, words):
+        return f"RVMRPC_PATH=/tmp/rvmrpcd-{number}/sockets {COMMAND} {shlex.join(map(str, words))}"
+
     def rvmrpc(self, number, *words):
         """(exit status, output) of the command, for the VMs of a daemon."""
-        return self.guest.run(f"RVMRPC_PATH=/tmp/rvmrpcd-{number}/sockets {COMMAND} {shlex.join(map(str, words))}",
-                              timeout=60)
+        return self.guest.run(self._command(number, words), timeout=60)
+
+    def rvmrpc_begin(self, number, *words):
+        """Starts the command; one at a time."""
+        self.guest.check(f"rm -f /tmp/command.*; ({self._command(number, words)} >/tmp/command.out 2>&1; "
+                         "echo $? >/tmp/command.rc) >/dev/null 2>&1 &")
+
+    def rvmrpc_end(self, timeout=60):
+        """Waits for its end; its output."""
+        wait_for(lambda: self.guest.run("test -s /tmp/command.rc")[0] == 0, timeout, "the command's end", interval=0.2)
+        return self.guest.check("cat /tmp/command.out")
 
     def report(self, _error=None):
         """With the daemons' logs."""

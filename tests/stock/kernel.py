@@ -154,9 +154,21 @@ vmm_case("child", "a VMM that ends, and whose child keeps the file")
 vmm_case("limits", "limits of memory and windows; nobody may attach")
 
 
-@each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on, the module goes", timeout=180)
+vmm_case("torn", "a window whose pages are cut out of its file: the VMM is asked to attach anew")
+
+
+def becomes(vm, owner, epoch):
+    """Waits until another owner has served the driver's hello."""
+    wait_for(lambda: vm.query().get("proxy") == owner, 20, f"{owner} as owner", interval=0.1)
+    wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver", interval=0.2)
+    assert driver_file(vm, "epoch") != epoch
+    assert vm.json("meminfo", "web")["total"] == total(vm)
+
+
+@each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on; the next module takes over",
+      timeout=300)
 def detach(series):
-    """And takes the window of the next QEMU."""
+    """Which is loaded while a client of rvmrpcd calls on."""
     vm = guest(series)
     shell = vm.l1.guest
     assert shell.run("rmmod rvmrpc_host")[0], "the module went"
@@ -165,17 +177,23 @@ def detach(series):
                 "echo $! >/tmp/load)")
     time.sleep(1)
     shell.check("echo 1 >/sys/module/rvmrpc_host/parameters/detach")
-    wait_for(lambda: vm.query().get("proxy") == "daemon", 10, "rvmrpcd as owner", interval=0.1)
-    wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver", interval=0.2)
-    assert driver_file(vm, "epoch") != epoch
-    assert vm.json("meminfo", "web")["total"] == total(vm)
+    becomes(vm, "daemon", epoch)
     # Calls of a client that goes on for ever end with a status, and it can be killed by its own end.
     shell.check("while test -d /proc/$(cat /tmp/load); do usleep 100000; done", 60)
-    shell.check("rmmod rvmrpc_test_client; rmmod rvmrpc_host && insmod /host/rvmrpc_host.ko")
-    assert vm.query()["proxy"] == "daemon", "it is asked at the next connection"
-    vm.stop()
-    assert guest(series).query()["proxy"] == "kernel"
-    comment(shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1").strip())
+    epoch = driver_file(vm, "epoch")
+    time.sleep(3)
+    assert (vm.query()["proxy"], driver_file(vm, "epoch")) == ("daemon", epoch), "it refuses, and is not asked"
+    shell.check("rmmod rvmrpc_test_client; rmmod rvmrpc_host")
+    vm.l1.rvmrpc_begin(vm.number, "ping", "-c", 2000, "-i", 0.01, "web")
+    shell.check("insmod /host/rvmrpc_host.ko")
+    becomes(vm, "kernel", epoch)
+    assert shell.run("test -s /tmp/command.rc")[0], "the client ended before"
+    text = vm.l1.rvmrpc_end(120)
+    sent, answered = map(int, re.search(r"(\d+) calls, (\d+) answered", text).groups())
+    assert sent == 2000 and 2000 - answered < 100, text[-2000:]
+    ok, text = vm.l1.client("rvmrpc_test_client", "threads=8 calls=100")
+    assert ok and re.search(r"wrong 0 failed 0", text), text
+    comment(f"{answered} of {sent} answered; " + shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1").strip())
 
 
 # The last: it asks rvmrpcd, too.

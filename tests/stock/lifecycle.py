@@ -9,9 +9,9 @@ import tempfile
 import time
 
 from foreign import Doorbell, Plain
-from stand import Load, Served, tools
+from stand import Load, Served, StockVM, tools
 
-from harness import case, comment, counters, insmod, kernel_files, main, ms, shared, wait_connected
+from harness import balloon_window, case, comment, counters, insmod, kernel_files, main, ms, shared, wait_connected
 from harness.sock import STATUS
 
 CORE, ECHO, TEST, SLEEP = 0, 1, 0x101, 1
@@ -197,6 +197,31 @@ def scribbles():
         comment(f"{load.statuses}, longest {load.longest:.2f} s")
         lost = vm.query()["stats"]["lost"]
         assert lost > 0 and set(load.statuses) <= set(STATUS) | {"closed"}, (lost, load.statuses)
+        works(vm)
+
+
+@case("7.2: a guest balloons its window: it is served again, and another VM all along", timeout=120, version="7.2")
+@case("10.0: a guest balloons its window: it is served again, and another VM all along", timeout=120, version="10.0")
+def balloons(version):
+    """QEMU discards the pages, twice; the daemon has both VMs in one thread."""
+    with Served(more=("calm",), version=version, memory="192M", append="rvmrpc.allow=default,test.*",
+                extra=["-device", "virtio-balloon-pci"]) as vm, \
+            StockVM(vm.daemon, "calm", version=version, memory="192M") as calm:
+        before = calm.query()
+        with Load(vm.daemon, "web", clients=4) as load, Load(vm.daemon, "calm", clients=1) as other:
+            for _ in range(2):
+                load.wait_more()
+                epoch = vm.query()["epoch"]
+                balloon_window(vm)
+                wait_connected(vm, epoch, timeout=15)
+                load.wait_more()
+            other.wait_more()
+        comment(f"{load.statuses}, longest {load.longest:.2f} s; the other {other.statuses}, "
+                f"longest {other.longest:.2f} s")
+        assert load.statuses["reset"] > 0 and set(load.statuses) <= {"ok", "reset", "not-connected"}, load.statuses
+        assert set(other.statuses) == {"ok"} and other.longest < 1, (other.statuses, other.longest)
+        after = calm.query()
+        assert after["epoch"] == before["epoch"] and vm.query()["stats"]["lost"] >= 2, after
         works(vm)
 
 

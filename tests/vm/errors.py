@@ -3,7 +3,7 @@
 """Every way in which a call can fail has its own answer, and the next call works."""
 import time
 
-from harness import (VM, QMPError, call, call_args, case, counters, insmod, main, ms,
+from harness import (VM, QMPError, balloon_window, call, call_args, case, counters, insmod, main, ms,
                      set_parameter, shared, stats, wait_connected, wait_for)
 
 COMMANDS = {
@@ -24,6 +24,11 @@ def guest():
 def works(vm):
     """The channel is as good as new."""
     assert call(vm.qmp, "echo", "echo", b"still there", timeout=5000) == ("ok", b"still there")
+
+
+def works_again(vm):
+    """It is, or will be soon: its guest may find out, and say hello, after the first call."""
+    wait_for(lambda: call(vm.qmp, "echo", "echo", b"back", timeout=2000) == ("ok", b"back"), 10, "the channel")
 
 
 def error_of(qmp, name, arguments):
@@ -282,6 +287,27 @@ def module_busy():
     assert status != 0 and "busy" in text.lower() or "unavailable" in text.lower(), text
     assert vm.qmp.recv(call_id)["status"] == "ok"
     works(vm)
+
+
+@case("a guest that balloons its window: the call under way gets reset, and it is served again", timeout=120)
+def balloons():
+    """All of it, then page by page: the host's, the guest's, the slots of both."""
+    with VM(append="rvmrpc.allow=default,test.*", extra=["-device", "virtio-balloon-pci"]) as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        epoch = vm.query()["epoch"]
+        call_id = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(15000), 20000))
+        wait_for(lambda: counters(vm)["workers"] > 0, 5, "worker")
+        start = time.monotonic()
+        balloon_window(vm)
+        assert vm.qmp.recv(call_id)["status"] == "reset"
+        vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "overwritten")
+        wait_connected(vm, epoch, timeout=10)
+        works_again(vm)
+        assert time.monotonic() - start < 10
+        for page in range(4):
+            balloon_window(vm, page, 1)
+            works_again(vm)
+        assert stats(vm)["lost"] >= 3, "QEMU saw nothing of it"
 
 
 @case("core.exit, when allowed, ends the server; binding the driver anew brings it back")

@@ -262,6 +262,41 @@ static void case_detach(void)
 	wants(0, attach(other, &w));
 }
 
+/* The next record's type; -1: none comes. */
+static int next_record(int fd, int timeout_ms)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct rvmrpc_record rec;
+
+	if (poll(&p, 1, timeout_ms) != 1)
+		return -1;
+	if (read(fd, &rec, sizeof(rec)) != sizeof(rec))
+		err(1, "read");
+	return rec.type;
+}
+
+/* A hole anywhere in it, as a balloon makes: its pages are no more those that the VMM and its guest see. */
+static void case_torn(void)
+{
+	static const off_t pages[] = { 0, SIZE / 4096 / 2, SIZE / 4096 - 1 };
+	struct window w = make_window(1);
+	int fd = open_dev();
+
+	for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
+		wants(0, attach(fd, &w));
+		if (next_record(fd, 2500) != -1)
+			errx(1, "a record of a window that is whole");
+		if (fallocate(w.memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages[i] * 4096, 4096))
+			err(1, "fallocate");
+		if (next_record(fd, 3000) != RVMRPC_REC_DETACH)
+			errx(1, "no word of page %ld", (long)pages[i]);
+		if (next_record(fd, 2500) != -1)
+			errx(1, "it is told twice");
+		wants(ENOTCONN, ioctl(fd, RVMRPC_NOTICE, RVMRPC_KVM_RUN));
+		wants(0, ioctl(fd, RVMRPC_VM_DETACH));
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -270,7 +305,7 @@ int main(int argc, char **argv)
 	} cases[] = {
 		{ "refused", case_refused }, { "owners", case_owners }, { "calls", case_calls },
 		{ "hostile", case_hostile }, { "child", case_child }, { "limits", case_limits },
-		{ "detach", case_detach },
+		{ "detach", case_detach }, { "torn", case_torn },
 	};
 
 	alarm(60);
@@ -280,5 +315,5 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	errx(2, "usage: vmm_files refused|owners|calls|hostile|child|limits|detach");
+	errx(2, "usage: vmm_files refused|owners|calls|hostile|child|limits|detach|torn");
 }

@@ -3,13 +3,13 @@
 from .guest import GuestError, GuestShell, GuestTimeout
 from .paths import BUILD, TOP, kernel_files
 from .qmp import QMP, QMPError
-from .rpc import (call, call_args, counters, driver_file, insmod, ms, server_cpus, set_parameter,
-                  stats, wait_connected)
+from .rpc import (balloon_window, call, call_args, counters, driver_file, insmod, ms, server_cpus,
+                  set_parameter, stats, wait_connected)
 from .tap import Skip, case, comment, main, shared
 from .vm import VM
 from .wait import Timeout, wait_for
 
 __all__ = ["BUILD", "GuestError", "GuestShell", "GuestTimeout", "QMP", "QMPError",
-           "Skip", "TOP", "Timeout", "VM", "call", "call_args", "case", "comment", "counters",
+           "Skip", "TOP", "Timeout", "VM", "balloon_window", "call", "call_args", "case", "comment", "counters",
            "driver_file", "insmod", "kernel_files", "main", "ms", "server_cpus", "set_parameter",
            "shared", "stats", "wait_connected", "wait_for"]

@@ -69,3 +69,15 @@ def wait_connected(vm, epoch, timeout=30):
         info = vm.query()
         return info if info["state"] == "connected" and info["epoch"] != epoch else None
     return wait_for(check, timeout, "another registration", interval=0.05)
+
+
+def balloon_window(vm, first=0, count=None):
+    """Has the guest put pages of its window, all by default, into the balloon, so that QEMU discards them.
+
+    The VM needs a virtio-balloon-pci, whose own driver goes.
+    """
+    start, end = (int(word, 16) for word in vm.guest.check(f"sed -n 3p {DRIVER}/resource").split()[:2])
+    count = count or (end + 1 - start) // 4096
+    text = vm.guest.run("rmmod virtio_balloon; insmod /lib/rvmrpc/rvmrpc_balloon.ko "
+                        f"first={start // 4096 + first} count={count}")[1]
+    assert "peration canceled" in text, text

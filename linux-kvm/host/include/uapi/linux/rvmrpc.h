@@ -143,12 +143,12 @@ struct rvmrpc_submit {
 #define RVMRPC_REC_ANSWER	0
 #define RVMRPC_REC_CONNECTED	1	/* channel only: a driver has registered */
 #define RVMRPC_REC_GONE		2	/* channel only: it left or was replaced; status is one of RVMRPC_GONE_* */
-#define RVMRPC_REC_DETACH	3	/* channel only: the module wants to go, RVMRPC_VM_DETACH now */
+#define RVMRPC_REC_DETACH	3	/* channel only: RVMRPC_VM_DETACH now; the module wants to go, or the window lost pages */
 #define RVMRPC_REC_STUCK	4	/* channel only: the guest answers in none of its slots */
 
 #define RVMRPC_GONE_EXIT	0	/* the driver left */
 #define RVMRPC_GONE_REPLACED	1	/* it, or another one, said hello */
-#define RVMRPC_GONE_OVERWRITTEN	2	/* a state was loaded over the window, or worse */
+#define RVMRPC_GONE_OVERWRITTEN	2	/* a state was loaded over the window, its pages were discarded, or worse */
 
 /*
  * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  Events are not counted: of
