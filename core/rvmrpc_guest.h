@@ -81,16 +81,30 @@ static inline uint32_t rvmrpc_guest_seq(const struct rvmrpc_guest *g, uint32_t s
 	return rvmrpc_win_seq(&g->win, rvmrpc_host_slot_at(&g->layout, slot));
 }
 
+static inline uint32_t rvmrpc_guest_next(const struct rvmrpc_guest *g)
+{
+	return g->posted + 1 ? g->posted + 1 : 1;
+}
+
 /*
  * Whether the next request is in the slot that the last one was in: most often so, and then its header comes with the
  * line that is looked at here, and the line with the word `posted' is not needed.
  */
 static inline bool rvmrpc_guest_due(const struct rvmrpc_guest *g)
 {
-	uint32_t next = g->posted + 1 ? g->posted + 1 : 1;
+	uint32_t next = rvmrpc_guest_next(g);
 
 	/* The word `posted' may lag behind a slot's seq, and rvmrpc_guest_find() goes by the word: never take one twice. */
 	return rvmrpc_guest_seq(g, g->last) == next && g->taken[g->last] != next;
+}
+
+/* So many looks whether it is.  For loops that spin, which look at all else between. */
+static inline bool rvmrpc_guest_await(const struct rvmrpc_guest *g, uint32_t looks)
+{
+	uint32_t next = rvmrpc_guest_next(g);
+
+	return g->taken[g->last] != next &&
+	       rvmrpc_win_await(&g->win, rvmrpc_host_slot_at(&g->layout, g->last), next, looks);
 }
 
 /* For rvmrpc_guest_take(), when it is not.  False: there is none. */
@@ -100,7 +114,7 @@ bool rvmrpc_guest_find(struct rvmrpc_guest *g, struct rvmrpc_taken *t);
 static inline bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken *t)
 {
 	if (!g->behind && rvmrpc_guest_due(g)) {
-		g->posted += g->posted + 1 ? 1 : 2;
+		g->posted = rvmrpc_guest_next(g);
 		t->slot = g->last;
 		t->seq = g->posted;
 	} else if (!rvmrpc_guest_find(g, t)) {

@@ -117,6 +117,12 @@ static inline bool rvmrpc_owner_answered(const struct rvmrpc_owner *o, uint32_t 
 	       rvmrpc_win_seq(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot)) == o->seq[slot];
 }
 
+/* So many looks for it, for loops that spin.  While it waits, nobody else may end the call. */
+static inline bool rvmrpc_owner_await(const struct rvmrpc_owner *o, uint32_t slot, uint32_t looks)
+{
+	return rvmrpc_win_await(&o->win, rvmrpc_guest_slot_at(&o->config.layout, slot), o->seq[slot], looks);
+}
+
 /*
  * Begins to take the answer of a slot that answered() says has one: reads its header and checks it.  False: nothing is
  * to be copied, a call in place has ended, or nobody waits for the answer any more.  True: copy x->length bytes

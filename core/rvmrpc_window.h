@@ -139,6 +139,18 @@ static inline uint32_t rvmrpc_win_seq(const struct rvmrpc_window *w, uint64_t sl
 	return rvmrpc_win_load32_acquire(w, slot_at + RVMRPC_SLOT_SEQ);
 }
 
+/* Looks so many times for a seq in the slot at that offset.  A look is a load and a comparison: this is what spins. */
+static inline bool rvmrpc_win_await(const struct rvmrpc_window *w, uint64_t slot_at, uint32_t seq, uint32_t looks)
+{
+	const uint32_t *word = (const uint32_t *)(w->base + slot_at + RVMRPC_SLOT_SEQ);
+
+	while (looks--) {
+		if (rvmrpc_os_load_acquire(word) == seq)
+			return true;
+	}
+	return false;
+}
+
 /* A header moves by words: so a compiler need not build in memory what goes there.  (The core's model has one step for it.) */
 #ifndef rvmrpc_os_move_hdr
 static inline void rvmrpc_os_move_hdr(rvmrpc_hdr_word *to, const rvmrpc_hdr_word *from)

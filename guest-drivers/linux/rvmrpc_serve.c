@@ -31,7 +31,7 @@ MODULE_PARM_DESC(spin_us, "look for the next request for so long after a call, i
 
 /* ---- Requests ---- */
 
-static void rvmrpc_answer(struct rvmrpc_dev *rdev)
+static inline void rvmrpc_answer(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_taken *t = &rdev->w.taken;
 	struct rvmrpc_guest *g = &rdev->w.guest;
@@ -120,17 +120,12 @@ static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_guest *g = &rdev->w.guest;
 	ktime_t end = 0;
-	u32 i;
 
 	if (!rdev->w.spin_us)
 		return false;
 	do {
 		/* A PAUSE at each look would be an exit now and then, and under TCG one every time. */
-		for (i = 0; i < RVMRPC_SPIN_BATCH; i++) {
-			if (rvmrpc_guest_due(g))
-				return true;
-		}
-		if (rvmrpc_guest_posted(g))
+		if (rvmrpc_guest_await(g, RVMRPC_SPIN_BATCH) || rvmrpc_guest_posted(g))
 			return true;
 		cpu_relax();
 		/* The first batch is free of the clock: in a burst the next request is there by then. */

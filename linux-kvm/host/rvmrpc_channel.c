@@ -43,7 +43,8 @@ MODULE_PARM_DESC(call_spin_ns, "how long a call spins for its answer before it s
 #define AGAIN_MIN_NS	(2 * NSEC_PER_MSEC)	/* for guests that a lost interrupt hides */
 #define AGAIN_MAX_NS	(64 * NSEC_PER_MSEC)
 #define SPIN_MIN_US	20			/* a shorter one meets nobody */
-#define SPIN_BATCH	256			/* looks at the answer between looks at all else */
+#define SPIN_BATCH	256			/* looks at the answer before a look at the clock, */
+#define SPIN_LOOKS	16			/* and at all else */
 #define BEAT_NS		(15 * NSEC_PER_SEC)	/* without a sign of life for so long: ask.  The driver's beat takes 5 s */
 #define PROBE_MS	1000
 #define TURN_BYTES	(256 * 1024)		/* that the work copies before others have their turn */
@@ -632,8 +633,8 @@ static bool spin(const struct rvmrpc_vm *vm, const struct rvmrpc_kcall *call, u3
 	u32 i;
 
 	while (limit && may_spin()) {
-		for (i = 0; i < SPIN_BATCH; i++) {
-			if (rvmrpc_win_seq(&o->win, at) == seq || has_ended(call))
+		for (i = 0; i < SPIN_BATCH; i += SPIN_LOOKS) {
+			if (rvmrpc_win_await(&o->win, at, seq, SPIN_LOOKS) || has_ended(call))
 				return !end;
 		}
 		cpu_relax();
@@ -701,13 +702,11 @@ static noinline void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, 
  */
 static bool answered_soon(struct rvmrpc_vm *vm, u32 slot)
 {
-	u32 i, j;
+	u32 i;
 
-	for (i = 0; i < SPIN_BATCH / 16; i++) {
-		for (j = 0; j < 16; j++) {
-			if (rvmrpc_owner_answered(&vm->owner, slot))
-				return true;
-		}
+	for (i = 0; i < SPIN_BATCH; i += SPIN_LOOKS) {
+		if (rvmrpc_owner_await(&vm->owner, slot, SPIN_LOOKS))
+			return true;
 		if (spin_is_contended(&vm->lock) || need_resched())
 			break;
 	}

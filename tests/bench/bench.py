@@ -12,6 +12,7 @@ import os
 import pathlib
 import resource
 import signal
+import subprocess
 import sys
 import time
 
@@ -27,9 +28,9 @@ QUICK = {"rounds": 2, "divide": 10, "payload": 5, "flood_ms": 300, "again": 1, "
          "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
 FULL = {"rounds": 8, "divide": 1, "payload": 40, "flood_ms": 1000, "again": 5, "ask": 5, "ask_s": 6,
         "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
-PARTS = ("rows", "payload", "clients", "vms", "states", "jobs", "idle")
+PARTS = ("core", "rows", "payload", "clients", "vms", "states", "jobs", "idle")
 # Of guests that they start themselves.
-ALONE = ("jobs", "idle")
+ALONE = ("core", "jobs", "idle")
 # What there is of the rows beside their limit.
 GROUPS = {"kernel": rows.kernel_rows, "socket": rows.socket_rows, "window": window.client_rows,
           "rvmrpcd": window.daemon_rows, "peers": rows.peer_rows}
@@ -106,9 +107,20 @@ def with_peers(stand, size, parts, result):
     return found
 
 
+def halves(rounds, calls):
+    """Both halves of the core in two threads of this machine, without a guest: its CPUs are not emulated."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    return json.loads(subprocess.run([stands.BUILD / "bench" / "bench_halves", *map(str, (*cpus, rounds, calls))],
+                                     check=True, capture_output=True, timeout=120).stdout)
+
+
 def run(stand, size, parts):
     """{part: result}, and the rows."""
     found, result = [], {}
+    if "core" in parts:
+        attempt(result, "core", lambda: halves(size["rounds"], 200000 // size["divide"]))
+    if not set(parts) - {"core"}:
+        return found, result
     stand.start_host()
     if set(parts) - set(ALONE):
         found = with_peers(stand, size, parts, result)

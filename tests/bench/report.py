@@ -105,6 +105,9 @@ def ratio_lines(about, ratios):
 def target_lines(about, ratios, parts):
     """What there is to show, and whether it does."""
     lines = ratio_lines(about, ratios)
+    if parts.get("core"):
+        lines.append(judged("core_S: both halves of the core on this machine's CPUs, no guest: null call in a burst / two "
+                            "threads that spin", parts["core"]["core_S"], 2.0))
     if parts.get("clients"):
         speeds = [row["per_s"] for row in parts["clients"]]
         peak = speeds.index(max(speeds))

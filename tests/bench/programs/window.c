@@ -143,22 +143,18 @@ static void look_again(const struct rvmrpc_call *call, uint64_t *again)
 		rvmrpc_proxy_expire(&owner.proxy, now, &done);
 }
 
-/* Posts what the call's slot holds, and spins for the answer.  Its status.  In one piece, as the host's kernel has it. */
-__attribute__((__flatten__))
+/* Posts what the call's slot holds, and spins for the answer.  Its status. */
 static uint32_t run(struct rvmrpc_call *call, uint64_t now)
 {
 	uint64_t again = 2 * NS_PER_MS;
-	unsigned int spins = 0;
 	uint32_t status = rvmrpc_owner_run(&owner, call, now);
 
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	if (rvmrpc_owner_kick(&owner))
 		kick();
-	while (!rvmrpc_owner_answered(&owner, call->slot) && !done.head) {
-		if (++spins % CHECK_ON == 0)
-			look_again(call, &again);
-	}
+	while (!rvmrpc_owner_await(&owner, call->slot, CHECK_ON) && !done.head)
+		look_again(call, &again);
 	if (!done.head)
 		rvmrpc_owner_reap_begin(&owner, call->slot, NULL, now, &done);
 	done.head = done.tail = NULL;
@@ -230,6 +226,8 @@ static uint32_t spin_block(uint32_t *at)
 	return RVMRPC_STATUS_OK;
 }
 
+/* In one piece, as the host's kernel has it: an emulator pays for each jump from one page to another. */
+__attribute__((__flatten__))
 static uint32_t null_block(uint32_t *at)
 {
 	uint64_t now = now_ns();
