@@ -128,6 +128,9 @@ static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const
 		return RVMRPC_STATUS_VERSION_MISMATCH;
 	if (l->status != RVMRPC_STATUS_OK)
 		return l->status;
+	/* The host has told its caller that it failed. */
+	if (!hdr->timeout_ms)
+		return RVMRPC_STATUS_CANCELLED;
 	if (hdr->length > req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
 	if (l->proc && (hdr->length < l->proc->arg_min || hdr->length > l->proc->arg_max))

@@ -144,7 +144,7 @@ static bool rvmrpc_job_due(struct rvmrpc_job *job)
 	bool alive;
 
 	mutex_lock(&job->lock);
-	alive = job->rdev;
+	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest);
 	mutex_unlock(&job->lock);
 	return alive && !READ_ONCE(job->cancelled) && ktime_get_boottime_ns() < job->deadline;
 }

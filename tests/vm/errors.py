@@ -204,6 +204,40 @@ def late_inline():
     assert vm.query()["state"] == "connected"
 
 
+def runs(vm, procedure):
+    """How often test.count ran, this one included."""
+    status, data = call(vm.qmp, "test", procedure, timeout=5000)
+    assert status == "ok", status
+    return int.from_bytes(data, "little")
+
+
+@case("a request that the server thread finds after its deadline does not run")
+def late_request():
+    """What held the thread up was another procedure; its caller was told timed-out long ago."""
+    vm = guest()
+    before = runs(vm, "count")
+    slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep-inline", ms(1500), 5000))
+    time.sleep(0.3)
+    assert call(vm.qmp, "test", "count", timeout=300) == ("timed-out", b"")
+    assert vm.qmp2.recv(slow)["status"] == "ok"
+    assert runs(vm, "count") == before + 1
+
+
+@case("a call that waited for its worker past its deadline does not run", timeout=90)
+def late_work():
+    """As while a guest goes to sleep: its work queues are frozen, the server thread is not."""
+    vm = guest()
+    before = runs(vm, "count-sleep")
+    freezes = vm.guest.start("dmesg -n 7; echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
+                             "echo none > /sys/power/pm_test; dmesg -n 5", 60)
+    wait_for(lambda: "Freezing user space" in vm.console(), 10, "the freezer")
+    time.sleep(0.5)
+    assert call(vm.qmp, "test", "count-sleep", timeout=500) == ("timed-out", b"")
+    vm.guest.finish(freezes)
+    wait_for(lambda: stats(vm)["in-flight"] == 0, 10, "the late answer")
+    assert runs(vm, "count-sleep") == before + 1
+
+
 @case("the default timeout is the device's")
 def default_timeout():
     """default-timeout=300, and 1 s without."""

@@ -18,7 +18,9 @@ enum {
 	TEST_BIG,		/* u32 n -> bytes 0, 1, ..., n - 1 modulo 251 */
 	TEST_FAIL,		/* u32 status, which is returned as it is */
 	TEST_OVERRUN,		/* claims one byte more than fits */
-	TEST_XID,	/* -> the xid of the call, u64 */
+	TEST_XID,		/* -> the xid of the call, u64 */
+	TEST_COUNT,		/* -> how often it ran, u32; in the server thread */
+	TEST_COUNT_SLEEP,	/* the same, in a worker */
 };
 
 static u32 test_u32(const struct rvmrpc_request *req)
@@ -66,6 +68,16 @@ static int test_xid(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	return RVMRPC_STATUS_OK;
 }
 
+static int test_count(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	static atomic_t runs;
+	u32 n = atomic_inc_return(&runs);
+
+	memcpy(res->res, &n, sizeof(n));
+	res->reslen = sizeof(n);
+	return RVMRPC_STATUS_OK;
+}
+
 static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
 	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
@@ -73,6 +85,8 @@ static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
 	{ TEST_OVERRUN, RVMRPC_PROC_READ_ONLY, 0, 0, "overrun", test_overrun },
 	{ TEST_XID, RVMRPC_PROC_READ_ONLY, 0, 0, "xid", test_xid },
+	{ TEST_COUNT, 0, 0, 0, "count", test_count },
+	{ TEST_COUNT_SLEEP, RVMRPC_PROC_MAY_SLEEP, 0, 0, "count-sleep", test_count },
 };
 
 static struct rvmrpc_module test_module = {
