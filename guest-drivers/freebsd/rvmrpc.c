@@ -187,7 +187,7 @@ rvmrpc_detach(device_t dev)
 	if (rvmrpc_jobs_hang(sc))
 		return (EBUSY);
 	suspended = sc->thread == NULL;
-	rvmrpc_server_stop(sc);
+	rvmrpc_server_stop(sc, 0);
 	if (rvmrpc_jobs_drain(sc) != 0) {
 		if (!suspended)
 			rvmrpc_server_start(sc);
@@ -202,15 +202,21 @@ rvmrpc_detach(device_t dev)
 static int
 rvmrpc_shutdown(device_t dev)
 {
-	rvmrpc_server_stop(device_get_softc(dev));
+	struct rvmrpc_softc *sc = device_get_softc(dev);
+
+	/* A thread that is held leaves when it can. */
+	if (rvmrpc_server_stop(sc, RVMRPC_STOP_MS) != 0) {
+		mtx_lock(&sc->mtx);
+		sc->stop = true;
+		mtx_unlock(&sc->mtx);
+	}
 	return (0);
 }
 
 static int
 rvmrpc_suspend(device_t dev)
 {
-	rvmrpc_server_stop(device_get_softc(dev));
-	return (0);
+	return (rvmrpc_server_stop(device_get_softc(dev), RVMRPC_STOP_MS));
 }
 
 static int

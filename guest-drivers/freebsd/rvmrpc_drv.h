@@ -123,6 +123,7 @@ struct rvmrpc_softc {
 	/* Written with mtx; the server thread looks without it, too. */
 	volatile bool	kicked;		/* interrupt, changed tunable */
 	volatile bool	stop;
+	bool		ended;		/* mtx; nothing but kthread_exit() is left */
 
 	struct mtx	jobs_mtx;	/* publishing against an epoch's end */
 	struct rvmrpc_jobs orphans;	/* jobs_mtx */
@@ -154,8 +155,11 @@ struct rvmrpc_softc {
 	volatile u_int	nslots;
 };
 
+/* What a procedure may hold up reboot and suspend. */
+#define	RVMRPC_STOP_MS	2000
+
 int	rvmrpc_server_start(struct rvmrpc_softc *sc);
-void	rvmrpc_server_stop(struct rvmrpc_softc *sc);
+int	rvmrpc_server_stop(struct rvmrpc_softc *sc, u_int ms);
 void	rvmrpc_server_kick(struct rvmrpc_softc *sc);
 const char *rvmrpc_wait_mode(const struct rvmrpc_softc *sc);
 struct rvmrpc_softc *rvmrpc_server_self(void);

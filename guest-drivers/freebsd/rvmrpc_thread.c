@@ -513,42 +513,51 @@ rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 }
 
 static void
+rvmrpc_server_turn(struct rvmrpc_softc *sc)
+{
+	rvmrpc_keep_cpu(sc);
+	switch (sc->state) {
+	case RVMRPC_STATE_CONNECTED:
+		if (!sc->leave) {
+			rvmrpc_turn(sc);
+			break;
+		}
+		/* Attaching the device again brings it back. */
+		rvmrpc_leave(sc, RVMRPC_STATE_LEFT);
+		device_printf(sc->dev, "the host has ended the server\n");
+		break;
+	case RVMRPC_STATE_LEFT:
+		rvmrpc_unkick(sc);
+		rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
+		break;
+	default:
+		rvmrpc_connect(sc);
+	}
+}
+
+static void
 rvmrpc_server(void *arg)
 {
 	struct rvmrpc_softc *sc = arg;
+	bool ended;
 
-	/* Whatever is in the window is looked at anew: it may have slept. */
-	rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
-	    rman_get_size(sc->window));
-	while (!sc->stop) {
-		rvmrpc_keep_cpu(sc);
-		switch (sc->state) {
-		case RVMRPC_STATE_CONNECTED:
-			if (!sc->leave) {
-				rvmrpc_turn(sc);
-				break;
-			}
-			/* Attaching the device again brings it back. */
-			rvmrpc_leave(sc, RVMRPC_STATE_LEFT);
-			device_printf(sc->dev,
-			    "the host has ended the server\n");
-			break;
-		case RVMRPC_STATE_LEFT:
-			rvmrpc_unkick(sc);
-			rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
-			break;
-		default:
-			rvmrpc_connect(sc);
-		}
-	}
-	rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
-	/*
-	 * rvmrpc_server_stop() holds the mutex from when it says stop until it
-	 * sleeps: so it does, and kthread_exit() wakes it from outside of this
-	 * module's text.
-	 */
-	mtx_lock(&sc->mtx);
-	mtx_unlock(&sc->mtx);
+	do {
+		/* What is in the window is looked at anew: it may have slept. */
+		rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
+		    rman_get_size(sc->window));
+		rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
+		while (!sc->stop)
+			rvmrpc_server_turn(sc);
+		rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
+		/*
+		 * rvmrpc_server_stop() holds the mutex from when it says stop
+		 * until it sleeps: so it does, and kthread_exit() wakes it from
+		 * outside of this module's text.  Or it has given up.
+		 */
+		mtx_lock(&sc->mtx);
+		ended = sc->ended = sc->stop;
+		mtx_unlock(&sc->mtx);
+	} while (!ended);
 	kthread_exit();
 }
 
@@ -572,16 +581,14 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	if (sc->thread != NULL)
 		return (0);
 	sc->stop = false;
+	sc->ended = false;
 	sc->leave = false;
 	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	sc->bound_cpu = -1;
-	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
 	error = kthread_add(rvmrpc_server, sc, NULL, &td, RFSTOPPED, 0,
 	    "rvmrpc");
-	if (error != 0) {
-		rvmrpc_set_state(sc, RVMRPC_STATE_STOPPED);
+	if (error != 0)
 		return (error);
-	}
 	sc->thread = td;
 	thread_lock(td);
 	/* Waiting for the host must not show in what the host asks for. */
@@ -590,19 +597,32 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	return (0);
 }
 
-/* Leaves the host and ends the thread; workers go on, unheard. */
-void
-rvmrpc_server_stop(struct rvmrpc_softc *sc)
+/*
+ * Leaves the host and ends the thread; workers go on, unheard.  ms: how long a
+ * procedure may hold the thread, then it goes on: EBUSY; 0 is for ever.
+ */
+int
+rvmrpc_server_stop(struct rvmrpc_softc *sc, u_int ms)
 {
+	int error;
+
 	if (sc->thread == NULL || SCHEDULER_STOPPED())
-		return;
+		return (0);
 	/* A wait in the host ends with the next tick of its busy CPU. */
 	mtx_lock(&sc->mtx);
 	sc->stop = true;
 	wakeup(sc);
-	msleep(sc->thread, &sc->mtx, 0, "rvmend", 0);
+	error = msleep_sbt(sc->thread, &sc->mtx, 0, "rvmend", ms * SBT_1MS, 0,
+	    0);
+	if (error != 0)
+		error = sc->ended ? 0 : EBUSY;
+	sc->stop = error == 0;
 	mtx_unlock(&sc->mtx);
-	sc->thread = NULL;
+	if (error != 0)
+		device_printf(sc->dev, "a procedure holds the server thread\n");
+	else
+		sc->thread = NULL;
+	return (error);
 }
 
 void

@@ -83,6 +83,13 @@ enum rvmrpc_counter {
 
 #define RVMRPC_KICKED		0	/* bit of rvmrpc_dev.kicked */
 
+/* The server thread's end; who asks for it may take that back until the thread has agreed. */
+enum rvmrpc_stop {
+	RVMRPC_STOP_NOT,
+	RVMRPC_STOP_ASKED,
+	RVMRPC_STOP_AGREED,
+};
+
 struct rvmrpc_job;
 
 /* Where a request came from, as far as its judgement needs it. */
@@ -131,7 +138,7 @@ struct rvmrpc_dev {
 	bool has_irq;			/* fixed by probe */
 	wait_queue_head_t wake;
 	unsigned long kicked;		/* atomic bits: the interrupt, a changed parameter */
-	bool stop;			/* set by whoever stops the server thread, read by it */
+	int stop;			/* enum rvmrpc_stop, by cmpxchg() while the thread runs */
 	struct completion stopped;	/* the server thread has left its loop */
 	struct task_struct *thread;	/* probe, remove, suspend, resume, shutdown: never at once */
 
@@ -147,7 +154,7 @@ struct rvmrpc_dev {
 };
 
 int rvmrpc_server_start(struct rvmrpc_dev *rdev);
-void rvmrpc_server_stop(struct rvmrpc_dev *rdev);
+int rvmrpc_server_stop(struct rvmrpc_dev *rdev, unsigned int ms);
 void rvmrpc_server_kick(struct rvmrpc_dev *rdev);
 void rvmrpc_server_kick_all(void);
 void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoch, u32 nslots);
@@ -157,6 +164,7 @@ int rvmrpc_watchdog_ms(void);
 extern const struct kernel_param_ops rvmrpc_kicking_int_ops;
 struct rvmrpc_dev *rvmrpc_server_self(void);
 
+#define RVMRPC_STOP_MS		2000	/* what a procedure may hold up reboot and suspend */
 #define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
 #define RVMRPC_NO_IRQ_POLL_MS	10
 #define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */

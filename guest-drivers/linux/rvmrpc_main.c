@@ -121,7 +121,7 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 {
 	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
 
-	rvmrpc_server_stop(rdev);
+	rvmrpc_server_stop(rdev, 0);
 	rvmrpc_gate_withdraw();
 	rvmrpc_device_release();
 	rvmrpc_jobs_free(rdev);
@@ -131,13 +131,16 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 /* Before kexec, reboot and power-off. */
 static void rvmrpc_shutdown(struct pci_dev *pdev)
 {
-	rvmrpc_server_stop(pci_get_drvdata(pdev));
+	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
+
+	/* A thread that is held leaves when it can, if there is still a kernel then. */
+	if (rvmrpc_server_stop(rdev, RVMRPC_STOP_MS))
+		WRITE_ONCE(rdev->stop, RVMRPC_STOP_ASKED);
 }
 
 static int rvmrpc_suspend(struct device *dev)
 {
-	rvmrpc_server_stop(dev_get_drvdata(dev));
-	return 0;
+	return rvmrpc_server_stop(dev_get_drvdata(dev), RVMRPC_STOP_MS);
 }
 
 static int rvmrpc_resume(struct device *dev)

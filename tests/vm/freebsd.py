@@ -453,6 +453,19 @@ def deadline():
     assert call(vm.qmp, "test", "fail", ms(10)) == ("system-error", b"")
 
 
+@case("a request that the server thread finds after its deadline does not run")
+def late_request():
+    """What held the thread up was another procedure."""
+    vm = guest()
+    vm.load_test_module()
+    before = call(vm.qmp, "test", "count", timeout=5000)[1]
+    slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep-inline", ms(1500), 5000))
+    time.sleep(0.3)
+    assert call(vm.qmp, "test", "count", timeout=300) == ("timed-out", b"")
+    assert vm.qmp2.recv(slow)["status"] == "ok"
+    assert call(vm.qmp, "test", "count", timeout=5000) == ("ok", ms(int.from_bytes(before, "little") + 1))
+
+
 def hold_workers(vm, seconds):
     """Takes every worker, one fewer than there are slots, past its deadline."""
     for _ in range(3):
@@ -567,6 +580,22 @@ def suspend():
         vm.guest.check("devctl resume rvmrpc0")
         vm.wait_state("connected", 20)
         works(vm)
+
+
+@case("devctl suspend while a procedure holds the server thread: busy, and then nothing has changed", timeout=90)
+def suspend_held():
+    """Nor does it hold a reboot up."""
+    vm = guest()
+    vm.load_test_module()
+    assert call(vm.qmp, "test", "sleep-inline", ms(8000), timeout=100)[0] == "timed-out"
+    start = time.monotonic()
+    assert vm.guest.run("devctl suspend rvmrpc0")[0]
+    assert 1 < time.monotonic() - start < 6
+    wait_for(lambda: vm.query()["state"] == "connected", 30, "the end of the procedure")
+    works(vm)
+    vm.guest.check("devctl suspend rvmrpc0; devctl resume rvmrpc0")
+    vm.wait_state("connected", 20)
+    works(vm)
 
 
 @case("core.exit, when allowed, ends the server; attaching the device anew brings it back")
