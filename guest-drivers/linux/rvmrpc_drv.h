@@ -213,8 +213,8 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
 
-/* Jobs left to hanging procedures; beyond it slots go without a worker until one of them ends. */
-#define RVMRPC_ORPHANS_MAX	64
+/* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */
+#define RVMRPC_JOBS_MAX		RVMRPC_SLOTS_MAX
 
 extern struct workqueue_struct *rvmrpc_workers;
 extern atomic_t rvmrpc_abandoned;	/* jobs */

@@ -176,10 +176,10 @@ struct rvmrpc_part {
 
 static int rvmrpc_workers_init(void)
 {
-	/* Enough for every slot, and for all that may be left behind; nothing is allocated per call. */
+	/* Nothing is allocated per call. */
 	rvmrpc_workers = alloc_workqueue(KBUILD_MODNAME,
 					 WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE,
-					 RVMRPC_SLOTS_MAX + RVMRPC_ORPHANS_MAX);
+					 RVMRPC_JOBS_MAX);
 	return rvmrpc_workers ? 0 : -ENOMEM;
 }
 

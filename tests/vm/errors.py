@@ -3,7 +3,7 @@
 """Every way in which a call can fail has its own answer, and the next call works."""
 import time
 
-from harness import (VM, QMPError, call, call_args, case, counters, insmod, main, ms,
+from harness import (VM, QMPError, call, call_args, case, counters, driver_file, insmod, main, ms,
                      set_parameter, shared, stats, wait_connected, wait_for)
 
 COMMANDS = {
@@ -274,6 +274,27 @@ def stuck():
     after = stats(vm)
     assert after["bad-replies"] == bad and after["in-flight"] == 0
     assert vm.guest.check("cat /sys/bus/pci/drivers/rvmrpc/0000:*/abandoned").strip() == "0"
+
+
+def hang(vm, count):
+    """Calls that hold a worker each, and that their callers gave up; how many of them got none."""
+    return sum(call(vm.qmp, "test", "sleep", ms(120000), timeout=20)[0] == "busy" for _ in range(count))
+
+
+@case("what hanging procedures take is bounded, however often the driver is unbound and bound", timeout=120)
+def hanging():
+    """64 in all, counted; then what may sleep is busy, and the rest goes on."""
+    with VM(append="rvmrpc.allow=default,test.* rvmrpc.watchdog_ms=-1", device_opts="slots=64") as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        assert hang(vm, 40) == 0
+        for left in (40, 64, 64):
+            epoch = vm.query()["epoch"]
+            vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); echo $d > unbind; echo $d > bind")
+            wait_connected(vm, epoch)
+            assert driver_file(vm, "abandoned") == str(left)
+            busy = hang(vm, 40)
+            assert busy == (16 if left == 40 else 40), (left, busy)
+            works(vm)
 
 
 @case("a VM that is stopped: stopped, at once; after cont all is well")
