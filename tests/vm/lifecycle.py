@@ -160,6 +160,21 @@ def suspends_held():
         wait_connected(vm, epoch)
 
 
+@case("a procedure in a worker that outlasts the freezer: the kernel refuses to suspend, and names rvmrpc", timeout=90)
+def outlasts_freezer():
+    """It cannot be ended from outside; docs/guest-linux.md says so."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        vm.guest.check("dmesg -n 7; echo 1000 > /sys/power/pm_freeze_timeout; echo freezer > /sys/power/pm_test")
+        assert call(vm.qmp, "test", "sleep", ms(8000), timeout=100)[0] == "timed-out"
+        assert vm.guest.run("echo mem > /sys/power/state")[0] != 0
+        assert "workqueue rvmrpc" in vm.console(), vm.console()[-2000:]
+        works(vm)
+        wait_for(lambda: stats(vm)["late-replies"] == 1, 20, "the late answer")
+        assert vm.guest.run("echo mem > /sys/power/state")[0] == 0
+        works(vm)
+
+
 @case("a guest that resets itself without a word: the call under way gets reset")
 def resets_itself():
     """As by a triple fault."""
