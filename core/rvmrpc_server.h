@@ -94,7 +94,10 @@ void rvmrpc_server_init(struct rvmrpc_server *s);
  */
 int rvmrpc_server_add(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
-/* Removes it.  Registry lock held.  OK; MODULE_UNAVAILABLE; BUSY while calls run in it. */
+/*
+ * Removes it: no new call gets into it.  Registry lock held.  OK; MODULE_UNAVAILABLE; BUSY when calls still run in it: it
+ * must be there until running is 0.
+ */
 int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
 /*

@@ -223,11 +223,13 @@ static void test_remove_busy(void)
 	setup();
 	g_assert_true(accept_hdr(header(RVMRPC_MOD_ECHO, 7, 4), &a));
 	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_BUSY);
+	/* The call goes on, and is the last one. */
+	g_assert_cmpuint(status_of(RVMRPC_MOD_ECHO, 0, 0), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	rvmrpc_server_run(&a, &reply, NULL, 0, &reply);
-	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_BUSY);
+	g_assert_cmpuint(echo_mod.running, ==, 1);
 	rvmrpc_server_done(&server, &a);
 	rvmrpc_server_done(&server, &a);
-	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(echo_mod.running, ==, 0);
 	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	g_assert_cmpuint(status_of(RVMRPC_MOD_ECHO, 0, 0), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	g_assert_cmpuint(status_of(RVMRPC_MOD_CORE, 0, 0), ==, RVMRPC_STATUS_OK);

@@ -339,6 +339,40 @@ def module_busy():
     works(vm)
 
 
+@case("a module whose init fails while the host calls it: it is not called before, and the guest goes on")
+def init_fails():
+    """Its text is freed whoever holds it."""
+    with VM(append="rvmrpc.allow=default,test.*") as vm:
+        loads = vm.guest.start("insmod /lib/rvmrpc/rvmrpc_test_mod.ko fail_ms=3000")
+        wait_for(lambda: "rvmrpc_test_mod: registered" in vm.console(), 10, "the registration")
+        status = call(vm.qmp, 0x101, 1, ms(6000), timeout=100)[0]
+        assert vm.guest.finish(loads)[0] != 0
+        time.sleep(4)
+        works(vm)
+        assert status == "module-unavailable", status
+        insmod(vm, "rvmrpc_test_mod")
+        assert call(vm.qmp, "test", "xid")[0] == "ok"
+
+
+@case("a module that unregisters under a call: no new ones, and it waits for that one")
+def leaves_under_call():
+    """Nobody else can take it out."""
+    with VM(append="rvmrpc.allow=default,test.*") as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        status, text = vm.guest.run("cp /lib/rvmrpc/rvmrpc_echo_example.ko /tmp; insmod /tmp/rvmrpc_echo_example.ko; "
+                                    "rmmod rvmrpc_test_mod; insmod /lib/rvmrpc/rvmrpc_test_mod.ko steal=256")
+        assert status != 0 and "not permitted" in text, text
+        insmod(vm, "rvmrpc_test_mod")
+        slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep", ms(2500), 8000))
+        wait_for(lambda: counters(vm)["workers"] > 0, 5, "worker")
+        leaves = vm.guest.start("echo 1 > /sys/module/rvmrpc_test_mod/parameters/leave")
+        wait_for(lambda: call(vm.qmp, "test", "xid")[0] == "module-unavailable", 2, "the end of new calls")
+        assert vm.qmp2.recv(slow)["status"] == "ok"
+        assert vm.guest.finish(leaves) == (0, "")
+        vm.guest.check("rmmod rvmrpc_test_mod")
+        works(vm)
+
+
 @case("core.exit, when allowed, ends the server; binding the driver anew brings it back")
 def core_exit():
     """The guest says goodbye by itself."""

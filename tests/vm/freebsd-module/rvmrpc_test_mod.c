@@ -87,7 +87,7 @@ test_modevent(module_t mod __unused, int what, void *arg __unused)
 	case MOD_LOAD:
 		return (rvmrpc_register_module(&test_module));
 	case MOD_QUIESCE:
-		return (0);
+		return (rvmrpc_module_busy(MOD_TEST));
 	case MOD_UNLOAD:
 		return (unregister_server_module(MOD_TEST));
 	default:

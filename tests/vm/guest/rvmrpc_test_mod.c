@@ -97,9 +97,36 @@ static struct rvmrpc_module test_module = {
 	.nprocs = ARRAY_SIZE(test_procs),
 };
 
+static uint fail_ms;
+module_param(fail_ms, uint, 0444);
+MODULE_PARM_DESC(fail_ms, "init fails so long after it has registered");
+
+static uint steal;
+module_param(steal, uint, 0444);
+MODULE_PARM_DESC(steal, "unregister another module's number instead");
+
+static int test_leave(const char *text, const struct kernel_param *kp)
+{
+	return unregister_server_module(MOD_TEST);
+}
+
+static const struct kernel_param_ops test_leave_ops = { .set = test_leave };
+module_param_cb(leave, &test_leave_ops, NULL, 0200);
+MODULE_PARM_DESC(leave, "unregisters, while the module stays");
+
 static int __init test_init(void)
 {
-	return rvmrpc_register_module(&test_module);
+	int err;
+
+	if (steal)
+		return unregister_server_module(steal);
+	err = rvmrpc_register_module(&test_module);
+	if (err || !fail_ms)
+		return err;
+	pr_warn("registered\n");
+	msleep(fail_ms);
+	unregister_server_module(MOD_TEST);
+	return -EIO;
 }
 
 static void __exit test_exit(void)
