@@ -116,8 +116,6 @@ struct rvmrpc_softc {
 	u_long		counters[RVMRPC_CNT_MAX];	/* atomic */
 
 	struct thread	*thread;	/* newbus calls, one at a time */
-	struct timeval	notice_time;	/* server thread */
-	int		notice_count;
 
 	struct mtx	mtx;
 	/* Written with mtx; the server thread looks without it, too. */
@@ -135,13 +133,13 @@ struct rvmrpc_softc {
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];
 	bool		leave;		/* core.exit was called */
-	bool		complained;	/* of a host, since the last answer */
+	struct rvmrpc_retry retry;
 	u_int		spin_us;	/* how long it spins at present */
 	sbintime_t	check;		/* of the next look at our words */
 	sbintime_t	last_call;
 	uint32_t	last_posted;
 	u_int		quick;		/* waits in a row that ended at once */
-	u_int		backoff_ms;
+	u_int		hello_ms;	/* for the next answer to the hello */
 	int		bound_cpu;
 
 	/* Of the proxy, a server of the host; as above. */

@@ -19,22 +19,14 @@
 #define	RVMRPC_NO_IRQ_POLL_MS	10
 #define	RVMRPC_CROWDED_MS	20	/* vmlp_idle_us=-1, others want the CPU */
 #define	RVMRPC_BUSY_CHECK_MS	500	/* the watchdog may be needed */
-#define	RVMRPC_BACKOFF_MIN_MS	10
-#define	RVMRPC_BACKOFF_MAX_MS	5000
 #define	RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
 #define	RVMRPC_HELLO_THEN_MS	1000
+#define	RVMRPC_HELLO_MAX_MS	5000
 #define	RVMRPC_QUICK_US		20	/* such a wait was refused or interrupted */
 #define	RVMRPC_QUICK_MAX	16
 #define	RVMRPC_SPIN_MIN_US	10	/* what a spin grows from */
 #define	RVMRPC_SPIN_BATCH	256	/* looks at one slot between all others */
 #define	RVMRPC_TURN_MAX		256	/* requests between looks at all else */
-#define	RVMRPC_NOTICES		1	/* a second */
-
-#define	rvmrpc_notice(sc, ...) do {					\
-	if (ppsratecheck(&(sc)->notice_time, &(sc)->notice_count,	\
-	    RVMRPC_NOTICES))						\
-		device_printf((sc)->dev, __VA_ARGS__);			\
-} while (0)
 
 /* ---- State ---- */
 
@@ -71,11 +63,22 @@ rvmrpc_unkick(struct rvmrpc_softc *sc)
 	mtx_unlock(&sc->mtx);
 }
 
+/* Whatever the host does meanwhile. */
 static void
-rvmrpc_back_off(struct rvmrpc_softc *sc)
+rvmrpc_pause(struct rvmrpc_softc *sc, u_int ms)
 {
-	rvmrpc_sleep(sc, sc->backoff_ms);
-	sc->backoff_ms = MIN(2 * sc->backoff_ms, RVMRPC_BACKOFF_MAX_MS);
+	sbintime_t end = sbinuptime() + ms * SBT_1MS;
+
+	mtx_lock(&sc->mtx);
+	while (!sc->stop && sbinuptime() < end)
+		msleep_sbt(sc, &sc->mtx, 0, "rvmbck", end, 0, C_ABSOLUTE);
+	mtx_unlock(&sc->mtx);
+}
+
+static uint64_t
+rvmrpc_now_ms(void)
+{
+	return (sbinuptime() / SBT_1MS);
 }
 
 static void
@@ -84,6 +87,8 @@ rvmrpc_lost(struct rvmrpc_softc *sc)
 	rvmrpc_jobs_retire(sc);
 	sc->guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
+	/* A host whose epochs do not last must not make this thread spin. */
+	rvmrpc_pause(sc, rvmrpc_retry_lost(&sc->retry, rvmrpc_now_ms()));
 }
 
 /* ---- Requests ---- */
@@ -109,10 +114,9 @@ rvmrpc_handle(struct rvmrpc_softc *sc)
 	struct rvmrpc_accepted *call = &sc->call;
 
 	if (!rvmrpc_registry_accept(&sc->guest, &sc->taken.hdr, call)) {
-		/* Its slot stays taken: begin anew, not all the time. */
+		/* Its slot stays taken. */
 		rvmrpc_count(sc, RVMRPC_CNT_MALFORMED);
 		rvmrpc_lost(sc);
-		rvmrpc_sleep(sc, RVMRPC_HELLO_FIRST_MS);
 		return (false);
 	}
 	rvmrpc_count(sc, RVMRPC_CNT_CALLS);
@@ -282,7 +286,6 @@ rvmrpc_vmlp(struct rvmrpc_softc *sc)
 	case RVMRPC_GATE_RESET:
 		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
 		rvmrpc_lost(sc);
-		rvmrpc_back_off(sc);
 		return (true);
 	default:
 		/* Until the next hello by the interrupt alone. */
@@ -308,7 +311,9 @@ rvmrpc_check(struct rvmrpc_softc *sc)
 	sc->check = now + RVMRPC_SELF_CHECK_MS * SBT_1MS;
 	if (rvmrpc_jobs_busy(sc) || rvmrpc_guest_intact(&sc->guest))
 		return (true);
-	rvmrpc_notice(sc, "the window was overwritten; saying hello again\n");
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_OVERWRITTEN))
+		device_printf(sc->dev, "the window was overwritten; saying "
+		    "hello again\n");
 	rvmrpc_count(sc, RVMRPC_CNT_RESETS);
 	rvmrpc_lost(sc);
 	return (false);
@@ -399,10 +404,9 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 {
 	struct rvmrpc_guest *g = &sc->guest;
 
-	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	sc->retry.opened = rvmrpc_now_ms();
 	sc->spin_us = 0;
 	sc->quick = 0;
-	sc->complained = false;
 	sc->last_posted = g->posted;
 	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
 	rvmrpc_jobs_prepare(sc);
@@ -410,18 +414,19 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 	rvmrpc_window_rebind_irq(sc);
 	rvmrpc_count(sc, RVMRPC_CNT_CONNECTS);
 	rvmrpc_set_state(sc, RVMRPC_STATE_CONNECTED);
-	rvmrpc_notice(sc, "connected: %u slots in a window of %ju KiB\n",
-	    g->layout.nslots, (uintmax_t)g->win.size >> 10);
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_CONNECTED))
+		device_printf(sc->dev, "connected: %u slots in a window of "
+		    "%ju KiB\n", g->layout.nslots,
+		    (uintmax_t)g->win.size >> 10);
 }
 
 static void
 rvmrpc_refused(struct rvmrpc_softc *sc, uint32_t status)
 {
-	if (!sc->complained)
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_REFUSED))
 		device_printf(sc->dev, "the host refuses this driver: %s\n",
 		    status == RVMRPC_HELLO_BAD_VERSION ?
 		    "no common ABI version" : "it does not understand it");
-	sc->complained = true;
 	rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
 }
 
@@ -429,17 +434,16 @@ rvmrpc_refused(struct rvmrpc_softc *sc, uint32_t status)
 static void
 rvmrpc_unanswered(struct rvmrpc_softc *sc)
 {
-	u_int ms = MAX(sc->backoff_ms, RVMRPC_HELLO_FIRST_MS);
+	u_int ms = sc->hello_ms;
 
 	if (!rvmrpc_sleep(sc, ms))
 		return;
-	if (ms >= RVMRPC_HELLO_THEN_MS && !sc->complained) {
+	if (ms >= RVMRPC_HELLO_THEN_MS &&
+	    rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_SILENT))
 		device_printf(sc->dev, "the host does not answer; asking "
-		    "again every %u s\n", RVMRPC_BACKOFF_MAX_MS / 1000);
-		sc->complained = true;
-	}
-	sc->backoff_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS :
-	    RVMRPC_BACKOFF_MAX_MS;
+		    "again every %u s\n", RVMRPC_HELLO_MAX_MS / 1000);
+	sc->hello_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS :
+	    RVMRPC_HELLO_MAX_MS;
 	rvmrpc_window_ring(sc);
 }
 
@@ -451,6 +455,7 @@ rvmrpc_hello(struct rvmrpc_softc *sc)
 	arc4rand(&nonce, sizeof(nonce), 0);
 	rvmrpc_guest_hello(&sc->guest, nonce | 1, RVMRPC_OS_FREEBSD,
 	    osrelease);
+	sc->hello_ms = RVMRPC_HELLO_FIRST_MS;
 	rvmrpc_window_ring(sc);
 }
 
@@ -470,9 +475,8 @@ rvmrpc_connect(struct rvmrpc_softc *sc)
 		rvmrpc_refused(sc, status);
 		break;
 	case RVMRPC_ANSWER_STALE:
-		/* A host that goes on so must not make this thread spin. */
 		sc->guest.state = RVMRPC_GUEST_IDLE;
-		rvmrpc_back_off(sc);
+		rvmrpc_pause(sc, rvmrpc_retry_again(&sc->retry));
 		break;
 	case RVMRPC_ANSWER_NONE:
 		rvmrpc_unanswered(sc);
@@ -583,7 +587,6 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	sc->stop = false;
 	sc->ended = false;
 	sc->leave = false;
-	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	sc->bound_cpu = -1;
 	error = kthread_add(rvmrpc_server, sc, NULL, &td, RFSTOPPED, 0,
 	    "rvmrpc");

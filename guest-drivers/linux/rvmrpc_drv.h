@@ -116,7 +116,8 @@ struct rvmrpc_window_dev {
 	ktime_t waits_since;		/* 0: it has not waited since the last request */
 	u64 steal;			/* this CPU's stolen time at the last look */
 	unsigned long check;		/* jiffies of the next look at our own words */
-	bool complained;		/* about a host that does not answer, since the last that did */
+	struct rvmrpc_retry retry;
+	unsigned int hello_ms;		/* how long the next answer to the hello is waited for */
 	bool ring_due;			/* an answer was not rung for yet */
 };
 
@@ -144,7 +145,6 @@ struct rvmrpc_dev {
 
 	/* The server thread's own; others while it does not run. */
 	bool leave;			/* core.exit was called */
-	unsigned int backoff_ms;
 	int bound_cpu;
 
 	/* Written by the server thread, read by sysfs. */
@@ -159,7 +159,7 @@ void rvmrpc_server_kick(struct rvmrpc_dev *rdev);
 void rvmrpc_server_kick_all(void);
 void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoch, u32 nslots);
 bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms);
-void rvmrpc_back_off(struct rvmrpc_dev *rdev);
+void rvmrpc_pause(struct rvmrpc_dev *rdev, unsigned int ms);
 int rvmrpc_watchdog_ms(void);
 extern const struct kernel_param_ops rvmrpc_kicking_int_ops;
 struct rvmrpc_dev *rvmrpc_server_self(void);
@@ -169,8 +169,6 @@ struct rvmrpc_dev *rvmrpc_server_self(void);
 #define RVMRPC_NO_IRQ_POLL_MS	10
 #define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */
 #define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
-#define RVMRPC_BACKOFF_MIN_MS	10
-#define RVMRPC_BACKOFF_MAX_MS	5000
 
 /* ---- rvmrpc_window.c ---- */
 

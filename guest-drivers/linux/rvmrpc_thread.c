@@ -65,10 +65,10 @@ bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms)
 					READ_ONCE(rdev->stop), msecs_to_jiffies(ms));
 }
 
-void rvmrpc_back_off(struct rvmrpc_dev *rdev)
+/* Whatever the host does meanwhile. */
+void rvmrpc_pause(struct rvmrpc_dev *rdev, unsigned int ms)
 {
-	rvmrpc_sleep(rdev, rdev->backoff_ms);
-	rdev->backoff_ms = min(2 * rdev->backoff_ms, RVMRPC_BACKOFF_MAX_MS);
+	wait_event_idle_timeout(rdev->wake, READ_ONCE(rdev->stop), msecs_to_jiffies(ms));
 }
 
 int rvmrpc_watchdog_ms(void)
@@ -155,7 +155,6 @@ int rvmrpc_server_start(struct rvmrpc_dev *rdev)
 	rdev->stop = RVMRPC_STOP_NOT;
 	rdev->leave = false;
 	rdev->vmlp.last_call = ktime_get();
-	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	rdev->bound_cpu = -1;
 	reinit_completion(&rdev->stopped);
 	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);

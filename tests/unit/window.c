@@ -1048,6 +1048,27 @@ static void test_late_epochs(void)
 	world_end();
 }
 
+static void test_retry(void)
+{
+	struct rvmrpc_retry r = { .opened = 5000 };
+	uint32_t i, ms = 0;
+
+	/* One that has lasted. */
+	g_assert_true(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED));
+	g_assert_cmpuint(rvmrpc_retry_lost(&r, 5000 + RVMRPC_STEADY_MS), ==, 0);
+	/* Those that do not: longer each time, and each thing is said once. */
+	for (i = 0; i < 1000; i++) {
+		g_assert_cmpint(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED), ==, !i);
+		g_assert_cmpint(rvmrpc_retry_says(&r, RVMRPC_SAY_OVERWRITTEN), ==, !i);
+		ms += rvmrpc_retry_lost(&r, 5000 + RVMRPC_STEADY_MS - 1);
+	}
+	g_assert_cmpuint(ms, >, 990 * RVMRPC_RETRY_MAX_MS);
+	g_assert_cmpuint(rvmrpc_retry_again(&r), ==, RVMRPC_RETRY_MAX_MS);
+	g_assert_cmpuint(rvmrpc_retry_lost(&r, 5000 + 2 * RVMRPC_STEADY_MS), ==, 0);
+	g_assert_true(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED));
+	g_assert_cmpuint(rvmrpc_retry_again(&r), ==, RVMRPC_RETRY_MIN_MS);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -1080,5 +1101,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/wants-one", test_wants_one);
 	g_test_add_func("/window/hailed", test_hailed);
 	g_test_add_func("/window/late-epochs", test_late_epochs);
+	g_test_add_func("/window/retry", test_retry);
 	return g_test_run();
 }
