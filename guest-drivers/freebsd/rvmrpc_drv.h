@@ -135,6 +135,7 @@ struct rvmrpc_softc {
 	bool		leave;		/* core.exit was called */
 	struct rvmrpc_retry retry;
 	u_int		spin_us;	/* how long it spins at present */
+	sbintime_t	waits_since;	/* 0: not since the last request */
 	sbintime_t	check;		/* of the next look at our words */
 	sbintime_t	last_call;
 	uint32_t	last_posted;

@@ -182,24 +182,16 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 	return (found);
 }
 
-/* Nothing came: half as long the next time. */
+/* A request came after it had waited: would a longer spin have met it? */
 static void
-rvmrpc_spin_missed(struct rvmrpc_softc *sc)
-{
-	sc->spin_us = rvmrpc_spin_next(sc->spin_us, false, RVMRPC_SPIN_MIN_US,
-	    0);
-}
-
-/* It came after so long: had it spun, it would have been there at once. */
-static void
-rvmrpc_spin_learn(struct rvmrpc_softc *sc, sbintime_t since)
+rvmrpc_spin_learn(struct rvmrpc_softc *sc)
 {
 	uint32_t limit = rvmrpc_spin_limit(sc);
 
-	if (rvmrpc_guest_posted(&sc->guest) &&
-	    sbinuptime() - since < limit * SBT_1US)
-		sc->spin_us = rvmrpc_spin_next(sc->spin_us, true,
-		    RVMRPC_SPIN_MIN_US, limit);
+	sc->spin_us = rvmrpc_spin_next(sc->spin_us,
+	    sbinuptime() - sc->waits_since < limit * SBT_1US,
+	    RVMRPC_SPIN_MIN_US, limit);
+	sc->waits_since = 0;
 }
 
 /* ---- Waiting in the host ---- */
@@ -275,7 +267,6 @@ rvmrpc_vmlp(struct rvmrpc_softc *sc)
 	switch (answer) {
 	case RVMRPC_MAIN_POSTED:
 		sc->quick = 0;
-		rvmrpc_spin_learn(sc, begin);
 		return (true);
 	case RVMRPC_GATE_AGAIN:
 		if (sbinuptime() - begin < RVMRPC_QUICK_US * SBT_1US)
@@ -342,7 +333,6 @@ rvmrpc_idle(struct rvmrpc_softc *sc)
 {
 	struct rvmrpc_guest *g = &sc->guest;
 	u_int ms = RVMRPC_SELF_CHECK_MS;
-	sbintime_t begin;
 
 	if (sc->irq == NULL)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
@@ -354,14 +344,38 @@ rvmrpc_idle(struct rvmrpc_softc *sc)
 	rvmrpc_unkick(sc);
 	if (!rvmrpc_guest_sleep(g))
 		return;
-	begin = sbinuptime();
 	if (rvmrpc_sleep(sc, ms))
 		rvmrpc_guest_beat(g);
 	rvmrpc_guest_awake(g);
-	rvmrpc_spin_learn(sc, begin);
 }
 
 /* ---- The epoch ---- */
+
+/* False: the epoch is over, or nothing is there any more. */
+static bool
+rvmrpc_take_one(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_guest *g = &sc->guest;
+
+	if (!rvmrpc_guest_alive(g)) {
+		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
+		rvmrpc_lost(sc);
+		return (false);
+	}
+	if (rvmrpc_guest_take(g, &sc->taken)) {
+		if (sc->waits_since != 0)
+			rvmrpc_spin_learn(sc);
+		if (!rvmrpc_handle(sc))
+			return (false);
+	}
+	if (g->behind != 0 || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
+		return (true);
+	/* Once after each request. */
+	if (sc->waits_since != 0 || !rvmrpc_spin(sc))
+		return (false);
+	rvmrpc_count(sc, RVMRPC_CNT_SPINS);
+	return (true);
+}
 
 static void
 rvmrpc_turn(struct rvmrpc_softc *sc)
@@ -373,27 +387,17 @@ rvmrpc_turn(struct rvmrpc_softc *sc)
 	rvmrpc_unkick(sc);
 	if (!rvmrpc_check(sc))
 		return;
-	for (n = 0; n < RVMRPC_TURN_MAX && !sc->leave; n++) {
-		if (!rvmrpc_guest_alive(g)) {
-			rvmrpc_count(sc, RVMRPC_CNT_RESETS);
-			rvmrpc_lost(sc);
-			return;
-		}
-		if (rvmrpc_guest_take(g, &sc->taken) && !rvmrpc_handle(sc))
-			return;
-		if (g->behind != 0 || rvmrpc_guest_due(g) ||
-		    rvmrpc_guest_posted(g))
-			continue;
-		if (!rvmrpc_spin(sc))
+	for (n = 0; n < RVMRPC_TURN_MAX && !sc->leave; n++)
+		if (!rvmrpc_take_one(sc))
 			break;
-		rvmrpc_count(sc, RVMRPC_CNT_SPINS);
-	}
 	if (g->posted != sc->last_posted)
 		sc->last_call = sbinuptime();
 	sc->last_posted = g->posted;
-	if (n == RVMRPC_TURN_MAX || sc->leave || sc->stop)
+	if (n == RVMRPC_TURN_MAX || sc->leave || sc->stop ||
+	    sc->state != RVMRPC_STATE_CONNECTED)
 		return;
-	rvmrpc_spin_missed(sc);
+	if (sc->waits_since == 0)
+		sc->waits_since = sbinuptime();
 	rvmrpc_watchdog(sc);
 	if (sc->state == RVMRPC_STATE_CONNECTED && !rvmrpc_vmlp(sc))
 		rvmrpc_idle(sc);
@@ -406,6 +410,7 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 
 	sc->retry.opened = rvmrpc_now_ms();
 	sc->spin_us = 0;
+	sc->waits_since = 0;
 	sc->quick = 0;
 	sc->last_posted = g->posted;
 	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
