@@ -146,6 +146,7 @@ struct rvmrpc_dev {
 	/* The server thread's own; others while it does not run. */
 	bool leave;			/* core.exit was called */
 	int bound_cpu;
+	struct cpumask cpus;		/* what the kernel lets a thread of its own run on */
 
 	/* Written by the server thread, read by sysfs. */
 	enum rvmrpc_state state;

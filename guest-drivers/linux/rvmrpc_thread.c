@@ -85,7 +85,7 @@ static void rvmrpc_keep_cpu(struct rvmrpc_dev *rdev)
 
 	if (want < 0) {
 		if (rdev->bound_cpu >= 0)
-			set_cpus_allowed_ptr(current, cpu_possible_mask);
+			set_cpus_allowed_ptr(current, &rdev->cpus);
 		rdev->bound_cpu = -1;
 		return;
 	}
@@ -123,6 +123,7 @@ static int rvmrpc_server(void *data)
 {
 	struct rvmrpc_dev *rdev = data;
 
+	cpumask_copy(&rdev->cpus, current->cpus_ptr);
 	do {
 		while (!READ_ONCE(rdev->stop))
 			rvmrpc_server_turn(rdev);
