@@ -92,19 +92,19 @@ struct file *rvmrpc_proc_open(const char *path, int flags)
 }
 
 /**
- * rvmrpc_proc_read() - read a file of proc from its beginning
+ * rvmrpc_proc_read() - read a file of proc
  * @file: from rvmrpc_proc_open()
  * @path: the same
  * @buf: kernel memory
  * @size: there
+ * @pos: where in the file
  *
  * Return: bytes, at most @size; -EOPNOTSUPP for a file that only user space can read; -errno.
  */
-ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size)
+ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size, loff_t pos)
 {
 	bool kernel = file->f_op->read_iter && !file->f_op->read;
 	size_t done = 0;
-	loff_t pos = 0;
 
 	if (!kernel && !rvmrpc_is_seq_file(path))
 		return -EOPNOTSUPP;
@@ -175,7 +175,7 @@ int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size)
 		pf->file = NULL;
 		return err;
 	}
-	got = rvmrpc_proc_read(pf->file, pf->path, buf, size);
+	got = rvmrpc_proc_read(pf->file, pf->path, buf, size, 0);
 	return got < 0 ? got : 0;
 }
 

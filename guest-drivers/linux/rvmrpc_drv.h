@@ -275,7 +275,7 @@ struct rvmrpc_procfile {
 int rvmrpc_proc_init(void);
 void rvmrpc_proc_exit(void);
 struct file *rvmrpc_proc_open(const char *path, int flags);
-ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size);
+ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size, loff_t pos);
 int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size);
 void rvmrpc_procfile_close(struct rvmrpc_procfile *pf);
 
