@@ -156,8 +156,7 @@ rvmrpc_attach(device_t dev)
 	mtx_init(&sc->mtx, "rvmrpc", NULL, MTX_DEF);
 	mtx_init(&sc->jobs_mtx, "rvmrpc jobs", NULL, MTX_DEF);
 	LIST_INIT(&sc->orphans);
-	rvmrpc_tunables_fetch(sc);
-	rvmrpc_gate_init(&sc->gate, sc->tun.hypercall != 0);
+	rvmrpc_gate_init(&sc->gate, rvmrpc_tun.hypercall != 0);
 	error = rvmrpc_attach_regs(sc);
 	if (error == 0) {
 		pci_enable_busmaster(dev);
@@ -272,6 +271,7 @@ rvmrpc_modevent(module_t mod __unused, int what, void *arg __unused)
 	switch (what) {
 	case MOD_LOAD:
 		rvmrpc_server_init(&rvmrpc_registry);
+		rvmrpc_tunables_fetch();
 		for (i = 0; i < nitems(rvmrpc_parts); i++) {
 			error = rvmrpc_parts[i].init();
 			if (error != 0) {

@@ -88,14 +88,14 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_MAX
 };
 
-/* All but the last may change at any time. */
-struct rvmrpc_tunables {
+/* All but the last may change at any time; fetched once, before any device. */
+extern struct rvmrpc_tunables {
 	int		spin_us;
 	int		vmlp_idle_us;
 	int		cpu;
 	int		watchdog_ms;
 	int		hypercall;
-};
+} rvmrpc_tun;
 
 struct rvmrpc_job;
 LIST_HEAD(rvmrpc_jobs, rvmrpc_job);
@@ -112,7 +112,6 @@ struct rvmrpc_softc {
 	struct resource	*irq;		/* NULL: polls by time */
 	void		*irq_cookie;
 	struct sysctl_ctx_list sysctls;
-	struct rvmrpc_tunables tun;
 	u_long		counters[RVMRPC_CNT_MAX];	/* atomic */
 
 	struct thread	*thread;	/* newbus calls, one at a time */
@@ -132,7 +131,7 @@ struct rvmrpc_softc {
 	struct rvmrpc_taken taken;	/* the request at hand */
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];
-	bool		leave;		/* core.exit was called */
+	bool		leave;		/* core.exit was called: until detach */
 	struct rvmrpc_retry retry;
 	u_int		spin_us;	/* how long it spins at present */
 	sbintime_t	waits_since;	/* 0: not since the last request */
@@ -220,7 +219,7 @@ void	rvmrpc_sysctl_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
 
 /* ---- rvmrpc_sysctl.c ---- */
 
-void	rvmrpc_tunables_fetch(struct rvmrpc_softc *sc);
+void	rvmrpc_tunables_fetch(void);
 void	rvmrpc_sysctls_add(struct rvmrpc_softc *sc);
 void	rvmrpc_sysctls_remove(struct rvmrpc_softc *sc);
 

@@ -138,7 +138,7 @@ rvmrpc_handle(struct rvmrpc_softc *sc)
 static uint32_t
 rvmrpc_spin_limit(const struct rvmrpc_softc *sc)
 {
-	return (MIN((uint32_t)MAX(sc->tun.spin_us, 0),
+	return (MIN((uint32_t)MAX(rvmrpc_tun.spin_us, 0),
 	    rvmrpc_guest_max_spin(&sc->guest)));
 }
 
@@ -237,7 +237,7 @@ rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
 static u_int
 rvmrpc_vmlp_us(const struct rvmrpc_softc *sc)
 {
-	int idle_us = sc->tun.vmlp_idle_us;
+	int idle_us = rvmrpc_tun.vmlp_idle_us;
 	sbintime_t left;
 
 	if (idle_us == 0 || !sc->bound || !rvmrpc_gate_waits(&sc->gate) ||
@@ -317,7 +317,7 @@ rvmrpc_check(struct rvmrpc_softc *sc)
 static void
 rvmrpc_watchdog(struct rvmrpc_softc *sc)
 {
-	int grace = sc->tun.watchdog_ms;
+	int grace = rvmrpc_tun.watchdog_ms;
 
 	rvmrpc_jobs_reap(sc);
 	if (grace < 0 || !rvmrpc_jobs_stuck(sc, grace * SBT_1MS))
@@ -338,7 +338,7 @@ rvmrpc_idle(struct rvmrpc_softc *sc)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
 	else if (rvmrpc_jobs_busy(sc) || sc->abandoned != 0)
 		ms = RVMRPC_BUSY_CHECK_MS;
-	if (sc->tun.vmlp_idle_us < 0 && sc->bound)
+	if (rvmrpc_tun.vmlp_idle_us < 0 && sc->bound)
 		ms = MIN(ms, RVMRPC_CROWDED_MS);
 	sc->quick = 0;
 	rvmrpc_unkick(sc);
@@ -508,7 +508,7 @@ rvmrpc_leave(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 static void
 rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 {
-	int want = sc->tun.cpu;
+	int want = rvmrpc_tun.cpu;
 
 	if (want == sc->bound_cpu)
 		return;
@@ -554,7 +554,8 @@ rvmrpc_server(void *arg)
 		/* What is in the window is looked at anew: it may have slept. */
 		rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
 		    rman_get_size(sc->window));
-		rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
+		rvmrpc_set_state(sc, sc->leave ? RVMRPC_STATE_LEFT :
+		    RVMRPC_STATE_DISCONNECTED);
 		while (!sc->stop)
 			rvmrpc_server_turn(sc);
 		rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
@@ -573,12 +574,12 @@ rvmrpc_server(void *arg)
 const char *
 rvmrpc_wait_mode(const struct rvmrpc_softc *sc)
 {
-	if (sc->tun.vmlp_idle_us != 0 && sc->bound)
-		return (sc->tun.vmlp_idle_us < 0 ? "vmlp" :
+	if (rvmrpc_tun.vmlp_idle_us != 0 && sc->bound)
+		return (rvmrpc_tun.vmlp_idle_us < 0 ? "vmlp" :
 		    "vmlp-then-interrupt");
 	if (sc->irq == NULL)
 		return ("timer");
-	return (sc->tun.spin_us > 0 ? "spin-then-interrupt" : "interrupt");
+	return (rvmrpc_tun.spin_us > 0 ? "spin-then-interrupt" : "interrupt");
 }
 
 int
@@ -591,7 +592,6 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 		return (0);
 	sc->stop = false;
 	sc->ended = false;
-	sc->leave = false;
 	sc->bound_cpu = -1;
 	error = kthread_add(rvmrpc_server, sc, NULL, &td, RFSTOPPED, 0,
 	    "rvmrpc");

@@ -144,7 +144,7 @@ struct rvmrpc_dev {
 	struct task_struct *thread;	/* probe, remove, suspend, resume, shutdown: never at once */
 
 	/* The server thread's own; others while it does not run. */
-	bool leave;			/* core.exit was called */
+	bool leave;			/* core.exit was called: until unbind */
 	int bound_cpu;
 	struct cpumask cpus;		/* what the kernel lets a thread of its own run on */
 

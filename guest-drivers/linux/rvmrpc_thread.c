@@ -154,11 +154,10 @@ int rvmrpc_server_start(struct rvmrpc_dev *rdev)
 	struct task_struct *thread;
 
 	rdev->stop = RVMRPC_STOP_NOT;
-	rdev->leave = false;
 	rdev->vmlp.last_call = ktime_get();
 	rdev->bound_cpu = -1;
 	reinit_completion(&rdev->stopped);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
+	rvmrpc_set_state(rdev, rdev->leave ? RVMRPC_STATE_LEFT : RVMRPC_STATE_DISCONNECTED, 0, 0);
 	thread = kthread_run(rvmrpc_server, rdev, "rvmrpc");
 	if (IS_ERR(thread)) {
 		rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED, 0, 0);

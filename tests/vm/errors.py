@@ -375,7 +375,7 @@ def leaves_under_call():
 
 @case("core.exit, when allowed, ends the server; binding the driver anew brings it back")
 def core_exit():
-    """The guest says goodbye by itself."""
+    """The guest says goodbye by itself, and stays away when it has slept."""
     vm = guest()
     set_parameter(vm, "allow", "default,test.*,core.exit")
     vm.qmp.take_events()
@@ -383,6 +383,9 @@ def core_exit():
     assert call(vm.qmp, "core", "exit")[0] == "ok"
     vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "guest-exit")
     assert call(vm.qmp, "echo", "echo")[0] == "not-connected"
+    # Nor does a suspend bring it back.
+    vm.guest.check("echo devices > /sys/power/pm_test; echo mem > /sys/power/state; echo none > /sys/power/pm_test", 60)
+    assert driver_file(vm, "state") == "left"
     vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); echo $d > unbind; "
                    "echo $d > bind")
     wait_connected(vm, epoch)
