@@ -13,10 +13,10 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mount.h>
-#include <linux/namei.h>
 #include <linux/seq_file.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 static struct vfsmount *rvmrpc_proc;	/* fixed from init to exit */
@@ -59,7 +59,7 @@ static struct dentry *rvmrpc_proc_lookup(const char *path)
 	while (*path) {
 		length = strcspn(path, "/");
 		parent = dentry;
-		dentry = d_can_lookup(parent) ? lookup_positive_unlocked(path, parent, length) :
+		dentry = d_can_lookup(parent) ? rvmrpc_lookup_positive(path, parent, length) :
 						ERR_PTR(-ENOTDIR);
 		dput(parent);
 		if (IS_ERR(dentry))
@@ -151,11 +151,15 @@ static void rvmrpc_proc_work(struct work_struct *work)
 
 static int rvmrpc_proc_do(struct rvmrpc_procfile *pf)
 {
+	struct workqueue_struct *wq = alloc_workqueue(KBUILD_MODNAME "_open", WQ_UNBOUND, 1);
 	struct rvmrpc_proc_work pw = { .pf = pf };
 
+	if (!wq)
+		return -ENOMEM;
 	INIT_WORK_ONSTACK(&pw.work, rvmrpc_proc_work);
-	queue_work(system_unbound_wq, &pw.work);
-	flush_work(&pw.work);
+	queue_work(wq, &pw.work);
+	/* Which waits for it. */
+	destroy_workqueue(wq);
 	destroy_work_on_stack(&pw.work);
 	return pw.err;
 }

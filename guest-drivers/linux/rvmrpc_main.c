@@ -11,8 +11,8 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pci.h>
-#include <linux/pm.h>
 #include <linux/spinlock.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 struct workqueue_struct *rvmrpc_workers;
@@ -164,7 +164,7 @@ static struct pci_driver rvmrpc_driver = {
 	.remove = rvmrpc_remove,
 	.shutdown = rvmrpc_shutdown,
 	.driver.pm = pm_sleep_ptr(&rvmrpc_pm_ops),
-	.dev_groups = rvmrpc_dev_groups,
+	RVMRPC_DEV_GROUPS(rvmrpc_dev_groups),
 };
 
 /* ---- Module ---- */

@@ -194,7 +194,7 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 	else if (rvmrpc_jobs_busy(rdev))
 		ms = RVMRPC_BUSY_CHECK_MS;
 	if (rvmrpc_vmlp_always(rdev))
-		ms = min(ms, RVMRPC_CROWDED_MS);
+		ms = min_t(unsigned int, ms, RVMRPC_CROWDED_MS);
 	rvmrpc_vmlp_slept(rdev);
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (!rvmrpc_guest_sleep(g))
