@@ -310,6 +310,7 @@ def query():
     assert vm.sysctl("dev.rvmrpc.0.window") == "write-back"
     assert vm.number("dev.rvmrpc.0.slots") == 4
     assert vm.number("dev.rvmrpc.0.epoch") == info["epoch"]
+    assert vm.guest.run("su -m nobody -c 'sysctl -n dev.rvmrpc.0.epoch'")[0], "shown to everybody"
     if vm.has_gate:
         assert "freebsd" in vm.qmp.hmp("info rvmrpc")
 
