@@ -13,7 +13,7 @@
 /* 6.16 gave it another name, and the name of the file a struct. */
 static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#if KERNEL_VERSION(6, 16, 0) <= LINUX_VERSION_CODE
 	return lookup_noperm_positive_unlocked(&QSTR_LEN(name, length), parent);
 #else
 	return lookup_positive_unlocked(name, parent, length);
@@ -21,7 +21,7 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 }
 
 /* 5.14 gave a PCI driver its own; since then it overwrites the other. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(5, 14, 0)
+#if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
 #define RVMRPC_DEV_GROUPS(groups)	.dev_groups = (groups)
 #else
 #define RVMRPC_DEV_GROUPS(groups)	.driver.dev_groups = (groups)
