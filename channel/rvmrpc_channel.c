@@ -378,7 +378,7 @@ static void look_again(RvmrpcChannel *ch, uint64_t now)
 
 static void expire(RvmrpcChannel *ch, uint64_t now)
 {
-    ch->next_deadline = rvmrpc_proxy_expire(&ch->owner.proxy, now, &ch->done);
+    ch->next_deadline = rvmrpc_owner_expire(&ch->owner, now, &ch->done);
     if (!ch->stuck && rvmrpc_proxy_stuck(&ch->owner.proxy)) {
         ch->stuck = ch->tell_stuck = true;
     }
@@ -730,7 +730,7 @@ void rvmrpc_channel_cancel(RvmrpcCall *call)
     if (ch->kernel) {
         rvmrpc_kernel_cancel(ch->kernel, call);
     } else {
-        rvmrpc_proxy_cancel(&ch->owner.proxy, &call->core, rvmrpc_clock(),
+        rvmrpc_owner_cancel(&ch->owner, &call->core, rvmrpc_clock(),
                             &ch->done);
     }
     g_mutex_unlock(&ch->lock);

@@ -125,6 +125,8 @@ static int reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_respons
 		return RVMRPC_STATUS_GARBAGE_ARGS;
 	if (res->resmax < sizeof(result))
 		return RVMRPC_STATUS_TOO_BIG;
+	if ((wanted.flags & RVMRPC_DROP_SYNC) && !rvmrpc_os_can_sync())
+		return RVMRPC_STATUS_SYSTEM_ERROR;
 	status = rvmrpc_os_drop_caches(wanted.mode, wanted.flags & RVMRPC_DROP_SYNC, &result.freed);
 	if (status != RVMRPC_STATUS_OK)
 		return status;

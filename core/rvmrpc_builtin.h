@@ -23,6 +23,9 @@ void rvmrpc_os_cancel(uint64_t xid);
 /* Server thread: it leaves the host once this call is answered. */
 void rvmrpc_os_exit(void);
 
+/* Whether it can write back what is dirty. */
+bool rvmrpc_os_can_sync(void);
+
 /*
  * Worker, may sleep: writes back what is dirty first if sync is set, drops what mode (RVMRPC_DROP_*, checked) names, and
  * counts what became free.  One at a time.  RVMRPC_STATUS_OK, BUSY or SYSTEM_ERROR.

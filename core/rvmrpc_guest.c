@@ -198,3 +198,28 @@ void rvmrpc_guest_bye(struct rvmrpc_guest *g)
 	rvmrpc_win_store64_release(&g->win, RVMRPC_GUEST_WORD(bye), g->epoch);
 	g->state = RVMRPC_GUEST_IDLE;
 }
+
+uint32_t rvmrpc_retry_again(struct rvmrpc_retry *r)
+{
+	r->ms = r->ms ? 2 * r->ms : RVMRPC_RETRY_MIN_MS;
+	if (r->ms > RVMRPC_RETRY_MAX_MS)
+		r->ms = RVMRPC_RETRY_MAX_MS;
+	return r->ms;
+}
+
+uint32_t rvmrpc_retry_lost(struct rvmrpc_retry *r, uint64_t now)
+{
+	if (now - r->opened < RVMRPC_STEADY_MS)
+		return rvmrpc_retry_again(r);
+	r->ms = 0;
+	r->said = 0;
+	return 0;
+}
+
+bool rvmrpc_retry_says(struct rvmrpc_retry *r, uint32_t what)
+{
+	bool before = r->said >> what & 1;
+
+	r->said |= 1u << what;
+	return !before;
+}

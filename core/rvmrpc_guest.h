@@ -172,6 +172,28 @@ void rvmrpc_guest_awake(struct rvmrpc_guest *g);
 /* How long the host lets it spin, in microseconds. */
 uint32_t rvmrpc_guest_max_spin(const struct rvmrpc_guest *g);
 
+/* A host whose epochs do not last: how long to wait before the next hello, and what was logged.  The server thread's. */
+struct rvmrpc_retry {
+	uint64_t opened;	/* when the epoch began, in ms of the driver's clock */
+	uint32_t ms;		/* waited the last time */
+	uint32_t said;		/* 1 << RVMRPC_SAY_* */
+};
+
+#define RVMRPC_RETRY_MIN_MS	10
+#define RVMRPC_RETRY_MAX_MS	1000
+#define RVMRPC_STEADY_MS	60000
+
+enum { RVMRPC_SAY_CONNECTED, RVMRPC_SAY_SILENT, RVMRPC_SAY_REFUSED, RVMRPC_SAY_OVERWRITTEN };
+
+/* A hello was in vain: what to wait, whatever the host does meanwhile. */
+uint32_t rvmrpc_retry_again(struct rvmrpc_retry *r);
+
+/* An epoch is over: the same; 0 after one that has lasted. */
+uint32_t rvmrpc_retry_lost(struct rvmrpc_retry *r, uint64_t now);
+
+/* Whether to log that: once, until an epoch has lasted. */
+bool rvmrpc_retry_says(struct rvmrpc_retry *r, uint32_t what);
+
 /* Leaves; then ring.  No answer is published after it. */
 void rvmrpc_guest_bye(struct rvmrpc_guest *g);
 

@@ -324,6 +324,33 @@ uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint
 	return status;
 }
 
+/* The guest may not have taken them yet: it then answers instead of running what nobody waits for. */
+static void withdraw_requests(struct rvmrpc_owner *o)
+{
+	uint32_t i;
+
+	for (i = 0; o->proxy.given_up; i++) {
+		if (!(o->proxy.given_up >> i & 1))
+			continue;
+		o->proxy.given_up &= ~(1ull << i);
+		rvmrpc_win_store32(&o->win, rvmrpc_host_slot_at(&o->config.layout, i) + RVMRPC_TIMEOUT_AT, 0);
+	}
+}
+
+void rvmrpc_owner_cancel(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done)
+{
+	rvmrpc_proxy_cancel(&o->proxy, call, now, done);
+	withdraw_requests(o);
+}
+
+uint64_t rvmrpc_owner_expire(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done)
+{
+	uint64_t next = rvmrpc_proxy_expire(&o->proxy, now, done);
+
+	withdraw_requests(o);
+	return next;
+}
+
 bool rvmrpc_owner_kick(struct rvmrpc_owner *o)
 {
 	uint32_t wait;

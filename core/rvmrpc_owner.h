@@ -89,6 +89,10 @@ bool rvmrpc_owner_post(struct rvmrpc_owner *o, struct rvmrpc_xfer *x, uint64_t n
  */
 uint32_t rvmrpc_owner_run(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now);
 
+/* As the proxy's; and a request that the guest has not taken yet says from then on that it must not run. */
+void rvmrpc_owner_cancel(struct rvmrpc_owner *o, struct rvmrpc_call *call, uint64_t now, struct rvmrpc_done *done);
+uint64_t rvmrpc_owner_expire(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_done *done);
+
 /* True when the guest sleeps and was not kicked for it yet: interrupt it. */
 bool rvmrpc_owner_kick(struct rvmrpc_owner *o);
 

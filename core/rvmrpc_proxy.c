@@ -105,6 +105,7 @@ static void call_abort(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint32_
 		break;
 	case RVMRPC_CALL_DELIVERED:
 		p->slots[call->slot].call = NULL;
+		p->given_up |= 1ull << call->slot;
 		break;
 	case RVMRPC_CALL_DELIVERING:
 	case RVMRPC_CALL_REPLYING:
@@ -167,6 +168,7 @@ void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t n
 	memset(p->release, 0, sizeof(p->release));
 	p->epoch = 0;
 	p->nslots = 0;
+	p->given_up = 0;
 	p->unanswered = 0;
 }
 

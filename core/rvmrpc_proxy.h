@@ -118,6 +118,7 @@ struct rvmrpc_proxy {
 	struct rvmrpc_call *pending_head;
 	struct rvmrpc_call *pending_tail;
 	struct rvmrpc_slot slots[RVMRPC_SLOTS_MAX];
+	uint64_t given_up;	/* slots whose call has ended, of which the guest has not been told; rvmrpc_owner.c */
 	struct rvmrpc_stats stats;
 };
 

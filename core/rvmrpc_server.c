@@ -314,13 +314,11 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m)
 		;
 	if (i == s->nmodules)
 		return RVMRPC_STATUS_MODULE_UNAVAILABLE;
-	if (m->running)
-		return RVMRPC_STATUS_BUSY;
 	for (s->nmodules--; i < s->nmodules; i++)
 		s->modules[i] = s->modules[i + 1];
 	s->modules[i] = NULL;
 	s->generation++;
-	return RVMRPC_STATUS_OK;
+	return m->running ? RVMRPC_STATUS_BUSY : RVMRPC_STATUS_OK;
 }
 
 /* ---- Dispatch ---- */

@@ -94,7 +94,10 @@ void rvmrpc_server_init(struct rvmrpc_server *s);
  */
 int rvmrpc_server_add(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
-/* Removes it.  Registry lock held.  OK; MODULE_UNAVAILABLE; BUSY while calls run in it. */
+/*
+ * Removes it: no new call gets into it.  Registry lock held.  OK; MODULE_UNAVAILABLE; BUSY when calls still run in it: it
+ * must be there until running is 0.
+ */
 int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
 /*
@@ -128,6 +131,9 @@ static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const
 		return RVMRPC_STATUS_VERSION_MISMATCH;
 	if (l->status != RVMRPC_STATUS_OK)
 		return l->status;
+	/* The host has told its caller that it failed. */
+	if (!hdr->timeout_ms)
+		return RVMRPC_STATUS_CANCELLED;
 	if (hdr->length > req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
 	if (l->proc && (hdr->length < l->proc->arg_min || hdr->length > l->proc->arg_max))

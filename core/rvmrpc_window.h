@@ -130,6 +130,7 @@ static inline uint64_t rvmrpc_res_at(const struct rvmrpc_layout *l, uint32_t slo
 }
 
 #define RVMRPC_WANT_AT		__builtin_offsetof(struct rvmrpc_host_slot, want)
+#define RVMRPC_TIMEOUT_AT	__builtin_offsetof(struct rvmrpc_host_slot, hdr.timeout_ms)
 
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved[1], RVMRPC_SLOT_SEQ);
 

@@ -361,7 +361,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_RECLAIM_DROP_CACHES	0	/* struct rvmrpc_drop_req -> struct rvmrpc_drop_res */
 
-#define RVMRPC_PROCFS_READ		0	/* absolute path below /proc, no NUL -> the file's text */
+#define RVMRPC_PROCFS_READ		0	/* absolute path below /proc; NUL and offset (u64), or nothing -> the text */
 
 #define RVMRPC_SYSCTL_READ		0	/* name, no NUL -> the value as sysctl(8) prints it */
 

@@ -192,6 +192,26 @@ kver_of() {
         sed 's/^linux-headers-//' || die "no linux-headers for $1: run scripts/setup"
 }
 
+# headers_of SERIES: the headers of a kernel of the machine's own Debian, or of another by the name of its suite, as
+# fetch-headers has them.
+headers_of() {
+    if [[ $1 == [0-9]* ]]; then
+        printf '/usr/src/linux-headers-%s\n' "$(kver_of "$1")"
+    else
+        cat "$build/headers/$1/kdir"
+    fi
+}
+
+# kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here.
+kbuild_args() {
+    if [[ $1 != /usr/src/* ]]; then printf '%s\n' "CC=$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=; fi
+}
+
+# warnings_in LOG: what kbuild warned of, but for compiler and pahole.
+warnings_in() {
+    grep -E 'warning:|WARNING:' "$1" | grep -v -e 'the compiler differs' -e vmlinux -e 'pahole version'
+}
+
 # Packages and meson's build folder, when they are not there yet.
 prepare_build() {
     "$top/scripts/setup"

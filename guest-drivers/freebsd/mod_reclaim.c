@@ -38,6 +38,12 @@ reclaim_drop(uint32_t mode)
 /* One at a time: each would hold a worker while a disk hangs. */
 static volatile u_int reclaim_busy;
 
+bool
+rvmrpc_os_can_sync(void)
+{
+	return (true);
+}
+
 int
 rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed)
 {

@@ -7,6 +7,7 @@
 #include "rvmrpc_drv.h"
 #include "rvmrpc_format.h"
 #include <sys/proc.h>
+#include <net/vnet.h>
 
 #define	SYSCTL_NAME_MAX		255
 #define	SYSCTL_FMT_MAX		64
@@ -120,8 +121,6 @@ sysctl_print(const struct sysctl_var *var, const char *data, uint32_t bytes,
 	if (type.size != 0)
 		return (rvmrpc_print_integers(data, bytes, type.size,
 		    type.is_signed, res->res, res->resmax, &res->reslen));
-	if ((var->kind & CTLTYPE) != CTLTYPE_STRING)
-		return (RVMRPC_STATUS_GARBAGE_ARGS);
 	res->reslen = strnlen(data, bytes);
 	memcpy(res->res, data, res->reslen);
 	return (RVMRPC_STATUS_OK);
@@ -134,11 +133,16 @@ sysctl_get(struct sysctl_var *var, struct rvmrpc_response *res)
 	char *data;
 	int error, status;
 
-	if ((var->kind & CTLTYPE) == CTLTYPE_NODE)
+	/* Before its handler runs, for no use. */
+	if (sysctl_type(var->kind).size == 0 &&
+	    (var->kind & CTLTYPE) != CTLTYPE_STRING)
 		return (RVMRPC_STATUS_GARBAGE_ARGS);
 	data = malloc(size, M_RVMRPC, M_WAITOK);
+	/* A worker is in no network stack; the host's questions are of the first. */
+	CURVNET_SET(vnet0);
 	error = kernel_sysctl(curthread, var->oid, var->length, data, &size,
 	    NULL, 0, &got, 0);
+	CURVNET_RESTORE();
 	if (error == 0)
 		status = sysctl_print(var, data, got, res);
 	else

@@ -93,6 +93,54 @@ sysinfo_sysctl(const char *name)
 	return (value);
 }
 
+/* Names too long to look up without an allocation, so that is done once. */
+static struct sysinfo_oid {
+	const char	*name;
+	int		oid[CTL_MAXNAME];
+	size_t		length;		/* bytes; 0: not found yet */
+} sysinfo_evictable[] = {
+	{ .name = "kstat.zfs.misc.arcstats.mru_evictable_data" },
+	{ .name = "kstat.zfs.misc.arcstats.mru_evictable_metadata" },
+	{ .name = "kstat.zfs.misc.arcstats.mfu_evictable_data" },
+	{ .name = "kstat.zfs.misc.arcstats.mfu_evictable_metadata" },
+};
+
+static uint64_t
+sysinfo_oid(struct sysinfo_oid *o)
+{
+	int question[] = { CTL_SYSCTL, CTL_SYSCTL_NAME2OID };
+	uint64_t value = 0;
+	size_t size = sizeof(o->oid), got;
+
+	if (o->length == 0 && kernel_sysctl(curthread, question, 2, o->oid,
+	    &size, __DECONST(char *, o->name), strlen(o->name), &o->length,
+	    0) != 0)
+		o->length = 0;
+	size = sizeof(value);
+	if (o->length == 0 || kernel_sysctl(curthread, o->oid,
+	    o->length / sizeof(int), &value, &size, NULL, 0, &got, 0) != 0 ||
+	    got != sizeof(value))
+		return (RVMRPC_ABSENT);
+	return (value);
+}
+
+/* arc_size: absent without ZFS, and then so is this. */
+static uint64_t
+sysinfo_arc_evictable(uint64_t arc_size)
+{
+	uint64_t sum = 0, part;
+	u_int i;
+
+	for (i = 0; i < nitems(sysinfo_evictable); i++) {
+		part = arc_size != RVMRPC_ABSENT ?
+		    sysinfo_oid(&sysinfo_evictable[i]) : RVMRPC_ABSENT;
+		if (part == RVMRPC_ABSENT)
+			return (RVMRPC_ABSENT);
+		sum += part;
+	}
+	return (sum);
+}
+
 static void
 sysinfo_mem(struct rvmrpc_mem *mem)
 {
@@ -115,6 +163,7 @@ sysinfo_mem(struct rvmrpc_mem *mem)
 		.arc_size = sysinfo_sysctl("kstat.zfs.misc.arcstats.size"),
 		.arc_min = sysinfo_sysctl("kstat.zfs.misc.arcstats.c_min"),
 	};
+	mem->arc_evictable = sysinfo_arc_evictable(mem->arc_size);
 }
 
 static int

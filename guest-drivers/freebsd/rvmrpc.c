@@ -156,8 +156,7 @@ rvmrpc_attach(device_t dev)
 	mtx_init(&sc->mtx, "rvmrpc", NULL, MTX_DEF);
 	mtx_init(&sc->jobs_mtx, "rvmrpc jobs", NULL, MTX_DEF);
 	LIST_INIT(&sc->orphans);
-	rvmrpc_tunables_fetch(sc);
-	rvmrpc_gate_init(&sc->gate, sc->tun.hypercall != 0);
+	rvmrpc_gate_init(&sc->gate, rvmrpc_tun.hypercall != 0);
 	error = rvmrpc_attach_regs(sc);
 	if (error == 0) {
 		pci_enable_busmaster(dev);
@@ -187,7 +186,7 @@ rvmrpc_detach(device_t dev)
 	if (rvmrpc_jobs_hang(sc))
 		return (EBUSY);
 	suspended = sc->thread == NULL;
-	rvmrpc_server_stop(sc);
+	rvmrpc_server_stop(sc, 0);
 	if (rvmrpc_jobs_drain(sc) != 0) {
 		if (!suspended)
 			rvmrpc_server_start(sc);
@@ -202,15 +201,21 @@ rvmrpc_detach(device_t dev)
 static int
 rvmrpc_shutdown(device_t dev)
 {
-	rvmrpc_server_stop(device_get_softc(dev));
+	struct rvmrpc_softc *sc = device_get_softc(dev);
+
+	/* A thread that is held leaves when it can. */
+	if (rvmrpc_server_stop(sc, RVMRPC_STOP_MS) != 0) {
+		mtx_lock(&sc->mtx);
+		sc->stop = true;
+		mtx_unlock(&sc->mtx);
+	}
 	return (0);
 }
 
 static int
 rvmrpc_suspend(device_t dev)
 {
-	rvmrpc_server_stop(device_get_softc(dev));
-	return (0);
+	return (rvmrpc_server_stop(device_get_softc(dev), RVMRPC_STOP_MS));
 }
 
 static int
@@ -266,6 +271,7 @@ rvmrpc_modevent(module_t mod __unused, int what, void *arg __unused)
 	switch (what) {
 	case MOD_LOAD:
 		rvmrpc_server_init(&rvmrpc_registry);
+		rvmrpc_tunables_fetch();
 		for (i = 0; i < nitems(rvmrpc_parts); i++) {
 			error = rvmrpc_parts[i].init();
 			if (error != 0) {

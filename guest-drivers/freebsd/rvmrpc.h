@@ -28,12 +28,19 @@ int	rvmrpc_register_module(struct rvmrpc_module *module);
 int	register_server_module(uint32_t mod, rvmrpc_dispatch_fn dispatch);
 
 /*
- * Ends what either form registered.  When it returns 0, no procedure of the
- * module runs or will run.  A module whose MOD_QUIESCE handler returns its
- * EBUSY cannot be unloaded under its calls.
+ * Ends what either form registered: no new call gets into the module, and
+ * those that run are waited for.  When it returns 0, no procedure of the
+ * module runs or will run.  For MOD_UNLOAD, and for a MOD_LOAD that fails; not
+ * for a procedure of the module.
  *
- * 0; ENOENT; EBUSY while calls run in the module.
+ * 0; ENOENT.
  */
 int	unregister_server_module(uint32_t mod);
+
+/*
+ * EBUSY while calls run in the module, else 0.  For MOD_QUIESCE, so that
+ * kldunload(8) says so instead of waiting for them.
+ */
+int	rvmrpc_module_busy(uint32_t mod);
 
 #endif /* RVMRPC_H */

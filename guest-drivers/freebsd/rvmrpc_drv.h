@@ -88,14 +88,14 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_MAX
 };
 
-/* All but the last may change at any time. */
-struct rvmrpc_tunables {
+/* All but the last may change at any time; fetched once, before any device. */
+extern struct rvmrpc_tunables {
 	int		spin_us;
 	int		vmlp_idle_us;
 	int		cpu;
 	int		watchdog_ms;
 	int		hypercall;
-};
+} rvmrpc_tun;
 
 struct rvmrpc_job;
 LIST_HEAD(rvmrpc_jobs, rvmrpc_job);
@@ -112,17 +112,15 @@ struct rvmrpc_softc {
 	struct resource	*irq;		/* NULL: polls by time */
 	void		*irq_cookie;
 	struct sysctl_ctx_list sysctls;
-	struct rvmrpc_tunables tun;
 	u_long		counters[RVMRPC_CNT_MAX];	/* atomic */
 
 	struct thread	*thread;	/* newbus calls, one at a time */
-	struct timeval	notice_time;	/* server thread */
-	int		notice_count;
 
 	struct mtx	mtx;
 	/* Written with mtx; the server thread looks without it, too. */
 	volatile bool	kicked;		/* interrupt, changed tunable */
 	volatile bool	stop;
+	bool		ended;		/* mtx; nothing but kthread_exit() is left */
 
 	struct mtx	jobs_mtx;	/* publishing against an epoch's end */
 	struct rvmrpc_jobs orphans;	/* jobs_mtx */
@@ -133,14 +131,15 @@ struct rvmrpc_softc {
 	struct rvmrpc_taken taken;	/* the request at hand */
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];
-	bool		leave;		/* core.exit was called */
-	bool		complained;	/* of a host, since the last answer */
+	bool		leave;		/* core.exit was called: until detach */
+	struct rvmrpc_retry retry;
 	u_int		spin_us;	/* how long it spins at present */
+	sbintime_t	waits_since;	/* 0: not since the last request */
 	sbintime_t	check;		/* of the next look at our words */
 	sbintime_t	last_call;
 	uint32_t	last_posted;
 	u_int		quick;		/* waits in a row that ended at once */
-	u_int		backoff_ms;
+	u_int		hello_ms;	/* for the next answer to the hello */
 	int		bound_cpu;
 
 	/* Of the proxy, a server of the host; as above. */
@@ -154,8 +153,11 @@ struct rvmrpc_softc {
 	volatile u_int	nslots;
 };
 
+/* What a procedure may hold up reboot and suspend. */
+#define	RVMRPC_STOP_MS	2000
+
 int	rvmrpc_server_start(struct rvmrpc_softc *sc);
-void	rvmrpc_server_stop(struct rvmrpc_softc *sc);
+int	rvmrpc_server_stop(struct rvmrpc_softc *sc, u_int ms);
 void	rvmrpc_server_kick(struct rvmrpc_softc *sc);
 const char *rvmrpc_wait_mode(const struct rvmrpc_softc *sc);
 struct rvmrpc_softc *rvmrpc_server_self(void);
@@ -217,7 +219,7 @@ void	rvmrpc_sysctl_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
 
 /* ---- rvmrpc_sysctl.c ---- */
 
-void	rvmrpc_tunables_fetch(struct rvmrpc_softc *sc);
+void	rvmrpc_tunables_fetch(void);
 void	rvmrpc_sysctls_add(struct rvmrpc_softc *sc);
 void	rvmrpc_sysctls_remove(struct rvmrpc_softc *sc);
 

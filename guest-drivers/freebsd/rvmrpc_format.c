@@ -50,25 +50,58 @@ text_number(struct text_writer *t, uint64_t value, bool negative)
 
 /* ---- meminfo ---- */
 
+/* a - b, or 0. */
+static uint64_t
+minus(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : 0);
+}
+
 /*
- * What could be given out without swapping.  Inactive pages count as free: the
- * clean ones are taken at once, and dirty ones go to the laundry first, which
- * does not count: its pages must be written out, to swap for the most part.
- * The ARC gives back what it has above its minimum.  The reserve is never
- * given out.  Buffers do not count: they are not taken when memory is short.
+ * Inactive pages that can be had without swap.  The kernel does not count those
+ * of files; it counts what anonymous memory was promised, and of that what is
+ * in swap.  All pageable pages but these are files' at least.
+ */
+static uint64_t
+mem_inactive_files(const struct rvmrpc_mem *mem)
+{
+	uint64_t pages = mem->active_count + mem->inactive_count +
+	    mem->laundry_count;
+	uint64_t files;
+
+	if (mem->swap_reserved == RVMRPC_ABSENT)
+		return (0);
+	files = minus(pages, minus(mem->swap_reserved,
+	    mem->swap_total - mem->swap_free) / mem->page_size);
+	return (files < mem->inactive_count ? files : mem->inactive_count);
+}
+
+/* What eviction can take of the ARC: it keeps its minimum, and what is in use. */
+static uint64_t
+mem_arc(const struct rvmrpc_mem *mem)
+{
+	uint64_t above;
+
+	if (mem->arc_size == RVMRPC_ABSENT || mem->arc_min == RVMRPC_ABSENT ||
+	    mem->arc_evictable == RVMRPC_ABSENT)
+		return (0);
+	above = minus(mem->arc_size, mem->arc_min);
+	return (above < mem->arc_evictable ? above : mem->arc_evictable);
+}
+
+/*
+ * What could be given out without swapping; rather too little than too much,
+ * for who balloons by it.  The laundry does not count: its pages must be
+ * written out, to swap for the most part; nor do buffers, which are not taken
+ * when memory is short, nor the reserve, which is never given out.
  */
 static uint64_t
 mem_available(const struct rvmrpc_mem *mem)
 {
-	uint64_t pages = mem->free_count + mem->inactive_count;
-	uint64_t bytes;
+	uint64_t pages = mem->free_count + mem_inactive_files(mem);
 
-	pages -= pages < mem->free_reserved ? pages : mem->free_reserved;
-	bytes = pages * mem->page_size;
-	if (mem->arc_size != RVMRPC_ABSENT && mem->arc_min != RVMRPC_ABSENT &&
-	    mem->arc_size > mem->arc_min)
-		bytes += mem->arc_size - mem->arc_min;
-	return (bytes);
+	return (minus(pages, mem->free_reserved) * mem->page_size +
+	    mem_arc(mem));
 }
 
 static void
@@ -120,6 +153,9 @@ rvmrpc_mem_text(const struct rvmrpc_mem *mem, char *text, uint32_t size)
 		{ "vfs.bufspace", mem->bufspace },
 		{ "kstat.zfs.misc.arcstats.size", mem->arc_size },
 		{ "kstat.zfs.misc.arcstats.c_min", mem->arc_min },
+		{ "arc_evictable", mem->arc_evictable },
+		{ "vm.swap_total", mem->swap_total },
+		{ "swap_free", mem->swap_free },
 	};
 	struct text_writer t = { .at = text, .room = size };
 	uint32_t i;

@@ -29,6 +29,7 @@ struct rvmrpc_mem {
 	uint64_t	bufspace;
 	uint64_t	arc_size;
 	uint64_t	arc_min;
+	uint64_t	arc_evictable;	/* clean, and used by nobody */
 };
 
 void	rvmrpc_mem_items(struct rvmrpc_info_writer *w,

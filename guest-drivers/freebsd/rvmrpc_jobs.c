@@ -12,8 +12,8 @@
 #include "rvmrpc_drv.h"
 #include <sys/priority.h>
 
-/* Jobs left to hanging procedures; then slots go without a worker. */
-#define	RVMRPC_ORPHANS_MAX	64
+/* With those left to hanging procedures; then slots go without a worker. */
+#define	RVMRPC_JOBS_MAX	RVMRPC_SLOTS_MAX
 
 #define	RVMRPC_DRAIN_MS		10
 
@@ -67,7 +67,8 @@ rvmrpc_worker(void *arg, int pending __unused)
 
 	/* Whom the caller has been told that it failed must not run. */
 	mtx_lock(&job->sc->jobs_mtx);
-	if (job->orphan || job->cancelled || sbinuptime() >= job->deadline)
+	if (job->orphan || job->cancelled || sbinuptime() >= job->deadline ||
+	    !rvmrpc_guest_alive(&job->sc->guest))
 		job->call.status = RVMRPC_STATUS_CANCELLED;
 	mtx_unlock(&job->sc->jobs_mtx);
 	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes,
@@ -142,17 +143,22 @@ rvmrpc_jobs_prepare(struct rvmrpc_softc *sc)
 {
 	const struct rvmrpc_layout *layout = &sc->guest.layout;
 	struct rvmrpc_job *job;
-	u_int i;
+	u_int i, room;
+	bool wanted;
 
 	rvmrpc_jobs_reap(sc);
-	for (i = 0; i < layout->nslots; i++) {
+	room = RVMRPC_JOBS_MAX - sc->abandoned;
+	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
 		job = sc->jobs[i];
-		if (job != NULL && job->req_bytes == layout->req_bytes &&
-		    job->res_bytes == layout->res_bytes)
-			continue;
-		rvmrpc_job_free(job);
-		sc->jobs[i] = sc->abandoned < RVMRPC_ORPHANS_MAX ?
-		    rvmrpc_job_alloc(sc) : NULL;
+		wanted = room != 0 && i < layout->nslots;
+		if (!wanted || job == NULL ||
+		    job->req_bytes != layout->req_bytes ||
+		    job->res_bytes != layout->res_bytes) {
+			rvmrpc_job_free(job);
+			job = wanted ? rvmrpc_job_alloc(sc) : NULL;
+		}
+		sc->jobs[i] = job;
+		room -= job != NULL;
 	}
 }
 
@@ -270,7 +276,7 @@ rvmrpc_jobs_stuck(struct rvmrpc_softc *sc, sbintime_t grace)
 
 	mtx_lock(&sc->jobs_mtx);
 	stuck = rvmrpc_jobs_running(sc) >= rvmrpc_jobs_max(sc) &&
-	    sc->abandoned + rvmrpc_jobs_max(sc) <= RVMRPC_ORPHANS_MAX;
+	    sc->abandoned + rvmrpc_jobs_max(sc) <= RVMRPC_JOBS_MAX;
 	for (i = 0; i < sc->guest.layout.nslots && stuck; i++) {
 		job = sc->jobs[i];
 		stuck = job == NULL || !job->busy ||

@@ -22,6 +22,7 @@ struct rvmrpc_foreign {
 
 static LIST_HEAD(, rvmrpc_foreign) rvmrpc_foreigners =
     LIST_HEAD_INITIALIZER(rvmrpc_foreigners);	/* rvmrpc_registry_mtx */
+static u_int rvmrpc_leavers;	/* wait for their calls; rvmrpc_registry_mtx */
 
 /* ---- Calls ---- */
 
@@ -43,6 +44,8 @@ rvmrpc_registry_done(struct rvmrpc_accepted *call)
 {
 	mtx_lock(&rvmrpc_registry_mtx);
 	rvmrpc_server_done(&rvmrpc_registry, call);
+	if (rvmrpc_leavers != 0)
+		wakeup(&rvmrpc_leavers);
 	mtx_unlock(&rvmrpc_registry_mtx);
 }
 
@@ -128,27 +131,50 @@ register_server_module(uint32_t mod, rvmrpc_dispatch_fn dispatch)
 	return (rvmrpc_foreign_add(foreign));
 }
 
+static struct rvmrpc_foreign *
+rvmrpc_foreign_find(uint32_t mod)
+{
+	struct rvmrpc_foreign *foreign;
+
+	mtx_assert(&rvmrpc_registry_mtx, MA_OWNED);
+	LIST_FOREACH(foreign, &rvmrpc_foreigners, link)
+		if (foreign->registered->number == mod)
+			break;
+	return (foreign);
+}
+
 int
 unregister_server_module(uint32_t mod)
 {
 	struct rvmrpc_foreign *foreign;
-	int error = ENOENT;
 
 	mtx_lock(&rvmrpc_registry_mtx);
-	LIST_FOREACH(foreign, &rvmrpc_foreigners, link)
-		if (foreign->registered->number == mod)
-			break;
+	foreign = rvmrpc_foreign_find(mod);
 	if (foreign != NULL) {
-		error = EBUSY;
-		if (rvmrpc_server_remove(&rvmrpc_registry,
-		    foreign->registered) == RVMRPC_STATUS_OK) {
-			LIST_REMOVE(foreign, link);
-			error = 0;
-		}
+		rvmrpc_server_remove(&rvmrpc_registry, foreign->registered);
+		LIST_REMOVE(foreign, link);
+		rvmrpc_leavers++;
+		while (foreign->registered->running != 0)
+			msleep(&rvmrpc_leavers, &rvmrpc_registry_mtx, 0,
+			    "rvmunr", 0);
+		rvmrpc_leavers--;
 	}
 	mtx_unlock(&rvmrpc_registry_mtx);
-	if (error == 0)
-		free(foreign, M_RVMRPC);
+	free(foreign, M_RVMRPC);
+	return (foreign != NULL ? 0 : ENOENT);
+}
+
+int
+rvmrpc_module_busy(uint32_t mod)
+{
+	struct rvmrpc_foreign *foreign;
+	int error = 0;
+
+	mtx_lock(&rvmrpc_registry_mtx);
+	foreign = rvmrpc_foreign_find(mod);
+	if (foreign != NULL && foreign->registered->running != 0)
+		error = EBUSY;
+	mtx_unlock(&rvmrpc_registry_mtx);
 	return (error);
 }
 

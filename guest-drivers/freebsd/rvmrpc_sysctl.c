@@ -5,6 +5,7 @@
  * dev.rvmrpc.0.*.
  */
 #include "rvmrpc_drv.h"
+#include <sys/priv.h>
 
 #define	RVMRPC_SPIN_US		200
 #define	RVMRPC_IDLE_US		50
@@ -21,23 +22,23 @@ rvmrpc_allow_fetch(const char *name, int (*set)(const char *))
 		printf("rvmrpc: %s is not taken\n", name);
 }
 
-void
-rvmrpc_tunables_fetch(struct rvmrpc_softc *sc)
-{
-	struct rvmrpc_tunables *tun = &sc->tun;
+struct rvmrpc_tunables rvmrpc_tun = {
+	.spin_us = RVMRPC_SPIN_US,
+	.vmlp_idle_us = RVMRPC_IDLE_US,
+	.cpu = -1,
+	.watchdog_ms = RVMRPC_WATCHDOG_MS,
+	.hypercall = 1,
+};
 
-	*tun = (struct rvmrpc_tunables){
-		.spin_us = RVMRPC_SPIN_US,
-		.vmlp_idle_us = RVMRPC_IDLE_US,
-		.cpu = -1,
-		.watchdog_ms = RVMRPC_WATCHDOG_MS,
-		.hypercall = 1,
-	};
-	TUNABLE_INT_FETCH("hw.rvmrpc.spin_us", &tun->spin_us);
-	TUNABLE_INT_FETCH("hw.rvmrpc.vmlp_idle_us", &tun->vmlp_idle_us);
-	TUNABLE_INT_FETCH("hw.rvmrpc.cpu", &tun->cpu);
-	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &tun->watchdog_ms);
-	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &tun->hypercall);
+/* At load: what was changed since outlives a device that goes and comes. */
+void
+rvmrpc_tunables_fetch(void)
+{
+	TUNABLE_INT_FETCH("hw.rvmrpc.spin_us", &rvmrpc_tun.spin_us);
+	TUNABLE_INT_FETCH("hw.rvmrpc.vmlp_idle_us", &rvmrpc_tun.vmlp_idle_us);
+	TUNABLE_INT_FETCH("hw.rvmrpc.cpu", &rvmrpc_tun.cpu);
+	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &rvmrpc_tun.watchdog_ms);
+	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &rvmrpc_tun.hypercall);
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
 }
@@ -47,7 +48,7 @@ static int
 rvmrpc_sysctl_int(SYSCTL_HANDLER_ARGS)
 {
 	struct rvmrpc_softc *sc = arg1;
-	int *parameter = (int *)((char *)&sc->tun + arg2);
+	int *parameter = (int *)((char *)&rvmrpc_tun + arg2);
 	int value = *parameter;
 	int error;
 
@@ -163,6 +164,18 @@ rvmrpc_sysctl_show(SYSCTL_HANDLER_ARGS)
 	return (SYSCTL_OUT(req, text, strlen(text) + 1));
 }
 
+static int
+rvmrpc_sysctl_epoch(SYSCTL_HANDLER_ARGS)
+{
+	struct rvmrpc_softc *sc = arg1;
+	int error = priv_check(req->td, PRIV_DRIVER);
+
+	if (error != 0)
+		return (error);
+	return (sysctl_handle_64(oidp,
+	    __DEVOLATILE(uint64_t *, &sc->epoch), 0, req));
+}
+
 static void
 rvmrpc_add_state(struct rvmrpc_softc *sc)
 {
@@ -186,8 +199,10 @@ rvmrpc_add_state(struct rvmrpc_softc *sc)
 		    shown[i].shown, rvmrpc_sysctl_show, "A", shown[i].what);
 	SYSCTL_ADD_STRING(ctx, top, OID_AUTO, "window", CTLFLAG_RD,
 	    "write-back", 0, "how it is mapped");
-	SYSCTL_ADD_U64(ctx, top, OID_AUTO, "epoch", CTLFLAG_RD,
-	    __DEVOLATILE(uint64_t *, &sc->epoch), 0, "of the registration");
+	/* It tells a guest's calls from forged ones: not for everybody. */
+	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "epoch",
+	    CTLTYPE_U64 | CTLFLAG_RD | CTLFLAG_MPSAFE, sc, 0,
+	    rvmrpc_sysctl_epoch, "QU", "of the registration, for root");
 	SYSCTL_ADD_UINT(ctx, top, OID_AUTO, "slots", CTLFLAG_RD,
 	    __DEVOLATILE(u_int *, &sc->nslots), 0, "calls at a time");
 	SYSCTL_ADD_UINT(ctx, top, OID_AUTO, "abandoned", CTLFLAG_RD,

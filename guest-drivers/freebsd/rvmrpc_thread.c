@@ -19,22 +19,14 @@
 #define	RVMRPC_NO_IRQ_POLL_MS	10
 #define	RVMRPC_CROWDED_MS	20	/* vmlp_idle_us=-1, others want the CPU */
 #define	RVMRPC_BUSY_CHECK_MS	500	/* the watchdog may be needed */
-#define	RVMRPC_BACKOFF_MIN_MS	10
-#define	RVMRPC_BACKOFF_MAX_MS	5000
 #define	RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
 #define	RVMRPC_HELLO_THEN_MS	1000
+#define	RVMRPC_HELLO_MAX_MS	5000
 #define	RVMRPC_QUICK_US		20	/* such a wait was refused or interrupted */
 #define	RVMRPC_QUICK_MAX	16
 #define	RVMRPC_SPIN_MIN_US	10	/* what a spin grows from */
 #define	RVMRPC_SPIN_BATCH	256	/* looks at one slot between all others */
 #define	RVMRPC_TURN_MAX		256	/* requests between looks at all else */
-#define	RVMRPC_NOTICES		1	/* a second */
-
-#define	rvmrpc_notice(sc, ...) do {					\
-	if (ppsratecheck(&(sc)->notice_time, &(sc)->notice_count,	\
-	    RVMRPC_NOTICES))						\
-		device_printf((sc)->dev, __VA_ARGS__);			\
-} while (0)
 
 /* ---- State ---- */
 
@@ -71,11 +63,22 @@ rvmrpc_unkick(struct rvmrpc_softc *sc)
 	mtx_unlock(&sc->mtx);
 }
 
+/* Whatever the host does meanwhile. */
 static void
-rvmrpc_back_off(struct rvmrpc_softc *sc)
+rvmrpc_pause(struct rvmrpc_softc *sc, u_int ms)
 {
-	rvmrpc_sleep(sc, sc->backoff_ms);
-	sc->backoff_ms = MIN(2 * sc->backoff_ms, RVMRPC_BACKOFF_MAX_MS);
+	sbintime_t end = sbinuptime() + ms * SBT_1MS;
+
+	mtx_lock(&sc->mtx);
+	while (!sc->stop && sbinuptime() < end)
+		msleep_sbt(sc, &sc->mtx, 0, "rvmbck", end, 0, C_ABSOLUTE);
+	mtx_unlock(&sc->mtx);
+}
+
+static uint64_t
+rvmrpc_now_ms(void)
+{
+	return (sbinuptime() / SBT_1MS);
 }
 
 static void
@@ -84,6 +87,8 @@ rvmrpc_lost(struct rvmrpc_softc *sc)
 	rvmrpc_jobs_retire(sc);
 	sc->guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
+	/* A host whose epochs do not last must not make this thread spin. */
+	rvmrpc_pause(sc, rvmrpc_retry_lost(&sc->retry, rvmrpc_now_ms()));
 }
 
 /* ---- Requests ---- */
@@ -109,10 +114,9 @@ rvmrpc_handle(struct rvmrpc_softc *sc)
 	struct rvmrpc_accepted *call = &sc->call;
 
 	if (!rvmrpc_registry_accept(&sc->guest, &sc->taken.hdr, call)) {
-		/* Its slot stays taken: begin anew, not all the time. */
+		/* Its slot stays taken. */
 		rvmrpc_count(sc, RVMRPC_CNT_MALFORMED);
 		rvmrpc_lost(sc);
-		rvmrpc_sleep(sc, RVMRPC_HELLO_FIRST_MS);
 		return (false);
 	}
 	rvmrpc_count(sc, RVMRPC_CNT_CALLS);
@@ -134,7 +138,7 @@ rvmrpc_handle(struct rvmrpc_softc *sc)
 static uint32_t
 rvmrpc_spin_limit(const struct rvmrpc_softc *sc)
 {
-	return (MIN((uint32_t)MAX(sc->tun.spin_us, 0),
+	return (MIN((uint32_t)MAX(rvmrpc_tun.spin_us, 0),
 	    rvmrpc_guest_max_spin(&sc->guest)));
 }
 
@@ -178,24 +182,16 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 	return (found);
 }
 
-/* Nothing came: half as long the next time. */
+/* A request came after it had waited: would a longer spin have met it? */
 static void
-rvmrpc_spin_missed(struct rvmrpc_softc *sc)
-{
-	sc->spin_us = rvmrpc_spin_next(sc->spin_us, false, RVMRPC_SPIN_MIN_US,
-	    0);
-}
-
-/* It came after so long: had it spun, it would have been there at once. */
-static void
-rvmrpc_spin_learn(struct rvmrpc_softc *sc, sbintime_t since)
+rvmrpc_spin_learn(struct rvmrpc_softc *sc)
 {
 	uint32_t limit = rvmrpc_spin_limit(sc);
 
-	if (rvmrpc_guest_posted(&sc->guest) &&
-	    sbinuptime() - since < limit * SBT_1US)
-		sc->spin_us = rvmrpc_spin_next(sc->spin_us, true,
-		    RVMRPC_SPIN_MIN_US, limit);
+	sc->spin_us = rvmrpc_spin_next(sc->spin_us,
+	    sbinuptime() - sc->waits_since < limit * SBT_1US,
+	    RVMRPC_SPIN_MIN_US, limit);
+	sc->waits_since = 0;
 }
 
 /* ---- Waiting in the host ---- */
@@ -241,7 +237,7 @@ rvmrpc_proxy_bind(struct rvmrpc_softc *sc)
 static u_int
 rvmrpc_vmlp_us(const struct rvmrpc_softc *sc)
 {
-	int idle_us = sc->tun.vmlp_idle_us;
+	int idle_us = rvmrpc_tun.vmlp_idle_us;
 	sbintime_t left;
 
 	if (idle_us == 0 || !sc->bound || !rvmrpc_gate_waits(&sc->gate) ||
@@ -271,7 +267,6 @@ rvmrpc_vmlp(struct rvmrpc_softc *sc)
 	switch (answer) {
 	case RVMRPC_MAIN_POSTED:
 		sc->quick = 0;
-		rvmrpc_spin_learn(sc, begin);
 		return (true);
 	case RVMRPC_GATE_AGAIN:
 		if (sbinuptime() - begin < RVMRPC_QUICK_US * SBT_1US)
@@ -282,7 +277,6 @@ rvmrpc_vmlp(struct rvmrpc_softc *sc)
 	case RVMRPC_GATE_RESET:
 		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
 		rvmrpc_lost(sc);
-		rvmrpc_back_off(sc);
 		return (true);
 	default:
 		/* Until the next hello by the interrupt alone. */
@@ -308,7 +302,9 @@ rvmrpc_check(struct rvmrpc_softc *sc)
 	sc->check = now + RVMRPC_SELF_CHECK_MS * SBT_1MS;
 	if (rvmrpc_jobs_busy(sc) || rvmrpc_guest_intact(&sc->guest))
 		return (true);
-	rvmrpc_notice(sc, "the window was overwritten; saying hello again\n");
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_OVERWRITTEN))
+		device_printf(sc->dev, "the window was overwritten; saying "
+		    "hello again\n");
 	rvmrpc_count(sc, RVMRPC_CNT_RESETS);
 	rvmrpc_lost(sc);
 	return (false);
@@ -321,7 +317,7 @@ rvmrpc_check(struct rvmrpc_softc *sc)
 static void
 rvmrpc_watchdog(struct rvmrpc_softc *sc)
 {
-	int grace = sc->tun.watchdog_ms;
+	int grace = rvmrpc_tun.watchdog_ms;
 
 	rvmrpc_jobs_reap(sc);
 	if (grace < 0 || !rvmrpc_jobs_stuck(sc, grace * SBT_1MS))
@@ -337,26 +333,49 @@ rvmrpc_idle(struct rvmrpc_softc *sc)
 {
 	struct rvmrpc_guest *g = &sc->guest;
 	u_int ms = RVMRPC_SELF_CHECK_MS;
-	sbintime_t begin;
 
 	if (sc->irq == NULL)
 		ms = RVMRPC_NO_IRQ_POLL_MS;
 	else if (rvmrpc_jobs_busy(sc) || sc->abandoned != 0)
 		ms = RVMRPC_BUSY_CHECK_MS;
-	if (sc->tun.vmlp_idle_us < 0 && sc->bound)
+	if (rvmrpc_tun.vmlp_idle_us < 0 && sc->bound)
 		ms = MIN(ms, RVMRPC_CROWDED_MS);
 	sc->quick = 0;
 	rvmrpc_unkick(sc);
 	if (!rvmrpc_guest_sleep(g))
 		return;
-	begin = sbinuptime();
 	if (rvmrpc_sleep(sc, ms))
 		rvmrpc_guest_beat(g);
 	rvmrpc_guest_awake(g);
-	rvmrpc_spin_learn(sc, begin);
 }
 
 /* ---- The epoch ---- */
+
+/* False: the epoch is over, or nothing is there any more. */
+static bool
+rvmrpc_take_one(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_guest *g = &sc->guest;
+
+	if (!rvmrpc_guest_alive(g)) {
+		rvmrpc_count(sc, RVMRPC_CNT_RESETS);
+		rvmrpc_lost(sc);
+		return (false);
+	}
+	if (rvmrpc_guest_take(g, &sc->taken)) {
+		if (sc->waits_since != 0)
+			rvmrpc_spin_learn(sc);
+		if (!rvmrpc_handle(sc))
+			return (false);
+	}
+	if (g->behind != 0 || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
+		return (true);
+	/* Once after each request. */
+	if (sc->waits_since != 0 || !rvmrpc_spin(sc))
+		return (false);
+	rvmrpc_count(sc, RVMRPC_CNT_SPINS);
+	return (true);
+}
 
 static void
 rvmrpc_turn(struct rvmrpc_softc *sc)
@@ -368,27 +387,17 @@ rvmrpc_turn(struct rvmrpc_softc *sc)
 	rvmrpc_unkick(sc);
 	if (!rvmrpc_check(sc))
 		return;
-	for (n = 0; n < RVMRPC_TURN_MAX && !sc->leave; n++) {
-		if (!rvmrpc_guest_alive(g)) {
-			rvmrpc_count(sc, RVMRPC_CNT_RESETS);
-			rvmrpc_lost(sc);
-			return;
-		}
-		if (rvmrpc_guest_take(g, &sc->taken) && !rvmrpc_handle(sc))
-			return;
-		if (g->behind != 0 || rvmrpc_guest_due(g) ||
-		    rvmrpc_guest_posted(g))
-			continue;
-		if (!rvmrpc_spin(sc))
+	for (n = 0; n < RVMRPC_TURN_MAX && !sc->leave; n++)
+		if (!rvmrpc_take_one(sc))
 			break;
-		rvmrpc_count(sc, RVMRPC_CNT_SPINS);
-	}
 	if (g->posted != sc->last_posted)
 		sc->last_call = sbinuptime();
 	sc->last_posted = g->posted;
-	if (n == RVMRPC_TURN_MAX || sc->leave || sc->stop)
+	if (n == RVMRPC_TURN_MAX || sc->leave || sc->stop ||
+	    sc->state != RVMRPC_STATE_CONNECTED)
 		return;
-	rvmrpc_spin_missed(sc);
+	if (sc->waits_since == 0)
+		sc->waits_since = sbinuptime();
 	rvmrpc_watchdog(sc);
 	if (sc->state == RVMRPC_STATE_CONNECTED && !rvmrpc_vmlp(sc))
 		rvmrpc_idle(sc);
@@ -399,10 +408,10 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 {
 	struct rvmrpc_guest *g = &sc->guest;
 
-	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	sc->retry.opened = rvmrpc_now_ms();
 	sc->spin_us = 0;
+	sc->waits_since = 0;
 	sc->quick = 0;
-	sc->complained = false;
 	sc->last_posted = g->posted;
 	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
 	rvmrpc_jobs_prepare(sc);
@@ -410,18 +419,19 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 	rvmrpc_window_rebind_irq(sc);
 	rvmrpc_count(sc, RVMRPC_CNT_CONNECTS);
 	rvmrpc_set_state(sc, RVMRPC_STATE_CONNECTED);
-	rvmrpc_notice(sc, "connected: %u slots in a window of %ju KiB\n",
-	    g->layout.nslots, (uintmax_t)g->win.size >> 10);
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_CONNECTED))
+		device_printf(sc->dev, "connected: %u slots in a window of "
+		    "%ju KiB\n", g->layout.nslots,
+		    (uintmax_t)g->win.size >> 10);
 }
 
 static void
 rvmrpc_refused(struct rvmrpc_softc *sc, uint32_t status)
 {
-	if (!sc->complained)
+	if (rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_REFUSED))
 		device_printf(sc->dev, "the host refuses this driver: %s\n",
 		    status == RVMRPC_HELLO_BAD_VERSION ?
 		    "no common ABI version" : "it does not understand it");
-	sc->complained = true;
 	rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
 }
 
@@ -429,17 +439,16 @@ rvmrpc_refused(struct rvmrpc_softc *sc, uint32_t status)
 static void
 rvmrpc_unanswered(struct rvmrpc_softc *sc)
 {
-	u_int ms = MAX(sc->backoff_ms, RVMRPC_HELLO_FIRST_MS);
+	u_int ms = sc->hello_ms;
 
 	if (!rvmrpc_sleep(sc, ms))
 		return;
-	if (ms >= RVMRPC_HELLO_THEN_MS && !sc->complained) {
+	if (ms >= RVMRPC_HELLO_THEN_MS &&
+	    rvmrpc_retry_says(&sc->retry, RVMRPC_SAY_SILENT))
 		device_printf(sc->dev, "the host does not answer; asking "
-		    "again every %u s\n", RVMRPC_BACKOFF_MAX_MS / 1000);
-		sc->complained = true;
-	}
-	sc->backoff_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS :
-	    RVMRPC_BACKOFF_MAX_MS;
+		    "again every %u s\n", RVMRPC_HELLO_MAX_MS / 1000);
+	sc->hello_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS :
+	    RVMRPC_HELLO_MAX_MS;
 	rvmrpc_window_ring(sc);
 }
 
@@ -451,6 +460,7 @@ rvmrpc_hello(struct rvmrpc_softc *sc)
 	arc4rand(&nonce, sizeof(nonce), 0);
 	rvmrpc_guest_hello(&sc->guest, nonce | 1, RVMRPC_OS_FREEBSD,
 	    osrelease);
+	sc->hello_ms = RVMRPC_HELLO_FIRST_MS;
 	rvmrpc_window_ring(sc);
 }
 
@@ -470,9 +480,8 @@ rvmrpc_connect(struct rvmrpc_softc *sc)
 		rvmrpc_refused(sc, status);
 		break;
 	case RVMRPC_ANSWER_STALE:
-		/* A host that goes on so must not make this thread spin. */
 		sc->guest.state = RVMRPC_GUEST_IDLE;
-		rvmrpc_back_off(sc);
+		rvmrpc_pause(sc, rvmrpc_retry_again(&sc->retry));
 		break;
 	case RVMRPC_ANSWER_NONE:
 		rvmrpc_unanswered(sc);
@@ -499,7 +508,7 @@ rvmrpc_leave(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 static void
 rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 {
-	int want = sc->tun.cpu;
+	int want = rvmrpc_tun.cpu;
 
 	if (want == sc->bound_cpu)
 		return;
@@ -513,54 +522,64 @@ rvmrpc_keep_cpu(struct rvmrpc_softc *sc)
 }
 
 static void
+rvmrpc_server_turn(struct rvmrpc_softc *sc)
+{
+	rvmrpc_keep_cpu(sc);
+	switch (sc->state) {
+	case RVMRPC_STATE_CONNECTED:
+		if (!sc->leave) {
+			rvmrpc_turn(sc);
+			break;
+		}
+		/* Attaching the device again brings it back. */
+		rvmrpc_leave(sc, RVMRPC_STATE_LEFT);
+		device_printf(sc->dev, "the host has ended the server\n");
+		break;
+	case RVMRPC_STATE_LEFT:
+		rvmrpc_unkick(sc);
+		rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
+		break;
+	default:
+		rvmrpc_connect(sc);
+	}
+}
+
+static void
 rvmrpc_server(void *arg)
 {
 	struct rvmrpc_softc *sc = arg;
+	bool ended;
 
-	/* Whatever is in the window is looked at anew: it may have slept. */
-	rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
-	    rman_get_size(sc->window));
-	while (!sc->stop) {
-		rvmrpc_keep_cpu(sc);
-		switch (sc->state) {
-		case RVMRPC_STATE_CONNECTED:
-			if (!sc->leave) {
-				rvmrpc_turn(sc);
-				break;
-			}
-			/* Attaching the device again brings it back. */
-			rvmrpc_leave(sc, RVMRPC_STATE_LEFT);
-			device_printf(sc->dev,
-			    "the host has ended the server\n");
-			break;
-		case RVMRPC_STATE_LEFT:
-			rvmrpc_unkick(sc);
-			rvmrpc_sleep(sc, RVMRPC_SELF_CHECK_MS);
-			break;
-		default:
-			rvmrpc_connect(sc);
-		}
-	}
-	rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
-	/*
-	 * rvmrpc_server_stop() holds the mutex from when it says stop until it
-	 * sleeps: so it does, and kthread_exit() wakes it from outside of this
-	 * module's text.
-	 */
-	mtx_lock(&sc->mtx);
-	mtx_unlock(&sc->mtx);
+	do {
+		/* What is in the window is looked at anew: it may have slept. */
+		rvmrpc_guest_init(&sc->guest, sc->map.r_vaddr,
+		    rman_get_size(sc->window));
+		rvmrpc_set_state(sc, sc->leave ? RVMRPC_STATE_LEFT :
+		    RVMRPC_STATE_DISCONNECTED);
+		while (!sc->stop)
+			rvmrpc_server_turn(sc);
+		rvmrpc_leave(sc, RVMRPC_STATE_STOPPED);
+		/*
+		 * rvmrpc_server_stop() holds the mutex from when it says stop
+		 * until it sleeps: so it does, and kthread_exit() wakes it from
+		 * outside of this module's text.  Or it has given up.
+		 */
+		mtx_lock(&sc->mtx);
+		ended = sc->ended = sc->stop;
+		mtx_unlock(&sc->mtx);
+	} while (!ended);
 	kthread_exit();
 }
 
 const char *
 rvmrpc_wait_mode(const struct rvmrpc_softc *sc)
 {
-	if (sc->tun.vmlp_idle_us != 0 && sc->bound)
-		return (sc->tun.vmlp_idle_us < 0 ? "vmlp" :
+	if (rvmrpc_tun.vmlp_idle_us != 0 && sc->bound)
+		return (rvmrpc_tun.vmlp_idle_us < 0 ? "vmlp" :
 		    "vmlp-then-interrupt");
 	if (sc->irq == NULL)
 		return ("timer");
-	return (sc->tun.spin_us > 0 ? "spin-then-interrupt" : "interrupt");
+	return (rvmrpc_tun.spin_us > 0 ? "spin-then-interrupt" : "interrupt");
 }
 
 int
@@ -572,16 +591,12 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	if (sc->thread != NULL)
 		return (0);
 	sc->stop = false;
-	sc->leave = false;
-	sc->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	sc->ended = false;
 	sc->bound_cpu = -1;
-	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
 	error = kthread_add(rvmrpc_server, sc, NULL, &td, RFSTOPPED, 0,
 	    "rvmrpc");
-	if (error != 0) {
-		rvmrpc_set_state(sc, RVMRPC_STATE_STOPPED);
+	if (error != 0)
 		return (error);
-	}
 	sc->thread = td;
 	thread_lock(td);
 	/* Waiting for the host must not show in what the host asks for. */
@@ -590,19 +605,32 @@ rvmrpc_server_start(struct rvmrpc_softc *sc)
 	return (0);
 }
 
-/* Leaves the host and ends the thread; workers go on, unheard. */
-void
-rvmrpc_server_stop(struct rvmrpc_softc *sc)
+/*
+ * Leaves the host and ends the thread; workers go on, unheard.  ms: how long a
+ * procedure may hold the thread, then it goes on: EBUSY; 0 is for ever.
+ */
+int
+rvmrpc_server_stop(struct rvmrpc_softc *sc, u_int ms)
 {
+	int error;
+
 	if (sc->thread == NULL || SCHEDULER_STOPPED())
-		return;
+		return (0);
 	/* A wait in the host ends with the next tick of its busy CPU. */
 	mtx_lock(&sc->mtx);
 	sc->stop = true;
 	wakeup(sc);
-	msleep(sc->thread, &sc->mtx, 0, "rvmend", 0);
+	error = msleep_sbt(sc->thread, &sc->mtx, 0, "rvmend", ms * SBT_1MS, 0,
+	    0);
+	if (error != 0)
+		error = sc->ended ? 0 : EBUSY;
+	sc->stop = error == 0;
 	mtx_unlock(&sc->mtx);
-	sc->thread = NULL;
+	if (error != 0)
+		device_printf(sc->dev, "a procedure holds the server thread\n");
+	else
+		sc->thread = NULL;
+	return (error);
 }
 
 void

@@ -64,6 +64,12 @@ static int reclaim_run(u32 mode, bool sync, u64 *freed)
 	return RVMRPC_STATUS_OK;
 }
 
+/* The helper is for suspend; without that it does nothing, and no other way is exported. */
+bool rvmrpc_os_can_sync(void)
+{
+	return IS_ENABLED(CONFIG_PM_SLEEP);
+}
+
 int rvmrpc_os_drop_caches(u32 mode, bool sync, u64 *freed)
 {
 	int status;

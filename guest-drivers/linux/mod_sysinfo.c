@@ -18,6 +18,7 @@
 #include <asm/processor.h>
 #include <asm/tsc.h>
 #include "rvmrpc_drv.h"
+#include "sysinfo_text.h"
 
 #define SYSINFO_TEXT_MAX	RVMRPC_RES_BYTES_DEFAULT
 #define SYSINFO_TICK_NS		(NSEC_PER_SEC / USER_HZ)
@@ -37,27 +38,12 @@ static struct rvmrpc_procfile * const sysinfo_files[] = {
 
 /* ---- Text ---- */
 
-static const char *sysinfo_next_line(const char *line)
-{
-	line = strchrnul(line, '\n');
-	return *line ? line + 1 : line;
-}
-
-/* Reads a decimal number after blanks; returns what follows it. */
-static const char *sysinfo_number(const char *at, u64 *value)
-{
-	*value = 0;
-	while (*at == ' ')
-		at++;
-	while (*at >= '0' && *at <= '9')
-		*value = *value * 10 + (*at++ - '0');
-	return at;
-}
-
 static ssize_t sysinfo_read(struct rvmrpc_procfile *pf)
 {
-	ssize_t got = rvmrpc_proc_read(pf->file, pf->path, sysinfo_raw, SYSINFO_TEXT_MAX - 1);
+	ssize_t got = rvmrpc_proc_read(pf->file, pf->path, sysinfo_raw, SYSINFO_TEXT_MAX - 1, 0);
 
+	if (got == SYSINFO_TEXT_MAX - 1)
+		got = sysinfo_whole(sysinfo_raw, got);
 	if (got >= 0)
 		sysinfo_raw[got] = '\0';
 	return got;
@@ -72,10 +58,10 @@ struct sysinfo_answer {
 
 /*
  * Begins an answer that leaves room for items and text; pf: the file whose text is wanted as raw text,
- * cut to what fits beside them.
+ * cut to what fits beside them; numbers: it is read in any case, for what it says.
  */
-static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req,
-			 struct rvmrpc_response *res, struct rvmrpc_procfile *pf, size_t reserve)
+static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req, struct rvmrpc_response *res,
+			 struct rvmrpc_procfile *pf, bool numbers, size_t reserve)
 {
 	ssize_t length = 0;
 	u32 wanted;
@@ -86,7 +72,7 @@ static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *
 		return status;
 	a->res = res;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
-	if (pf)
+	if (pf && (numbers || (wanted & RVMRPC_INFO_TEXT)))
 		length = sysinfo_read(pf);
 	if (length < 0)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
@@ -166,7 +152,7 @@ static int sysinfo_meminfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 	const char *line;
 	int status;
 
-	status = sysinfo_begin(&a, req, res, &sysinfo_meminfo_file,
+	status = sysinfo_begin(&a, req, res, &sysinfo_meminfo_file, true,
 			       ARRAY_SIZE(sysinfo_mem_keys) * sizeof(struct rvmrpc_item));
 	if (status)
 		return status;
@@ -185,7 +171,7 @@ static int sysinfo_loadavg(struct rvmrpc_request *req, struct rvmrpc_response *r
 	const char *at;
 	int status, i;
 
-	status = sysinfo_begin(&a, req, res, &sysinfo_loadavg_file,
+	status = sysinfo_begin(&a, req, res, &sysinfo_loadavg_file, true,
 			       5 * sizeof(struct rvmrpc_item));
 	if (status)
 		return status;
@@ -233,7 +219,7 @@ static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 	int status;
 	u32 cpu;
 
-	status = sysinfo_begin(&a, req, res, &sysinfo_cpuinfo_file,
+	status = sysinfo_begin(&a, req, res, &sysinfo_cpuinfo_file, false,
 			       2 * sizeof(struct rvmrpc_item) + num_online_cpus() * per_cpu);
 	if (status)
 		return status;
@@ -253,25 +239,17 @@ static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 
 static void sysinfo_stat_line(struct sysinfo_answer *a, const char *line)
 {
-	enum { USER, NICE, SYSTEM, IDLE, IOWAIT, IRQ, SOFTIRQ, STEAL, FIELDS };
-	u64 t[FIELDS], number;
-	u32 index = RVMRPC_INDEX_ALL;
-	int i;
+	u32 index = RVMRPC_INDEX_ALL, i;
+	u64 t[SYSINFO_STATS];
 
-	line += strlen("cpu");
-	if (*line != ' ') {
-		line = sysinfo_number(line, &number);
-		index = number;
-	}
-	for (i = 0; i < FIELDS; i++) {
-		line = sysinfo_number(line, &t[i]);
+	sysinfo_stat_read(line, &index, t);
+	for (i = 0; i < SYSINFO_STATS; i++)
 		t[i] *= SYSINFO_TICK_NS;
-	}
-	sysinfo_u64(a, RVMRPC_STAT_USER, index, t[USER] + t[NICE]);
-	sysinfo_u64(a, RVMRPC_STAT_SYSTEM, index, t[SYSTEM] + t[IRQ] + t[SOFTIRQ]);
-	sysinfo_u64(a, RVMRPC_STAT_IDLE, index, t[IDLE]);
-	sysinfo_u64(a, RVMRPC_STAT_IOWAIT, index, t[IOWAIT]);
-	sysinfo_u64(a, RVMRPC_STAT_STEAL, index, t[STEAL]);
+	sysinfo_u64(a, RVMRPC_STAT_USER, index, t[SYSINFO_USER] + t[SYSINFO_NICE]);
+	sysinfo_u64(a, RVMRPC_STAT_SYSTEM, index, t[SYSINFO_SYSTEM] + t[SYSINFO_IRQ] + t[SYSINFO_SOFTIRQ]);
+	sysinfo_u64(a, RVMRPC_STAT_IDLE, index, t[SYSINFO_IDLE]);
+	sysinfo_u64(a, RVMRPC_STAT_IOWAIT, index, t[SYSINFO_IOWAIT]);
+	sysinfo_u64(a, RVMRPC_STAT_STEAL, index, t[SYSINFO_STEAL]);
 }
 
 static int sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *res)
@@ -280,7 +258,7 @@ static int sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *r
 	const char *line;
 	int status;
 
-	status = sysinfo_begin(&a, req, res, &sysinfo_stat_file, (num_online_cpus() + 1) *
+	status = sysinfo_begin(&a, req, res, &sysinfo_stat_file, true, (num_online_cpus() + 1) *
 			       SYSINFO_STAT_ITEMS * sizeof(struct rvmrpc_item));
 	if (status)
 		return status;
@@ -302,7 +280,7 @@ static int sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *re
 	struct sysinfo_answer a;
 	int status;
 
-	status = sysinfo_begin(&a, req, res, NULL, 0);
+	status = sysinfo_begin(&a, req, res, NULL, false, 0);
 	if (status)
 		return status;
 	strscpy(hostname, uts->nodename, sizeof(hostname));

@@ -13,10 +13,10 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mount.h>
-#include <linux/namei.h>
 #include <linux/seq_file.h>
 #include <linux/uio.h>
 #include <linux/workqueue.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 static struct vfsmount *rvmrpc_proc;	/* fixed from init to exit */
@@ -59,7 +59,7 @@ static struct dentry *rvmrpc_proc_lookup(const char *path)
 	while (*path) {
 		length = strcspn(path, "/");
 		parent = dentry;
-		dentry = d_can_lookup(parent) ? lookup_positive_unlocked(path, parent, length) :
+		dentry = d_can_lookup(parent) ? rvmrpc_lookup_positive(path, parent, length) :
 						ERR_PTR(-ENOTDIR);
 		dput(parent);
 		if (IS_ERR(dentry))
@@ -92,19 +92,19 @@ struct file *rvmrpc_proc_open(const char *path, int flags)
 }
 
 /**
- * rvmrpc_proc_read() - read a file of proc from its beginning
+ * rvmrpc_proc_read() - read a file of proc
  * @file: from rvmrpc_proc_open()
  * @path: the same
  * @buf: kernel memory
  * @size: there
+ * @pos: where in the file
  *
  * Return: bytes, at most @size; -EOPNOTSUPP for a file that only user space can read; -errno.
  */
-ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size)
+ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size, loff_t pos)
 {
 	bool kernel = file->f_op->read_iter && !file->f_op->read;
 	size_t done = 0;
-	loff_t pos = 0;
 
 	if (!kernel && !rvmrpc_is_seq_file(path))
 		return -EOPNOTSUPP;
@@ -151,11 +151,15 @@ static void rvmrpc_proc_work(struct work_struct *work)
 
 static int rvmrpc_proc_do(struct rvmrpc_procfile *pf)
 {
+	struct workqueue_struct *wq = alloc_workqueue(KBUILD_MODNAME "_open", WQ_UNBOUND, 1);
 	struct rvmrpc_proc_work pw = { .pf = pf };
 
+	if (!wq)
+		return -ENOMEM;
 	INIT_WORK_ONSTACK(&pw.work, rvmrpc_proc_work);
-	queue_work(system_unbound_wq, &pw.work);
-	flush_work(&pw.work);
+	queue_work(wq, &pw.work);
+	/* Which waits for it. */
+	destroy_workqueue(wq);
 	destroy_work_on_stack(&pw.work);
 	return pw.err;
 }
@@ -175,7 +179,7 @@ int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size)
 		pf->file = NULL;
 		return err;
 	}
-	got = rvmrpc_proc_read(pf->file, pf->path, buf, size);
+	got = rvmrpc_proc_read(pf->file, pf->path, buf, size, 0);
 	return got < 0 ? got : 0;
 }
 

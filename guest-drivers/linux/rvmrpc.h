@@ -14,6 +14,7 @@
 
 int __rvmrpc_register_server_module(u32 mod, rvmrpc_dispatch_fn dispatch, struct module *owner);
 int __rvmrpc_register_module(struct rvmrpc_module *module, struct module *owner);
+int __rvmrpc_unregister_server_module(u32 mod, struct module *owner);
 
 /**
  * register_server_module() - serve a module number by one dispatch function
@@ -22,8 +23,8 @@ int __rvmrpc_register_module(struct rvmrpc_module *module, struct module *owner)
  *
  * The paper's form.  The host sees the module as "mod-0x<number>", version 1; its procedures have
  * numbers only, may sleep and are refused until the guest's allow-list has them
- * ("allow=default,0x100.*").  While a call runs in @dispatch the calling module is held, so rmmod
- * says that it is busy.
+ * ("allow=default,0x100.*").  Calls come once the calling module's init has returned 0; while one runs
+ * in @dispatch the module is held, so rmmod says that it is busy.
  *
  * Context: process context, may sleep.
  * Return: 0; -EINVAL for a number below RVMRPC_MOD_USER or no @dispatch; -EEXIST when the number is
@@ -45,13 +46,13 @@ int __rvmrpc_register_module(struct rvmrpc_module *module, struct module *owner)
  * unregister_server_module() - end what either form registered
  * @mod: module number
  *
- * When it returns 0, no procedure of the module runs or will run.  In a module's exit function it
- * cannot be busy.
+ * No new call gets into the module, and those that run are waited for: when it returns 0, no procedure
+ * of the module runs or will run.
  *
- * Context: process context, may sleep.
- * Return: 0; -ENOENT; -EBUSY while calls run in the module.
+ * Context: process context, may sleep; no procedure of the module.
+ * Return: 0; -ENOENT; -EPERM for what another module has registered.
  */
-int unregister_server_module(u32 mod);
+#define unregister_server_module(mod) __rvmrpc_unregister_server_module(mod, THIS_MODULE)
 
 /**
  * vmrpc_bind_module() - find a VMRPC server in the VMM process

@@ -83,6 +83,13 @@ enum rvmrpc_counter {
 
 #define RVMRPC_KICKED		0	/* bit of rvmrpc_dev.kicked */
 
+/* The server thread's end; who asks for it may take that back until the thread has agreed. */
+enum rvmrpc_stop {
+	RVMRPC_STOP_NOT,
+	RVMRPC_STOP_ASKED,
+	RVMRPC_STOP_AGREED,
+};
+
 struct rvmrpc_job;
 
 /* Where a request came from, as far as its judgement needs it. */
@@ -109,7 +116,8 @@ struct rvmrpc_window_dev {
 	ktime_t waits_since;		/* 0: it has not waited since the last request */
 	u64 steal;			/* this CPU's stolen time at the last look */
 	unsigned long check;		/* jiffies of the next look at our own words */
-	bool complained;		/* about a host that does not answer, since the last that did */
+	struct rvmrpc_retry retry;
+	unsigned int hello_ms;		/* how long the next answer to the hello is waited for */
 	bool ring_due;			/* an answer was not rung for yet */
 };
 
@@ -131,14 +139,14 @@ struct rvmrpc_dev {
 	bool has_irq;			/* fixed by probe */
 	wait_queue_head_t wake;
 	unsigned long kicked;		/* atomic bits: the interrupt, a changed parameter */
-	bool stop;			/* set by whoever stops the server thread, read by it */
+	int stop;			/* enum rvmrpc_stop, by cmpxchg() while the thread runs */
 	struct completion stopped;	/* the server thread has left its loop */
 	struct task_struct *thread;	/* probe, remove, suspend, resume, shutdown: never at once */
 
 	/* The server thread's own; others while it does not run. */
-	bool leave;			/* core.exit was called */
-	unsigned int backoff_ms;
+	bool leave;			/* core.exit was called: until unbind */
 	int bound_cpu;
+	struct cpumask cpus;		/* what the kernel lets a thread of its own run on */
 
 	/* Written by the server thread, read by sysfs. */
 	enum rvmrpc_state state;
@@ -147,22 +155,21 @@ struct rvmrpc_dev {
 };
 
 int rvmrpc_server_start(struct rvmrpc_dev *rdev);
-void rvmrpc_server_stop(struct rvmrpc_dev *rdev);
+int rvmrpc_server_stop(struct rvmrpc_dev *rdev, unsigned int ms);
 void rvmrpc_server_kick(struct rvmrpc_dev *rdev);
 void rvmrpc_server_kick_all(void);
 void rvmrpc_set_state(struct rvmrpc_dev *rdev, enum rvmrpc_state state, u64 epoch, u32 nslots);
 bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms);
-void rvmrpc_back_off(struct rvmrpc_dev *rdev);
+void rvmrpc_pause(struct rvmrpc_dev *rdev, unsigned int ms);
 int rvmrpc_watchdog_ms(void);
 extern const struct kernel_param_ops rvmrpc_kicking_int_ops;
 struct rvmrpc_dev *rvmrpc_server_self(void);
 
+#define RVMRPC_STOP_MS		2000	/* what a procedure may hold up reboot and suspend */
 #define RVMRPC_SELF_CHECK_MS	5000	/* longest sleep, for an interrupt that was lost */
 #define RVMRPC_NO_IRQ_POLL_MS	10
 #define RVMRPC_CROWDED_MS	20	/* with vmlp_idle_us=-1, when others ran on the CPU */
 #define RVMRPC_BUSY_CHECK_MS	500	/* longest sleep while the watchdog may be needed */
-#define RVMRPC_BACKOFF_MIN_MS	10
-#define RVMRPC_BACKOFF_MAX_MS	5000
 
 /* ---- rvmrpc_window.c ---- */
 
@@ -205,8 +212,8 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
 
-/* Jobs left to hanging procedures; beyond it slots go without a worker until one of them ends. */
-#define RVMRPC_ORPHANS_MAX	64
+/* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */
+#define RVMRPC_JOBS_MAX		RVMRPC_SLOTS_MAX
 
 extern struct workqueue_struct *rvmrpc_workers;
 extern atomic_t rvmrpc_abandoned;	/* jobs */
@@ -268,7 +275,7 @@ struct rvmrpc_procfile {
 int rvmrpc_proc_init(void);
 void rvmrpc_proc_exit(void);
 struct file *rvmrpc_proc_open(const char *path, int flags);
-ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size);
+ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size, loff_t pos);
 int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size);
 void rvmrpc_procfile_close(struct rvmrpc_procfile *pf);
 

@@ -65,6 +65,14 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 	return NULL;
 }
 
+/* It is nobody's, but its worker may not have returned yet. */
+static void rvmrpc_job_drop(struct rvmrpc_job *job)
+{
+	if (job)
+		flush_work(&job->work);
+	rvmrpc_job_free(job);
+}
+
 static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_layout *layout)
 {
 	return job && job->req_bytes == layout->req_bytes && job->res_bytes == layout->res_bytes;
@@ -74,26 +82,29 @@ static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_la
  * rvmrpc_jobs_prepare() - have a worker's memory for each slot of a new epoch
  * @rdev: device, whose guest half is open
  *
- * A slot for which there is none answers BUSY to what may sleep.
+ * A slot for which there is none answers BUSY to what may sleep.  With those that were left behind there are never more
+ * than RVMRPC_JOBS_MAX, however epochs and devices come and go.
  *
  * Context: server thread, between epochs.
  */
 void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 {
 	const struct rvmrpc_layout *layout = &rdev->w.guest.layout;
-	u32 i;
+	u32 i, room = RVMRPC_JOBS_MAX - atomic_read(&rvmrpc_abandoned);
 
-	for (i = 0; i < layout->nslots; i++) {
+	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
 		struct rvmrpc_job *job = rdev->w.jobs[i];
+		bool wanted = room && i < layout->nslots;
 
-		if (!rvmrpc_job_fits(job, layout)) {
-			rvmrpc_job_free(job);
-			job = atomic_read(&rvmrpc_abandoned) < RVMRPC_ORPHANS_MAX ?
-				rvmrpc_job_alloc(layout) : NULL;
+		if (!wanted || !rvmrpc_job_fits(job, layout)) {
+			rvmrpc_job_drop(job);
+			job = wanted ? rvmrpc_job_alloc(layout) : NULL;
 		}
-		if (job)
-			job->rdev = rdev;
 		rdev->w.jobs[i] = job;
+		if (job) {
+			job->rdev = rdev;
+			room--;
+		}
 	}
 }
 
@@ -128,11 +139,7 @@ void rvmrpc_jobs_free(struct rvmrpc_dev *rdev)
 		struct rvmrpc_job *job = rdev->w.jobs[i];
 
 		rdev->w.jobs[i] = NULL;
-		if (!job)
-			continue;
-		/* It is not busy, but its worker may not have returned yet. */
-		flush_work(&job->work);
-		rvmrpc_job_free(job);
+		rvmrpc_job_drop(job);
 	}
 }
 
@@ -144,7 +151,7 @@ static bool rvmrpc_job_due(struct rvmrpc_job *job)
 	bool alive;
 
 	mutex_lock(&job->lock);
-	alive = job->rdev;
+	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest);
 	mutex_unlock(&job->lock);
 	return alive && !READ_ONCE(job->cancelled) && ktime_get_boottime_ns() < job->deadline;
 }
@@ -262,7 +269,7 @@ bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 	u32 i;
 
 	if (rvmrpc_jobs_running(rdev) < rvmrpc_jobs_max(rdev) ||
-	    atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_ORPHANS_MAX)
+	    atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_JOBS_MAX)
 		return false;
 	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
 		const struct rvmrpc_job *job = rdev->w.jobs[i];

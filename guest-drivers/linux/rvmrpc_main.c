@@ -11,8 +11,8 @@
 #include <linux/io.h>
 #include <linux/module.h>
 #include <linux/pci.h>
-#include <linux/pm.h>
 #include <linux/spinlock.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 struct workqueue_struct *rvmrpc_workers;
@@ -121,7 +121,7 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 {
 	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
 
-	rvmrpc_server_stop(rdev);
+	rvmrpc_server_stop(rdev, 0);
 	rvmrpc_gate_withdraw();
 	rvmrpc_device_release();
 	rvmrpc_jobs_free(rdev);
@@ -131,13 +131,16 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 /* Before kexec, reboot and power-off. */
 static void rvmrpc_shutdown(struct pci_dev *pdev)
 {
-	rvmrpc_server_stop(pci_get_drvdata(pdev));
+	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
+
+	/* A thread that is held leaves when it can, if there is still a kernel then. */
+	if (rvmrpc_server_stop(rdev, RVMRPC_STOP_MS))
+		WRITE_ONCE(rdev->stop, RVMRPC_STOP_ASKED);
 }
 
 static int rvmrpc_suspend(struct device *dev)
 {
-	rvmrpc_server_stop(dev_get_drvdata(dev));
-	return 0;
+	return rvmrpc_server_stop(dev_get_drvdata(dev), RVMRPC_STOP_MS);
 }
 
 static int rvmrpc_resume(struct device *dev)
@@ -161,7 +164,7 @@ static struct pci_driver rvmrpc_driver = {
 	.remove = rvmrpc_remove,
 	.shutdown = rvmrpc_shutdown,
 	.driver.pm = pm_sleep_ptr(&rvmrpc_pm_ops),
-	.dev_groups = rvmrpc_dev_groups,
+	RVMRPC_DEV_GROUPS(rvmrpc_dev_groups),
 };
 
 /* ---- Module ---- */
@@ -173,10 +176,10 @@ struct rvmrpc_part {
 
 static int rvmrpc_workers_init(void)
 {
-	/* Enough for every slot, and for all that may be left behind; nothing is allocated per call. */
+	/* Nothing is allocated per call. */
 	rvmrpc_workers = alloc_workqueue(KBUILD_MODNAME,
 					 WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE,
-					 RVMRPC_SLOTS_MAX + RVMRPC_ORPHANS_MAX);
+					 RVMRPC_JOBS_MAX);
 	return rvmrpc_workers ? 0 : -ENOMEM;
 }
 

@@ -8,6 +8,7 @@
 #include <linux/list.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 #include "rvmrpc_drv.h"
 
 /* Short: no procedure runs under it. */
@@ -38,12 +39,15 @@ static bool rvmrpc_can_go(const struct rvmrpc_module *module)
 /* Of a module that can go: it is counted and held, and nothing of it is remembered. */
 static void rvmrpc_registry_hold(struct rvmrpc_accepted *call, struct module **owner)
 {
-	if (!try_module_get(call->module->owner)) {
+	struct module *holder = call->module->owner;
+
+	/* One whose init has not ended may yet fail, and is then freed although it is held. */
+	if ((holder && holder->state != MODULE_STATE_LIVE) || !try_module_get(holder)) {
 		call->module = NULL;
 		call->status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
 		return;
 	}
-	*owner = call->module->owner;
+	*owner = holder;
 	rvmrpc_server_count(call);
 }
 
@@ -66,11 +70,16 @@ bool rvmrpc_registry_accept_slow(const struct rvmrpc_origin *origin, const struc
 
 void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner)
 {
+	u32 *running;
+
 	if (!call->counted)
 		return;
+	running = &call->module->running;
 	mutex_lock(&rvmrpc_registry_lock);
 	rvmrpc_server_done(&rvmrpc_registry, call);
 	mutex_unlock(&rvmrpc_registry_lock);
+	/* By now it is no more than an address. */
+	wake_up_var(running);
 	module_put(owner);
 }
 
@@ -156,28 +165,40 @@ int __rvmrpc_register_module(struct rvmrpc_module *module, struct module *owner)
 }
 EXPORT_SYMBOL_GPL(__rvmrpc_register_module);
 
-int unregister_server_module(u32 mod)
+static struct rvmrpc_foreign *rvmrpc_foreign_find(u32 mod)
 {
 	struct rvmrpc_foreign *foreign;
-	int err = -ENOENT;
+
+	list_for_each_entry(foreign, &rvmrpc_foreigners, link) {
+		if (foreign->registered->number == mod)
+			return foreign;
+	}
+	return NULL;
+}
+
+int __rvmrpc_unregister_server_module(u32 mod, struct module *owner)
+{
+	struct rvmrpc_foreign *foreign;
+	int err = 0;
 
 	mutex_lock(&rvmrpc_registry_lock);
-	list_for_each_entry(foreign, &rvmrpc_foreigners, link) {
-		if (foreign->registered->number != mod)
-			continue;
-		err = -EBUSY;
-		if (rvmrpc_server_remove(&rvmrpc_registry, foreign->registered))
-			break;
+	foreign = rvmrpc_foreign_find(mod);
+	if (!foreign) {
+		err = -ENOENT;
+	} else if (foreign->registered->owner != owner) {
+		err = -EPERM;
+	} else {
+		rvmrpc_server_remove(&rvmrpc_registry, foreign->registered);
 		list_del(&foreign->link);
-		err = 0;
-		break;
 	}
 	mutex_unlock(&rvmrpc_registry_lock);
-	if (!err)
-		kfree(foreign);
-	return err;
+	if (err)
+		return err;
+	wait_var_event(&foreign->registered->running, !READ_ONCE(foreign->registered->running));
+	kfree(foreign);
+	return 0;
 }
-EXPORT_SYMBOL_GPL(unregister_server_module);
+EXPORT_SYMBOL_GPL(__rvmrpc_unregister_server_module);
 
 /* ---- allow= ---- */
 

@@ -24,6 +24,7 @@
 #define RVMRPC_TURN_MAX		256	/* requests before the thread looks at all else */
 #define RVMRPC_HELLO_FIRST_MS	100	/* then 1 s, then every 5 s */
 #define RVMRPC_HELLO_THEN_MS	1000
+#define RVMRPC_HELLO_MAX_MS	5000
 
 static unsigned int spin_us = 1000;
 module_param(spin_us, uint, 0644);
@@ -63,14 +64,8 @@ static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
 	rvmrpc_jobs_retire(rdev);
 	rdev->w.guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
-}
-
-/* A request that is none holds its slot for ever: begin anew, but not all the time. */
-static void rvmrpc_malformed(struct rvmrpc_dev *rdev)
-{
-	rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
-	rvmrpc_window_lost(rdev);
-	rvmrpc_sleep(rdev, RVMRPC_HELLO_FIRST_MS);
+	/* A host whose epochs do not last must not make this thread spin. */
+	rvmrpc_pause(rdev, rvmrpc_retry_lost(&rdev->w.retry, ktime_to_ms(ktime_get())));
 }
 
 /* False: it was malformed, and the epoch is over. */
@@ -81,7 +76,9 @@ static bool rvmrpc_handle(struct rvmrpc_dev *rdev)
 	struct module *owner;
 
 	if (!rvmrpc_registry_accept(&rdev->w.origin, &t->hdr, call, &owner)) {
-		rvmrpc_malformed(rdev);
+		/* It holds its slot for ever. */
+		rvmrpc_count_own(RVMRPC_CNT_MALFORMED);
+		rvmrpc_window_lost(rdev);
 		return false;
 	}
 	trace_rvmrpc_call_begin(&t->hdr, t->slot);
@@ -164,7 +161,8 @@ static bool rvmrpc_window_check(struct rvmrpc_dev *rdev)
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	if (!rvmrpc_jobs_settled(rdev) || rvmrpc_guest_intact(&rdev->w.guest))
 		return true;
-	dev_notice_ratelimited(&rdev->pdev->dev, "the window was overwritten; saying hello again\n");
+	if (rvmrpc_retry_says(&rdev->w.retry, RVMRPC_SAY_OVERWRITTEN))
+		dev_notice(&rdev->pdev->dev, "the window was overwritten; saying hello again\n");
 	rvmrpc_count_own(RVMRPC_CNT_RESETS);
 	rvmrpc_window_lost(rdev);
 	return false;
@@ -192,7 +190,7 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 	else if (rvmrpc_jobs_busy(rdev))
 		ms = RVMRPC_BUSY_CHECK_MS;
 	if (rvmrpc_vmlp_always(rdev))
-		ms = min(ms, RVMRPC_CROWDED_MS);
+		ms = min_t(unsigned int, ms, RVMRPC_CROWDED_MS);
 	rvmrpc_vmlp_slept(rdev);
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (!rvmrpc_guest_sleep(g))
@@ -292,14 +290,13 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 {
 	struct rvmrpc_guest *g = &rdev->w.guest;
 
-	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
+	rdev->w.retry.opened = ktime_to_ms(ktime_get());
 	rdev->w.origin.epoch = g->epoch;
 	rdev->w.origin.req_bytes = g->layout.req_bytes;
 	rdev->w.origin.abi = g->abi;
 	rdev->w.spin_us = 0;
 	rdev->w.waits_since = 0;
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
-	rdev->w.complained = false;
 	rdev->w.ring_due = false;
 	rvmrpc_was_robbed(rdev);
 	rvmrpc_jobs_prepare(rdev);
@@ -307,38 +304,37 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rvmrpc_vmlp_bind(rdev);
 	rvmrpc_count_own(RVMRPC_CNT_CONNECTS);
 	rvmrpc_set_state(rdev, RVMRPC_STATE_CONNECTED, g->epoch, g->layout.nslots);
-	dev_info_ratelimited(&rdev->pdev->dev, "connected: %u slots in a window of %llu KiB\n", g->layout.nslots,
-			     g->win.size >> 10);
+	if (rvmrpc_retry_says(&rdev->w.retry, RVMRPC_SAY_CONNECTED))
+		dev_info(&rdev->pdev->dev, "connected: %u slots in a window of %llu KiB\n", g->layout.nslots,
+			 g->win.size >> 10);
 }
 
 static void rvmrpc_window_refused(struct rvmrpc_dev *rdev, u32 status)
 {
-	if (!rdev->w.complained)
+	if (rvmrpc_retry_says(&rdev->w.retry, RVMRPC_SAY_REFUSED))
 		dev_err(&rdev->pdev->dev, "the host refuses this driver: %s\n",
 			status == RVMRPC_HELLO_BAD_VERSION ? "no common ABI version" : "it does not understand it");
-	rdev->w.complained = true;
 	rvmrpc_sleep(rdev, RVMRPC_SELF_CHECK_MS);
 }
 
 /* Repeats the hello's ring: its host may have missed it, or have come only now. */
 static void rvmrpc_window_unanswered(struct rvmrpc_dev *rdev)
 {
-	unsigned int ms = max_t(unsigned int, rdev->backoff_ms, RVMRPC_HELLO_FIRST_MS);
+	unsigned int ms = rdev->w.hello_ms;
 
 	if (!rvmrpc_sleep(rdev, ms))
 		return;
-	if (ms >= RVMRPC_HELLO_THEN_MS && !rdev->w.complained) {
+	if (ms >= RVMRPC_HELLO_THEN_MS && rvmrpc_retry_says(&rdev->w.retry, RVMRPC_SAY_SILENT))
 		dev_notice(&rdev->pdev->dev, "the host does not answer; asking again every %u s\n",
-			   RVMRPC_BACKOFF_MAX_MS / 1000);
-		rdev->w.complained = true;
-	}
-	rdev->backoff_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS : RVMRPC_BACKOFF_MAX_MS;
+			   RVMRPC_HELLO_MAX_MS / 1000);
+	rdev->w.hello_ms = ms < RVMRPC_HELLO_THEN_MS ? RVMRPC_HELLO_THEN_MS : RVMRPC_HELLO_MAX_MS;
 	rvmrpc_window_ring(rdev);
 }
 
 static void rvmrpc_window_hello(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_guest_hello(&rdev->w.guest, get_random_u64() | 1, RVMRPC_OS_LINUX, init_utsname()->release);
+	rdev->w.hello_ms = RVMRPC_HELLO_FIRST_MS;
 	rvmrpc_window_ring(rdev);
 }
 
@@ -360,9 +356,8 @@ void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
 		rvmrpc_window_refused(rdev, status);
 		break;
 	case RVMRPC_ANSWER_STALE:
-		/* A host that goes on so must not make this thread spin. */
 		g->state = RVMRPC_GUEST_IDLE;
-		rvmrpc_back_off(rdev);
+		rvmrpc_pause(rdev, rvmrpc_retry_again(&rdev->w.retry));
 		break;
 	case RVMRPC_ANSWER_NONE:
 		rvmrpc_window_unanswered(rdev);

@@ -65,10 +65,10 @@ bool rvmrpc_sleep(struct rvmrpc_dev *rdev, unsigned int ms)
 					READ_ONCE(rdev->stop), msecs_to_jiffies(ms));
 }
 
-void rvmrpc_back_off(struct rvmrpc_dev *rdev)
+/* Whatever the host does meanwhile. */
+void rvmrpc_pause(struct rvmrpc_dev *rdev, unsigned int ms)
 {
-	rvmrpc_sleep(rdev, rdev->backoff_ms);
-	rdev->backoff_ms = min(2 * rdev->backoff_ms, RVMRPC_BACKOFF_MAX_MS);
+	wait_event_idle_timeout(rdev->wake, READ_ONCE(rdev->stop), msecs_to_jiffies(ms));
 }
 
 int rvmrpc_watchdog_ms(void)
@@ -85,7 +85,7 @@ static void rvmrpc_keep_cpu(struct rvmrpc_dev *rdev)
 
 	if (want < 0) {
 		if (rdev->bound_cpu >= 0)
-			set_cpus_allowed_ptr(current, cpu_possible_mask);
+			set_cpus_allowed_ptr(current, &rdev->cpus);
 		rdev->bound_cpu = -1;
 		return;
 	}
@@ -105,22 +105,29 @@ static void rvmrpc_leave(struct rvmrpc_dev *rdev)
 	dev_info(&rdev->pdev->dev, "the host has ended the server\n");
 }
 
+static void rvmrpc_server_turn(struct rvmrpc_dev *rdev)
+{
+	cond_resched_tasks_rcu_qs();
+	rvmrpc_keep_cpu(rdev);
+	if (rdev->leave && rdev->state == RVMRPC_STATE_CONNECTED)
+		rvmrpc_leave(rdev);
+	else if (rdev->state == RVMRPC_STATE_CONNECTED)
+		rvmrpc_window_turn(rdev);
+	else if (rdev->state == RVMRPC_STATE_LEFT)
+		wait_event_idle(rdev->wake, READ_ONCE(rdev->stop));
+	else
+		rvmrpc_window_connect(rdev);
+}
+
 static int rvmrpc_server(void *data)
 {
 	struct rvmrpc_dev *rdev = data;
 
-	while (!READ_ONCE(rdev->stop)) {
-		cond_resched_tasks_rcu_qs();
-		rvmrpc_keep_cpu(rdev);
-		if (rdev->leave && rdev->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_leave(rdev);
-		else if (rdev->state == RVMRPC_STATE_CONNECTED)
-			rvmrpc_window_turn(rdev);
-		else if (rdev->state == RVMRPC_STATE_LEFT)
-			wait_event_idle(rdev->wake, READ_ONCE(rdev->stop));
-		else
-			rvmrpc_window_connect(rdev);
-	}
+	cpumask_copy(&rdev->cpus, current->cpus_ptr);
+	do {
+		while (!READ_ONCE(rdev->stop))
+			rvmrpc_server_turn(rdev);
+	} while (cmpxchg(&rdev->stop, RVMRPC_STOP_ASKED, RVMRPC_STOP_AGREED) != RVMRPC_STOP_ASKED);
 	if (rdev->state == RVMRPC_STATE_CONNECTED)
 		rvmrpc_window_leave(rdev);
 	rvmrpc_window_drop(rdev);
@@ -146,13 +153,11 @@ int rvmrpc_server_start(struct rvmrpc_dev *rdev)
 {
 	struct task_struct *thread;
 
-	rdev->stop = false;
-	rdev->leave = false;
+	rdev->stop = RVMRPC_STOP_NOT;
 	rdev->vmlp.last_call = ktime_get();
-	rdev->backoff_ms = RVMRPC_BACKOFF_MIN_MS;
 	rdev->bound_cpu = -1;
 	reinit_completion(&rdev->stopped);
-	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
+	rvmrpc_set_state(rdev, rdev->leave ? RVMRPC_STATE_LEFT : RVMRPC_STATE_DISCONNECTED, 0, 0);
 	thread = kthread_run(rvmrpc_server, rdev, "rvmrpc");
 	if (IS_ERR(thread)) {
 		rvmrpc_set_state(rdev, RVMRPC_STATE_STOPPED, 0, 0);
@@ -166,21 +171,31 @@ static void rvmrpc_nothing(void *unused)
 {
 }
 
-/* Leaves the host and ends the thread.  Workers go on; their replies are dropped. */
-void rvmrpc_server_stop(struct rvmrpc_dev *rdev)
+/*
+ * Leaves the host and ends the thread.  Workers go on; their replies are dropped.  ms: how long a procedure may hold the
+ * thread, then it goes on and the answer is -EBUSY; 0 is for ever.
+ */
+int rvmrpc_server_stop(struct rvmrpc_dev *rdev, unsigned int ms)
 {
+	unsigned long end = jiffies + msecs_to_jiffies(ms);
 	struct task_struct *thread = rdev->thread;
 
 	if (!thread)
-		return;
-	WRITE_ONCE(rdev->stop, true);
+		return 0;
+	WRITE_ONCE(rdev->stop, RVMRPC_STOP_ASKED);
 	/* Any interrupt ends its wait in the host; one that comes just before the wait does not. */
 	do {
 		wake_up_all(&rdev->wake);
 		smp_call_function_single(task_cpu(thread), rvmrpc_nothing, NULL, 0);
+		if (ms && time_after(jiffies, end) &&
+		    cmpxchg(&rdev->stop, RVMRPC_STOP_ASKED, RVMRPC_STOP_NOT) == RVMRPC_STOP_ASKED) {
+			dev_warn(&rdev->pdev->dev, "a procedure holds the server thread\n");
+			return -EBUSY;
+		}
 	} while (!wait_for_completion_timeout(&rdev->stopped, msecs_to_jiffies(20)));
 	WRITE_ONCE(rdev->thread, NULL);
 	kthread_stop(thread);
+	return 0;
 }
 
 void rvmrpc_server_kick(struct rvmrpc_dev *rdev)

@@ -561,7 +561,7 @@ static void channel_work(struct work_struct *work)
 		all = reap(vm, &t);
 		due = look(vm, &t);
 		look_again(vm, &t);
-		next = rvmrpc_proxy_expire(&vm->owner.proxy, t.now, &t.done);
+		next = rvmrpc_owner_expire(&vm->owner, t.now, &t.done);
 		probe(vm, &t);
 		deliver_others(vm, &t);
 		stuck = !vm->stuck && rvmrpc_proxy_stuck(&vm->owner.proxy);
@@ -603,7 +603,7 @@ void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
 	struct turn t;
 
 	turn_begin(vm, &t);
-	rvmrpc_proxy_cancel(&vm->owner.proxy, &call->core, t.now, &t.done);
+	rvmrpc_owner_cancel(&vm->owner, &call->core, t.now, &t.done);
 	pass_on(vm, &t);
 	turn_end(vm, &t);
 }
@@ -663,9 +663,9 @@ static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct tu
 			take_answer(vm, call->core.slot, t);
 	}
 	if (call->core.state != RVMRPC_CALL_IDLE && call->core.deadline <= t->now)
-		rvmrpc_proxy_expire(&o->proxy, t->now, &t->done);
+		rvmrpc_owner_expire(o, t->now, &t->done);
 	if (call->core.state != RVMRPC_CALL_IDLE && fatal_signal_pending(current))
-		rvmrpc_proxy_cancel(&o->proxy, &call->core, t->now, &t->done);
+		rvmrpc_owner_cancel(o, &call->core, t->now, &t->done);
 	if (call->core.state == RVMRPC_CALL_IDLE) {
 		pass_on(vm, t);
 		return 0;

@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""rvmrpc_host.ko and its clients build for Debian's kernels from the oldest to the newest, without a warning.
+"""rvmrpc_host.ko, its clients and the guest driver build for Debian's kernels from the oldest to the newest, without a
+warning.
 
-Warnings are build-host's to find; here each symbol must be one that the kernel exports, and none of KVM's.
+Warnings are the builders' to find; here each symbol must be one that the kernel exports, and none of KVM's.
 """
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -29,29 +31,58 @@ def exports(path):
     return {line.split("\t")[1]: line.split("\t")[2] for line in path.read_text(encoding="ascii").splitlines()}
 
 
+def need_headers(series):
+    """Of another Debian than this machine's."""
+    if series[0].isdigit():
+        return
+    try:
+        run("scripts/fetch-headers", series)
+    except AssertionError as error:
+        # An archive that cannot be reached is no fault of the module's.
+        raise Skip(f"no headers: {str(error)[-200:]}") from None
+
+
+def check_symbols(module, known, own=()):
+    """What a module needs is there, and none of it KVM's."""
+    needed = {line.split()[-1] for line in run("nm", "-u", str(module)).splitlines() if line.split()}
+    missing = needed - set(known) - set(own) - {"__this_module"}
+    assert not missing, (module.name, missing)
+    assert not [symbol for symbol in needed if known.get(symbol, "").endswith("/kvm")], module.name
+
+
 @case("5.10, of Debian 11", timeout=300, series="bullseye")
 @case("6.1, of Debian 12", timeout=300, series="6.1")
 @case("6.12, of Debian 12's backports", timeout=300, series="6.12")
 @case("the newest, of sid", timeout=300, series="sid")
 def builds(series):
     """And needs nothing that is not there."""
-    if not series[0].isdigit():
-        try:
-            run("scripts/fetch-headers", series)
-        except AssertionError as error:
-            # An archive that cannot be reached is no fault of the module's.
-            raise Skip(f"no headers: {str(error)[-200:]}") from None
+    need_headers(series)
     run("scripts/build-host", series)
     out = BUILD / "host" / series
     kdir = pathlib.Path((out / "kdir").read_text(encoding="ascii").strip())
     known = exports(kdir / "Module.symvers")
     own = exports(out / "Module.symvers")
     for name in OURS:
-        needed = {line.split()[-1] for line in run("nm", "-u", str(out / f"{name}.ko")).splitlines() if line.split()}
-        missing = needed - set(known) - set(own) - {"__this_module"}
-        assert not missing, (name, missing)
-        assert not [symbol for symbol in needed if known.get(symbol, "").endswith("/kvm")], name
+        check_symbols(out / f"{name}.ko", known, own)
     comment(kdir.name)
+
+
+@case("the guest driver: 5.10, of Debian 11", timeout=300, series="bullseye")
+@case("the guest driver: the newest, of sid", timeout=300, series="sid")
+def guest_builds(series):
+    """And DKMS is told that it is for that kernel; the series of this Debian are the guests' own build."""
+    need_headers(series)
+    run("scripts/build-modules", series)
+    out = BUILD / "modules" / series
+    release = (out / "release").read_text(encoding="ascii").strip()
+    kdir = (BUILD / "headers" / series / "kdir").read_text(encoding="ascii").strip()
+    check_symbols(out / "rvmrpc.ko", exports(pathlib.Path(kdir) / "Module.symvers"))
+    conf = (TOP / "guest-drivers/linux/dkms.conf").read_text(encoding="ascii")
+    kernels = re.search(r'^BUILD_EXCLUSIVE_KERNEL="(.*)"$', conf, re.M).group(1)
+    assert re.search(kernels, release), release
+    for other in ("5.9.0-5-amd64", "5.1.0", "4.19.0-27-amd64", "7.40.0", "8.0.0"):
+        assert not re.search(kernels, other), other
+    comment(release)
 
 
 if __name__ == "__main__":

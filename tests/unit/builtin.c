@@ -19,6 +19,7 @@ static struct {
 	bool sync;
 } asked;
 static int drop_status;
+static bool can_sync = true;
 
 uint32_t rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes)
 {
@@ -34,6 +35,11 @@ void rvmrpc_os_cancel(uint64_t xid)
 void rvmrpc_os_exit(void)
 {
 	asked.exits++;
+}
+
+bool rvmrpc_os_can_sync(void)
+{
+	return can_sync;
 }
 
 int rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed)
@@ -84,6 +90,21 @@ static uint32_t status_of(uint32_t module, uint32_t procedure, const void *arg, 
 	char res[256];
 
 	return call(module, procedure, arg, length, res, sizeof(res)).status;
+}
+
+/* Never "OK" for what was not done. */
+static void test_drop_no_sync(void)
+{
+	const struct rvmrpc_drop_req drop = { .mode = RVMRPC_DROP_ALL }, sync = { RVMRPC_DROP_ALL, RVMRPC_DROP_SYNC };
+
+	setup();
+	can_sync = false;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, 0, &sync, sizeof(sync)), ==, RVMRPC_STATUS_SYSTEM_ERROR);
+	g_assert_cmpuint(asked.drops, ==, 0);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, 0, &drop, sizeof(drop)), ==, RVMRPC_STATUS_OK);
+	can_sync = true;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, 0, &sync, sizeof(sync)), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(asked.drops, ==, 2);
 }
 
 static void test_null(void)
@@ -218,5 +239,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/builtin/echo", test_echo);
 	g_test_add_func("/builtin/reclaim/drop-caches", test_drop_caches);
 	g_test_add_func("/builtin/reclaim/refused", test_drop_caches_bad);
+	g_test_add_func("/builtin/reclaim/no-sync", test_drop_no_sync);
 	return g_test_run();
 }

@@ -58,6 +58,7 @@ static const struct rvmrpc_mem plain = {
 	.bufspace = 16 * MIB,
 	.arc_size = RVMRPC_ABSENT,
 	.arc_min = RVMRPC_ABSENT,
+	.arc_evictable = RVMRPC_ABSENT,
 };
 
 static void test_mem_keys(void)
@@ -80,27 +81,58 @@ static void test_mem_keys(void)
 	g_assert_cmpuint(a.head.raw_length, ==, 0);
 }
 
+static uint64_t available(const struct rvmrpc_mem *mem)
+{
+	struct answer a;
+
+	build(&a, mem, false);
+	return value_of(&a, RVMRPC_MEM_AVAILABLE);
+}
+
 static void test_mem_available(void)
+{
+	struct rvmrpc_mem mem = plain;
+
+	/* 87000 pageable pages, 16384 of them anonymous at most: all inactive ones may be files'. */
+	g_assert_cmpuint(available(&mem), ==, 149000 * 4096ull);
+	/* 60000 anonymous: 27000 are files' for sure.  Then none; then more than there is memory. */
+	mem.swap_reserved = 60000 * 4096ull;
+	g_assert_cmpuint(available(&mem), ==, (99000 + 27000) * 4096ull);
+	mem.swap_reserved = 87000 * 4096ull;
+	g_assert_cmpuint(available(&mem), ==, 99000 * 4096ull);
+	mem.swap_reserved = 1ull << 50;
+	g_assert_cmpuint(available(&mem), ==, 99000 * 4096ull);
+	/* What is in swap is not in memory. */
+	mem.swap_reserved = 87000 * 4096ull;
+	mem.swap_total = 20000 * 4096ull;
+	mem.swap_free = 10000 * 4096ull;
+	g_assert_cmpuint(available(&mem), ==, (99000 + 10000) * 4096ull);
+	mem.swap_reserved = RVMRPC_ABSENT;
+	g_assert_cmpuint(available(&mem), ==, 99000 * 4096ull);
+	/* Fewer pages than the reserve. */
+	mem = plain;
+	mem.free_count = 300;
+	mem.inactive_count = 200;
+	g_assert_cmpuint(available(&mem), ==, 0);
+}
+
+/* Of the ARC, what is above its minimum, and that only if nobody uses it and it is clean. */
+static void test_mem_arc(void)
 {
 	struct rvmrpc_mem mem = plain;
 	struct answer a;
 
-	build(&a, &mem, false);
-	g_assert_cmpuint(value_of(&a, RVMRPC_MEM_AVAILABLE), ==, 149000 * 4096ull);
-	/* Of the ARC, what is above its minimum. */
 	mem.arc_size = 300 * MIB;
 	mem.arc_min = 100 * MIB;
+	g_assert_cmpuint(available(&mem), ==, 149000 * 4096ull);
+	mem.arc_evictable = 250 * MIB;
 	build(&a, &mem, false);
 	g_assert_cmpuint(value_of(&a, RVMRPC_MEM_CACHED), ==, 300 * MIB);
-	g_assert_cmpuint(value_of(&a, RVMRPC_MEM_AVAILABLE), ==, 149000 * 4096ull + 200 * MIB);
+	g_assert_cmpuint(available(&mem), ==, 149000 * 4096ull + 200 * MIB);
+	mem.arc_evictable = 30 * MIB;
+	g_assert_cmpuint(available(&mem), ==, 149000 * 4096ull + 30 * MIB);
 	mem.arc_min = 400 * MIB;
-	build(&a, &mem, false);
-	g_assert_cmpuint(value_of(&a, RVMRPC_MEM_AVAILABLE), ==, 149000 * 4096ull);
-	/* Fewer pages than the reserve. */
-	mem.free_count = 300;
-	mem.inactive_count = 200;
-	build(&a, &mem, false);
-	g_assert_cmpuint(value_of(&a, RVMRPC_MEM_AVAILABLE), ==, 0);
+	g_assert_cmpuint(available(&mem), ==, 149000 * 4096ull);
 }
 
 static void test_mem_text(void)
@@ -214,6 +246,7 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/freebsd/mem/keys", test_mem_keys);
 	g_test_add_func("/freebsd/mem/available", test_mem_available);
+	g_test_add_func("/freebsd/mem/arc", test_mem_arc);
 	g_test_add_func("/freebsd/mem/text", test_mem_text);
 	g_test_add_func("/freebsd/numbers", test_numbers);
 	g_test_add_func("/freebsd/names", test_names);

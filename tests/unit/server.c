@@ -103,6 +103,19 @@ static uint32_t status_of(uint32_t module, uint32_t procedure, uint32_t length)
 	return call(header(module, procedure, length), page, out, sizeof(out), &reply);
 }
 
+static void test_given_up(void)
+{
+	struct rvmrpc_hdr hdr = header(RVMRPC_MOD_ECHO, 0, 0), reply;
+	char out[8];
+
+	setup();
+	hdr.timeout_ms = 0;
+	g_assert_cmpuint(call(hdr, NULL, out, sizeof(out), &reply), ==, RVMRPC_STATUS_CANCELLED);
+	/* What it would have been told in any case comes first. */
+	hdr.procedure = 99;
+	g_assert_cmpuint(call(hdr, NULL, out, sizeof(out), &reply), ==, RVMRPC_STATUS_PROCEDURE_UNAVAILABLE);
+}
+
 static void allow(const char *text)
 {
 	uint32_t bad;
@@ -210,11 +223,13 @@ static void test_remove_busy(void)
 	setup();
 	g_assert_true(accept_hdr(header(RVMRPC_MOD_ECHO, 7, 4), &a));
 	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_BUSY);
+	/* The call goes on, and is the last one. */
+	g_assert_cmpuint(status_of(RVMRPC_MOD_ECHO, 0, 0), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	rvmrpc_server_run(&a, &reply, NULL, 0, &reply);
-	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_BUSY);
+	g_assert_cmpuint(echo_mod.running, ==, 1);
 	rvmrpc_server_done(&server, &a);
 	rvmrpc_server_done(&server, &a);
-	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(echo_mod.running, ==, 0);
 	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	g_assert_cmpuint(status_of(RVMRPC_MOD_ECHO, 0, 0), ==, RVMRPC_STATUS_MODULE_UNAVAILABLE);
 	g_assert_cmpuint(status_of(RVMRPC_MOD_CORE, 0, 0), ==, RVMRPC_STATUS_OK);
@@ -635,6 +650,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/registry/remove-busy", test_remove_busy);
 	g_test_add_func("/server/accept/malformed", test_accept_malformed);
 	g_test_add_func("/server/accept/refusals", test_refusals);
+	g_test_add_func("/server/accept/given-up", test_given_up);
 	g_test_add_func("/server/run/reply", test_run);
 	g_test_add_func("/server/run/statuses", test_run_statuses);
 	g_test_add_func("/server/run/dispatch", test_dispatch);

@@ -594,6 +594,38 @@ static void test_cancel(void)
 	world_end();
 }
 
+/* A request whose call ended before the guest took it says so; one that it has taken is as it was. */
+static void test_given_up(void)
+{
+	struct rvmrpc_call calls[3] = { { .res_max = 1 }, { .res_max = 1 }, { .res_max = 1 } };
+	struct rvmrpc_taken t;
+	uint32_t i;
+
+	connected();
+	for (i = 0; i < 3; i++)
+		post(&calls[i]);
+	take(&t);
+	g_assert_cmpuint(t.hdr.timeout_ms, ==, 1000);
+	echo(&t);
+	reap(t.slot, NULL);
+	assert_ended(&calls[0], RVMRPC_STATUS_OK);
+	rvmrpc_owner_cancel(&w.owner, &calls[1], w.now, &w.done);
+	assert_ended(&calls[1], RVMRPC_STATUS_CANCELLED);
+	w.now += SECOND;
+	g_assert_cmpuint(rvmrpc_owner_expire(&w.owner, w.now, &w.done), ==, UINT64_MAX);
+	assert_ended(&calls[2], RVMRPC_STATUS_TIMED_OUT);
+	for (i = 1; i < 3; i++) {
+		take(&t);
+		g_assert_cmpuint(t.hdr.xid, ==, calls[i].xid);
+		g_assert_cmpuint(t.hdr.timeout_ms, ==, 0);
+		echo(&t);
+		reap(t.slot, NULL);
+	}
+	assert_works();
+	g_assert_cmpuint(rvmrpc_owner_look(&w.owner, w.now, &w.done), ==, 0);
+	world_end();
+}
+
 static void test_stopped(void)
 {
 	struct rvmrpc_call a = { .res_max = 1 }, b = { .res_max = 1 };
@@ -1016,6 +1048,27 @@ static void test_late_epochs(void)
 	world_end();
 }
 
+static void test_retry(void)
+{
+	struct rvmrpc_retry r = { .opened = 5000 };
+	uint32_t i, ms = 0;
+
+	/* One that has lasted. */
+	g_assert_true(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED));
+	g_assert_cmpuint(rvmrpc_retry_lost(&r, 5000 + RVMRPC_STEADY_MS), ==, 0);
+	/* Those that do not: longer each time, and each thing is said once. */
+	for (i = 0; i < 1000; i++) {
+		g_assert_cmpint(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED), ==, !i);
+		g_assert_cmpint(rvmrpc_retry_says(&r, RVMRPC_SAY_OVERWRITTEN), ==, !i);
+		ms += rvmrpc_retry_lost(&r, 5000 + RVMRPC_STEADY_MS - 1);
+	}
+	g_assert_cmpuint(ms, >, 990 * RVMRPC_RETRY_MAX_MS);
+	g_assert_cmpuint(rvmrpc_retry_again(&r), ==, RVMRPC_RETRY_MAX_MS);
+	g_assert_cmpuint(rvmrpc_retry_lost(&r, 5000 + 2 * RVMRPC_STEADY_MS), ==, 0);
+	g_assert_true(rvmrpc_retry_says(&r, RVMRPC_SAY_CONNECTED));
+	g_assert_cmpuint(rvmrpc_retry_again(&r), ==, RVMRPC_RETRY_MIN_MS);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -1033,6 +1086,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/garbage-seq", test_garbage_seq);
 	g_test_add_func("/window/bad-headers", test_bad_headers);
 	g_test_add_func("/window/cancel", test_cancel);
+	g_test_add_func("/window/given-up", test_given_up);
 	g_test_add_func("/window/stopped", test_stopped);
 	g_test_add_func("/window/quota", test_quota);
 	g_test_add_func("/window/in-place", test_in_place);
@@ -1047,5 +1101,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/wants-one", test_wants_one);
 	g_test_add_func("/window/hailed", test_hailed);
 	g_test_add_func("/window/late-epochs", test_late_epochs);
+	g_test_add_func("/window/retry", test_retry);
 	return g_test_run();
 }

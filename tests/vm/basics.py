@@ -268,6 +268,39 @@ def procfs():
     assert call(vm.qmp, "procfs", "read", b"/etc/passwd")[0] == "garbage-args"
 
 
+@case("procfs.read in pieces: with an offset a file of any size can be read", timeout=90)
+def procfs_pieces():
+    """Of a guest with slots so small that /proc/iomem is as /proc/cpuinfo of 64 CPUs is with those that one has."""
+    vm = shared(append="rvmrpc.procfs_allow=/proc/version,/proc/iomem", device_opts="response-bytes=256")
+    for path in (b"/proc/version", b"/proc/iomem"):
+        text = b""
+        while True:
+            status, piece = call(vm.qmp, "procfs", "read", path + b"\0" + len(text).to_bytes(8, "little"))
+            assert status == "ok" and len(piece) <= 256, status
+            if not piece:
+                break
+            text += piece
+        assert text.decode() == vm.guest.check(f"cat {path.decode()}"), path
+    assert len(text) > 512
+    assert call(vm.qmp, "procfs", "read", b"/proc/iomem")[0] == "too-big"
+    for tail in (b"\0", b"\0" + bytes(7), b"\0" + bytes(9), b"\0" + b"\xff" * 8):
+        assert call(vm.qmp, "procfs", "read", b"/proc/version" + tail)[0] == "garbage-args", tail
+
+
+@case("procfs_allow= takes blanks after commas, and refuses what it could not match")
+def procfs_allow():
+    """A pattern of more than 255 bytes was never looked at."""
+    vm = shared(smp=2, share=FOLDER.name)
+    before = vm.guest.check("cat /sys/module/rvmrpc/parameters/procfs_allow")
+    set_parameter(vm, "procfs_allow", " /proc/version ,\t/proc/up[rst]ime, /proc/load* ")
+    for path in (b"/proc/version", b"/proc/uptime", b"/proc/loadavg"):
+        assert call(vm.qmp, "procfs", "read", path)[0] == "ok", path
+    long = "/proc/" + "x" * 260
+    assert vm.guest.run(f"echo '/proc/uptime,{long}' > /sys/module/rvmrpc/parameters/procfs_allow")[0] != 0
+    assert call(vm.qmp, "procfs", "read", b"/proc/loadavg")[0] == "ok", "the old list is gone"
+    set_parameter(vm, "procfs_allow", before.strip())
+
+
 @case("query-rvmrpc says what the driver in the guest says")
 def query():
     """State, epoch, gate, slots, modules; and last-seen-ms is young."""

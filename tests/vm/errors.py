@@ -3,7 +3,7 @@
 """Every way in which a call can fail has its own answer, and the next call works."""
 import time
 
-from harness import (VM, QMPError, balloon_window, call, call_args, case, counters, insmod, main, ms,
+from harness import (VM, QMPError, balloon_window, call, call_args, case, counters, driver_file, insmod, main, ms,
                      set_parameter, shared, stats, wait_connected, wait_for)
 
 COMMANDS = {
@@ -209,6 +209,40 @@ def late_inline():
     assert vm.query()["state"] == "connected"
 
 
+def runs(vm, procedure):
+    """How often test.count ran, this one included."""
+    status, data = call(vm.qmp, "test", procedure, timeout=5000)
+    assert status == "ok", status
+    return int.from_bytes(data, "little")
+
+
+@case("a request that the server thread finds after its deadline does not run")
+def late_request():
+    """What held the thread up was another procedure; its caller was told timed-out long ago."""
+    vm = guest()
+    before = runs(vm, "count")
+    slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep-inline", ms(1500), 5000))
+    time.sleep(0.3)
+    assert call(vm.qmp, "test", "count", timeout=300) == ("timed-out", b"")
+    assert vm.qmp2.recv(slow)["status"] == "ok"
+    assert runs(vm, "count") == before + 1
+
+
+@case("a call that waited for its worker past its deadline does not run", timeout=90)
+def late_work():
+    """As while a guest goes to sleep: its work queues are frozen, the server thread is not."""
+    vm = guest()
+    before = runs(vm, "count-sleep")
+    freezes = vm.guest.start("dmesg -n 7; echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
+                             "echo none > /sys/power/pm_test; dmesg -n 5", 60)
+    wait_for(lambda: "Freezing user space" in vm.console(), 10, "the freezer")
+    time.sleep(0.5)
+    assert call(vm.qmp, "test", "count-sleep", timeout=500) == ("timed-out", b"")
+    vm.guest.finish(freezes)
+    wait_for(lambda: stats(vm)["in-flight"] == 0, 10, "the late answer")
+    assert runs(vm, "count-sleep") == before + 1
+
+
 @case("the default timeout is the device's")
 def default_timeout():
     """default-timeout=300, and 1 s without."""
@@ -245,6 +279,27 @@ def stuck():
     after = stats(vm)
     assert after["bad-replies"] == bad and after["in-flight"] == 0
     assert vm.guest.check("cat /sys/bus/pci/drivers/rvmrpc/0000:*/abandoned").strip() == "0"
+
+
+def hang(vm, count):
+    """Calls that hold a worker each, and that their callers gave up; how many of them got none."""
+    return sum(call(vm.qmp, "test", "sleep", ms(120000), timeout=20)[0] == "busy" for _ in range(count))
+
+
+@case("what hanging procedures take is bounded, however often the driver is unbound and bound", timeout=120)
+def hanging():
+    """64 in all, counted; then what may sleep is busy, and the rest goes on."""
+    with VM(append="rvmrpc.allow=default,test.* rvmrpc.watchdog_ms=-1", device_opts="slots=64") as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        assert hang(vm, 40) == 0
+        for left in (40, 64, 64):
+            epoch = vm.query()["epoch"]
+            vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); echo $d > unbind; echo $d > bind")
+            wait_connected(vm, epoch)
+            assert driver_file(vm, "abandoned") == str(left)
+            busy = hang(vm, 40)
+            assert busy == (16 if left == 40 else 40), (left, busy)
+            works(vm)
 
 
 @case("a VM that is stopped: stopped, at once; after cont all is well")
@@ -310,9 +365,43 @@ def balloons():
         assert stats(vm)["lost"] >= 3, "QEMU saw nothing of it"
 
 
+@case("a module whose init fails while the host calls it: it is not called before, and the guest goes on")
+def init_fails():
+    """Its text is freed whoever holds it."""
+    with VM(append="rvmrpc.allow=default,test.*") as vm:
+        loads = vm.guest.start("insmod /lib/rvmrpc/rvmrpc_test_mod.ko fail_ms=3000")
+        wait_for(lambda: "rvmrpc_test_mod: registered" in vm.console(), 10, "the registration")
+        status = call(vm.qmp, 0x101, 1, ms(6000), timeout=100)[0]
+        assert vm.guest.finish(loads)[0] != 0
+        time.sleep(4)
+        works(vm)
+        assert status == "module-unavailable", status
+        insmod(vm, "rvmrpc_test_mod")
+        assert call(vm.qmp, "test", "xid")[0] == "ok"
+
+
+@case("a module that unregisters under a call: no new ones, and it waits for that one")
+def leaves_under_call():
+    """Nobody else can take it out."""
+    with VM(append="rvmrpc.allow=default,test.*") as vm:
+        insmod(vm, "rvmrpc_test_mod")
+        status, text = vm.guest.run("cp /lib/rvmrpc/rvmrpc_echo_example.ko /tmp; insmod /tmp/rvmrpc_echo_example.ko; "
+                                    "rmmod rvmrpc_test_mod; insmod /lib/rvmrpc/rvmrpc_test_mod.ko steal=256")
+        assert status != 0 and "not permitted" in text, text
+        insmod(vm, "rvmrpc_test_mod")
+        slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep", ms(2500), 8000))
+        wait_for(lambda: counters(vm)["workers"] > 0, 5, "worker")
+        leaves = vm.guest.start("echo 1 > /sys/module/rvmrpc_test_mod/parameters/leave")
+        wait_for(lambda: call(vm.qmp, "test", "xid")[0] == "module-unavailable", 2, "the end of new calls")
+        assert vm.qmp2.recv(slow)["status"] == "ok"
+        assert vm.guest.finish(leaves) == (0, "")
+        vm.guest.check("rmmod rvmrpc_test_mod")
+        works(vm)
+
+
 @case("core.exit, when allowed, ends the server; binding the driver anew brings it back")
 def core_exit():
-    """The guest says goodbye by itself."""
+    """The guest says goodbye by itself, and stays away when it has slept."""
     vm = guest()
     set_parameter(vm, "allow", "default,test.*,core.exit")
     vm.qmp.take_events()
@@ -320,6 +409,9 @@ def core_exit():
     assert call(vm.qmp, "core", "exit")[0] == "ok"
     vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "guest-exit")
     assert call(vm.qmp, "echo", "echo")[0] == "not-connected"
+    # Nor does a suspend bring it back.
+    vm.guest.check("echo devices > /sys/power/pm_test; echo mem > /sys/power/state; echo none > /sys/power/pm_test", 60)
+    assert driver_file(vm, "state") == "left"
     vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); echo $d > unbind; "
                    "echo $d > bind")
     wait_connected(vm, epoch)

@@ -207,13 +207,15 @@ def meminfo_raw():
     raw = {name.rpartition(".")[2]: int(value) for name, value in
            (line.split(": ") for line in got["raw"].splitlines())}
     page = raw["v_page_size"]
-    arc = max(0, raw.get("size", 0) - raw.get("c_min", 0))
+    arc = min(max(0, raw.get("size", 0) - raw.get("c_min", 0)), raw.get("arc_evictable", 0))
+    anonymous = max(0, raw["swap_reserved"] - raw["swap_total"] + raw["swap_free"]) // page
+    pageable = sum(raw[name] for name in ("v_active_count", "v_inactive_count", "v_laundry_count"))
+    files = min(raw["v_inactive_count"], max(0, pageable - anonymous))
     want = {"total": raw["v_page_count"] * page, "free": raw["v_free_count"] * page,
             "active": raw["v_active_count"] * page, "inactive": raw["v_inactive_count"] * page,
             "laundry": raw["v_laundry_count"] * page, "wired": raw["v_wire_count"] * page,
             "committed-as": raw["swap_reserved"], "buffers": raw["bufspace"],
-            "available": (raw["v_free_count"] + raw["v_inactive_count"] -
-                          raw["v_free_reserved"]) * page + arc}
+            "available": (raw["v_free_count"] + files - raw["v_free_reserved"]) * page + arc}
     assert {key: got[key] for key in want} == want
     assert got.get("cached") == raw.get("size")
     assert "raw" not in vm.qmp.cmd("guest-meminfo")
@@ -308,6 +310,7 @@ def query():
     assert vm.sysctl("dev.rvmrpc.0.window") == "write-back"
     assert vm.number("dev.rvmrpc.0.slots") == 4
     assert vm.number("dev.rvmrpc.0.epoch") == info["epoch"]
+    assert vm.guest.run("su -m nobody -c 'sysctl -n dev.rvmrpc.0.epoch'")[0], "shown to everybody"
     if vm.has_gate:
         assert "freebsd" in vm.qmp.hmp("info rvmrpc")
 
@@ -326,6 +329,21 @@ def sysctl_read():
     assert call(vm.qmp, "sysctl", "read", b"vm.stats.vm")[0] == "garbage-args"
     assert call(vm.qmp, "sysctl", "read", b"hw.ncpu\0")[0] == "garbage-args"
     assert call(vm.qmp, "sysctl", "read", b"")[0] == "garbage-args"
+    works(vm)
+
+
+@case("sysctl.read of a network stack's variable, when allowed: no panic")
+def sysctl_vnet():
+    """A worker's thread is in no such stack by itself."""
+    vm = guest()
+    allow = vm.sysctl("dev.rvmrpc.0.sysctl_allow")
+    vm.guest.check("sysctl dev.rvmrpc.0.sysctl_allow='net.inet.*'")
+    try:
+        assert call(vm.qmp, "sysctl", "read", b"net.inet.ip.ttl") == ("ok", vm.sysctl("net.inet.ip.ttl").encode())
+        # A structure: refused, and its handler is not run for it.
+        assert call(vm.qmp, "sysctl", "read", b"net.inet.tcp.stats")[0] == "garbage-args"
+    finally:
+        vm.guest.check(f"sysctl dev.rvmrpc.0.sysctl_allow='{allow}'")
     works(vm)
 
 
@@ -453,6 +471,19 @@ def deadline():
     assert call(vm.qmp, "test", "fail", ms(10)) == ("system-error", b"")
 
 
+@case("a request that the server thread finds after its deadline does not run")
+def late_request():
+    """What held the thread up was another procedure."""
+    vm = guest()
+    vm.load_test_module()
+    before = call(vm.qmp, "test", "count", timeout=5000)[1]
+    slow = vm.qmp2.send("guest-kernel-call", call_args("test", "sleep-inline", ms(1500), 5000))
+    time.sleep(0.3)
+    assert call(vm.qmp, "test", "count", timeout=300) == ("timed-out", b"")
+    assert vm.qmp2.recv(slow)["status"] == "ok"
+    assert call(vm.qmp, "test", "count", timeout=5000) == ("ok", ms(int.from_bytes(before, "little") + 1))
+
+
 def hold_workers(vm, seconds):
     """Takes every worker, one fewer than there are slots, past its deadline."""
     for _ in range(3):
@@ -556,6 +587,26 @@ def detach_under_sysctl():
     works(vm)
 
 
+@case("what the administrator changed outlives a device that goes and comes")
+def keeps_parameters():
+    """The loader's tunables count once, when the driver is loaded; unset ones likewise."""
+    vm = guest()
+    location = vm.location()
+    allow = vm.sysctl("dev.rvmrpc.0.allow")
+    vm.guest.check("kenv hw.rvmrpc.allow=default; kenv hw.rvmrpc.spin_us=7; "
+                   "sysctl dev.rvmrpc.0.allow=core.*,echo.* dev.rvmrpc.0.spin_us=77")
+    try:
+        vm.guest.check(f"devctl detach rvmrpc0; devctl attach {location}")
+        vm.wait_state("connected", 20)
+        assert vm.sysctl("dev.rvmrpc.0.allow") == "core.*,echo.*"
+        assert vm.number("dev.rvmrpc.0.spin_us") == 77
+    finally:
+        vm.guest.check("kenv -u hw.rvmrpc.allow; kenv -u hw.rvmrpc.spin_us; "
+                       f"sysctl dev.rvmrpc.0.allow='{allow}'")
+        set_waits(vm)
+    works(vm)
+
+
 @case("devctl suspend and resume: away meanwhile, and back")
 def suspend():
     """As before and after a sleep of the whole guest."""
@@ -569,6 +620,22 @@ def suspend():
         works(vm)
 
 
+@case("devctl suspend while a procedure holds the server thread: busy, and then nothing has changed", timeout=90)
+def suspend_held():
+    """Nor does it hold a reboot up."""
+    vm = guest()
+    vm.load_test_module()
+    assert call(vm.qmp, "test", "sleep-inline", ms(8000), timeout=100)[0] == "timed-out"
+    start = time.monotonic()
+    assert vm.guest.run("devctl suspend rvmrpc0")[0]
+    assert 1 < time.monotonic() - start < 6
+    wait_for(lambda: vm.query()["state"] == "connected", 30, "the end of the procedure")
+    works(vm)
+    vm.guest.check("devctl suspend rvmrpc0; devctl resume rvmrpc0")
+    vm.wait_state("connected", 20)
+    works(vm)
+
+
 @case("core.exit, when allowed, ends the server; attaching the device anew brings it back")
 def core_exit():
     """The answer still arrives."""
@@ -577,6 +644,8 @@ def core_exit():
     assert call(vm.qmp, "core", "exit") == ("ok", b"")
     vm.wait_state("disconnected", 10)
     wait_for(lambda: vm.sysctl("dev.rvmrpc.0.state") == "left", 10, "the server's leave")
+    vm.guest.check("devctl suspend rvmrpc0; devctl resume rvmrpc0; sleep 1")
+    assert vm.sysctl("dev.rvmrpc.0.state") == "left"
     location = vm.location()
     vm.guest.check("devctl detach rvmrpc0")
     vm.guest.check(f"devctl attach {location}")

@@ -118,6 +118,63 @@ def reboots():
     reboot(b"reboot -f\n", "not-connected", "guest-exit")
 
 
+def hold_thread(vm, seconds):
+    """A procedure keeps the driver's server thread for that long; its caller is gone."""
+    assert call(vm.qmp, "test", "sleep-inline", ms(seconds * 1000), timeout=100)[0] == "timed-out"
+
+
+@case("a procedure that holds the server thread does not hold up a reboot", timeout=90)
+def reboots_held():
+    """The driver waits 2 s for it, says so, and goes down without a farewell."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        hold_thread(vm, 40)
+        vm.qmp.take_events()
+        start = time.monotonic()
+        vm.guest.sock.sendall(b"reboot -f\n")
+        vm.qmp.wait_event("RESET", timeout=60)
+        took = time.monotonic() - start
+        comment(f"{took:.1f} s")
+        assert took < 15, took
+        assert "a procedure holds the server thread" in vm.console()
+
+
+@case("nor a suspend, which is refused; then it works, and so does the driver", timeout=90)
+def suspends_held():
+    """As long as the procedure runs the guest stays awake."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        epoch = vm.query()["epoch"]
+        hold_thread(vm, 15)
+        start = time.monotonic()
+        assert vm.guest.run("echo mem > /sys/power/state")[0] != 0
+        took = time.monotonic() - start
+        comment(f"{took:.1f} s")
+        assert took < 10, took
+        wait_for(lambda: vm.query()["state"] == "connected", 30, "the end of the procedure")
+        works(vm)
+        assert vm.query()["epoch"] == epoch
+        vm.guest.sock.sendall(b"echo mem > /sys/power/state\n")
+        vm.qmp.wait_event("SUSPEND", timeout=20)
+        vm.qmp.cmd("system_wakeup")
+        wait_connected(vm, epoch)
+
+
+@case("a procedure in a worker that outlasts the freezer: the kernel refuses to suspend, and names rvmrpc", timeout=90)
+def outlasts_freezer():
+    """It cannot be ended from outside; docs/guest-linux.md says so."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        vm.guest.check("dmesg -n 7; echo 1000 > /sys/power/pm_freeze_timeout; echo freezer > /sys/power/pm_test")
+        assert call(vm.qmp, "test", "sleep", ms(8000), timeout=100)[0] == "timed-out"
+        assert vm.guest.run("echo mem > /sys/power/state")[0] != 0
+        assert "workqueue rvmrpc" in vm.console(), vm.console()[-2000:]
+        works(vm)
+        wait_for(lambda: stats(vm)["late-replies"] == 1, 20, "the late answer")
+        assert vm.guest.run("echo mem > /sys/power/state")[0] == 0
+        works(vm)
+
+
 @case("a guest that resets itself without a word: the call under way gets reset")
 def resets_itself():
     """As by a triple fault."""

@@ -100,6 +100,18 @@ def hotplug(cpu):
     set_parameter(vm, "cpu", -1)
 
 
+@case("cpu=-1 gives back the CPUs that the kernel gave: an isolated one is not among them")
+def isolated():
+    """nohz_full= keeps CPU 1 free of the kernel's threads."""
+    vm = shared(smp=2, append="nohz_full=1")
+    assert server_cpus(vm) == "0"
+    set_parameter(vm, "cpu", 1)
+    wait_for(lambda: server_cpus(vm) == "1", 10, "the CPU that was asked for")
+    set_parameter(vm, "cpu", -1)
+    wait_for(lambda: server_cpus(vm) != "1", 10, "other CPUs")
+    assert server_cpus(vm) == "0"
+
+
 @case("modules come and go 30 times, and stop_machine 30 times, smp 1", options=ONE, timeout=90)
 @case("modules come and go 30 times, and stop_machine 30 times, smp 2", options=TWO, timeout=90)
 def modules(options):

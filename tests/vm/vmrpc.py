@@ -8,10 +8,11 @@ import re
 import struct
 import time
 
-from harness import VM, call, case, comment, insmod, main, shared, stats, wait_for
+from harness import VM, call, case, comment, counters, insmod, main, shared, stats, wait_for
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, TAG, UNBIND, WAIT, Gate
 
 ALLOW = "rvmrpc.allow=default,0x100.*"
+HOST_EPOCH = 64     # offset in the window
 
 
 def gate(kind):
@@ -194,6 +195,24 @@ def scribbled():
         vm.qmp.wait_event("RVMRPC_DISCONNECTED")
         wait_for(lambda: call(vm.qmp, "echo", 0, b"back", timeout=1000) == ("ok", b"back"), 15, "the channel")
         assert stats(vm)["lost"] > 0
+
+
+@case("epochs that do not last: the driver waits longer each time, and says it once", timeout=120)
+def unsteady():
+    """The word that ends an epoch is overwritten ten times a second, for 20 s."""
+    with VM(append=f"iomem=relaxed {ALLOW}", smp=2) as vm:
+        wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver")
+        window = vm.guest.check("echo /sys/bus/pci/drivers/rvmrpc/0000:*/resource2").strip()
+        vm.guest.check(f"(scribble-window {window} 20 {HOST_EPOCH} 100000 >/dev/null 2>&1 &)")
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            call(vm.qmp, "echo", 0, b"x", timeout=50)
+        wait_for(lambda: call(vm.qmp, "echo", 0, b"back", timeout=1000) == ("ok", b"back"), 15, "the channel")
+        connects = counters(vm)["connects"]
+        lines = vm.guest.check("dmesg | grep -E 'rvmrpc .*(connected:|overwritten)'").splitlines()
+        comment(f"{connects} epochs, {len(lines)} lines")
+        assert 5 <= connects <= 35, connects
+        assert len(lines) <= 2, lines
 
 
 @case("a flood of lines for the log is cut, and the host says how many it dropped", timeout=60)

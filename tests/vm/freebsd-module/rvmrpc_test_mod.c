@@ -18,6 +18,7 @@ enum {
 	TEST_SLEEP,		/* u32 ms; in a worker */
 	TEST_FAIL,		/* u32 status, which is returned as it is */
 	TEST_SPIN,		/* u32 ms; a worker that wants its CPU */
+	TEST_COUNT,		/* -> how often it ran, u32; in the server thread */
 };
 
 static uint32_t
@@ -52,11 +53,23 @@ test_fail(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
 	return (test_u32(req));
 }
 
+static int
+test_count(struct rvmrpc_request *req __unused, struct rvmrpc_response *res)
+{
+	static uint32_t runs;
+
+	runs++;
+	memcpy(res->res, &runs, sizeof(runs));
+	res->reslen = sizeof(runs);
+	return (RVMRPC_STATUS_OK);
+}
+
 static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
 	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
 	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
 	{ TEST_SPIN, RVMRPC_PROC_MAY_SLEEP, 4, 4, "spin", test_spin },
+	{ TEST_COUNT, 0, 0, 0, "count", test_count },
 };
 
 static struct rvmrpc_module test_module = {
@@ -74,7 +87,7 @@ test_modevent(module_t mod __unused, int what, void *arg __unused)
 	case MOD_LOAD:
 		return (rvmrpc_register_module(&test_module));
 	case MOD_QUIESCE:
-		return (0);
+		return (rvmrpc_module_busy(MOD_TEST));
 	case MOD_UNLOAD:
 		return (unregister_server_module(MOD_TEST));
 	default:

@@ -18,7 +18,9 @@ enum {
 	TEST_BIG,		/* u32 n -> bytes 0, 1, ..., n - 1 modulo 251 */
 	TEST_FAIL,		/* u32 status, which is returned as it is */
 	TEST_OVERRUN,		/* claims one byte more than fits */
-	TEST_XID,	/* -> the xid of the call, u64 */
+	TEST_XID,		/* -> the xid of the call, u64 */
+	TEST_COUNT,		/* -> how often it ran, u32; in the server thread */
+	TEST_COUNT_SLEEP,	/* the same, in a worker */
 };
 
 static u32 test_u32(const struct rvmrpc_request *req)
@@ -66,6 +68,16 @@ static int test_xid(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	return RVMRPC_STATUS_OK;
 }
 
+static int test_count(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	static atomic_t runs;
+	u32 n = atomic_inc_return(&runs);
+
+	memcpy(res->res, &n, sizeof(n));
+	res->reslen = sizeof(n);
+	return RVMRPC_STATUS_OK;
+}
+
 static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
 	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
@@ -73,6 +85,8 @@ static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
 	{ TEST_OVERRUN, RVMRPC_PROC_READ_ONLY, 0, 0, "overrun", test_overrun },
 	{ TEST_XID, RVMRPC_PROC_READ_ONLY, 0, 0, "xid", test_xid },
+	{ TEST_COUNT, 0, 0, 0, "count", test_count },
+	{ TEST_COUNT_SLEEP, RVMRPC_PROC_MAY_SLEEP, 0, 0, "count-sleep", test_count },
 };
 
 static struct rvmrpc_module test_module = {
@@ -83,9 +97,36 @@ static struct rvmrpc_module test_module = {
 	.nprocs = ARRAY_SIZE(test_procs),
 };
 
+static uint fail_ms;
+module_param(fail_ms, uint, 0444);
+MODULE_PARM_DESC(fail_ms, "init fails so long after it has registered");
+
+static uint steal;
+module_param(steal, uint, 0444);
+MODULE_PARM_DESC(steal, "unregister another module's number instead");
+
+static int test_leave(const char *text, const struct kernel_param *kp)
+{
+	return unregister_server_module(MOD_TEST);
+}
+
+static const struct kernel_param_ops test_leave_ops = { .set = test_leave };
+module_param_cb(leave, &test_leave_ops, NULL, 0200);
+MODULE_PARM_DESC(leave, "unregisters, while the module stays");
+
 static int __init test_init(void)
 {
-	return rvmrpc_register_module(&test_module);
+	int err;
+
+	if (steal)
+		return unregister_server_module(steal);
+	err = rvmrpc_register_module(&test_module);
+	if (err || !fail_ms)
+		return err;
+	pr_warn("registered\n");
+	msleep(fail_ms);
+	unregister_server_module(MOD_TEST);
+	return -EIO;
 }
 
 static void __exit test_exit(void)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * scribble-window RESOURCE SECONDS [OFFSET]: writes random words all over a PCI device's memory, from the guest's user space;
- * with OFFSET there only, as to a register.
+ * scribble-window RESOURCE SECONDS [OFFSET [US]]: writes random words all over a PCI device's memory, from the guest's user
+ * space; with OFFSET there only, as to a register; with US so many microseconds apart.
  *
  * Needs a kernel with iomem=relaxed: the driver has claimed that memory. Prints how many words.
  */
@@ -32,15 +32,18 @@ int main(int argc, char **argv)
 	time_t end;
 	int fd, i;
 
-	if (argc != 3 && argc != 4)
-		errx(2, "usage: scribble-window RESOURCE SECONDS [OFFSET]");
+	if (argc < 3 || argc > 5)
+		errx(2, "usage: scribble-window RESOURCE SECONDS [OFFSET [US]]");
 	fd = open(argv[1], O_RDWR);
 	if (fd < 0 || fstat(fd, &st))
 		err(1, "%s", argv[1]);
 	memory = mmap(NULL, st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (memory == MAP_FAILED)
 		err(1, "mmap");
-	for (end = time(NULL) + atoi(argv[2]); time(NULL) < end; words += BETWEEN_LOOKS) {
+	end = time(NULL) + atoi(argv[2]);
+	for (; argc == 5 && time(NULL) < end; words++, usleep(atoi(argv[4])))
+		memory[strtoul(argv[3], NULL, 0) / 4] = (uint32_t)next(&state);
+	for (; time(NULL) < end; words += BETWEEN_LOOKS) {
 		for (i = 0; i < BETWEEN_LOOKS; i++) {
 			r = next(&state);
 			if (argc == 4) {

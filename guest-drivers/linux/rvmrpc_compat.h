@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * All that differs from Linux 5.10 on.
+ */
+#ifndef RVMRPC_COMPAT_H
+#define RVMRPC_COMPAT_H
+
+#include <linux/namei.h>
+#include <linux/pci.h>
+#include <linux/pm.h>
+#include <linux/version.h>
+
+/* 6.16 gave it another name, and the name of the file a struct. */
+static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
+{
+#if KERNEL_VERSION(6, 16, 0) <= LINUX_VERSION_CODE
+	return lookup_noperm_positive_unlocked(&QSTR_LEN(name, length), parent);
+#else
+	return lookup_positive_unlocked(name, parent, length);
+#endif
+}
+
+/* 5.14 gave a PCI driver its own; since then it overwrites the other. */
+#if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
+#define RVMRPC_DEV_GROUPS(groups)	.dev_groups = (groups)
+#else
+#define RVMRPC_DEV_GROUPS(groups)	.driver.dev_groups = (groups)
+#endif
+
+/* New in 5.17. */
+#ifndef DEFINE_SIMPLE_DEV_PM_OPS
+#define DEFINE_SIMPLE_DEV_PM_OPS(name, suspend_fn, resume_fn)		\
+	const struct dev_pm_ops name = {				\
+		.suspend = (suspend_fn), .resume = (resume_fn),		\
+		.freeze = (suspend_fn), .thaw = (resume_fn),		\
+		.poweroff = (suspend_fn), .restore = (resume_fn),	\
+	}
+#define pm_sleep_ptr(ops)	(IS_ENABLED(CONFIG_PM_SLEEP) ? (ops) : NULL)
+#endif
+
+#endif /* RVMRPC_COMPAT_H */
