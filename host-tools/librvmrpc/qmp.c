@@ -174,7 +174,9 @@ static gboolean qmp_open(RvmrpcConn *conn, const Until *until, GError **error)
     g_autoptr(JsonParser) parser = json_parser_new();
     g_autofree char *greeting = NULL;
 
-    conn->fd = unix_connect(conn->vm->qmp, until, error);
+    conn->fd = conn->vm->of_process ?
+        process_connect(conn->vm->pid, conn->vm->qmp, until, error) :
+        unix_connect(conn->vm->qmp, until, error);
     if (conn->fd < 0) {
         return FALSE;
     }
@@ -277,7 +279,7 @@ static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
                                    GError **error)
 {
     g_autofree char *json = g_strdup_printf("{%s}", command);
-    const char *argv[] = { "virsh", "-q", "qemu-monitor-command",
+    const char *argv[] = { "virsh", "-q", "qemu-monitor-command", "--",
                            conn->vm->uuid ?: conn->vm->name, json, NULL };
     g_autofree char *text = NULL;
     gboolean success;

@@ -68,8 +68,10 @@ typedef struct RvmrpcVm RvmrpcVm;
  * (libvirt's domains among them), by the sockets in /run/rvmrpc and
  * $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
  * with colons between them: by the sockets there, and by nothing else.
- * Never touches a monitor; sockets that no process explains are asked whose
- * they are, all at a time and for 0.3 s at most.
+ * Never touches a monitor; sockets are asked whose they are, all at a time and
+ * for 0.3 s at most. VMs are those of root, of this user, and of the users in
+ * $RVMRPC_USERS, names or numbers with colons between them (libvirt-qemu and
+ * qemu without it): what other users' processes and sockets say is not heard.
  *
  * Returns: (element-type RvmrpcVm): the VMs, by name
  */
@@ -77,7 +79,8 @@ GPtrArray *rvmrpc_list_vms(void);
 
 /**
  * rvmrpc_find_vm:
- * @what: name, UUID, process id, or path of a socket (ours or QMP's)
+ * @what: name, UUID, process id, or path of a socket (ours or QMP's); what
+ * begins with a slash or a dot and a slash is a path
  *
  * Names that no process shows are asked of libvirt.
  */
@@ -105,7 +108,9 @@ typedef struct RvmrpcConn RvmrpcConn;
  * rvmrpc_connect:
  *
  * Connects by the first way that works: the VM's socket, /dev/rvmrpc, its QMP
- * socket, libvirt.
+ * socket, libvirt. Nobody but the VM that was found is called: at the sockets
+ * of a process this process must listen, and who answers must be of its name
+ * and UUID.
  */
 RvmrpcConn *rvmrpc_connect(RvmrpcVm *vm, guint timeout_ms,
                            GCancellable *cancellable, GError **error);
