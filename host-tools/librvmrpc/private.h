@@ -68,8 +68,8 @@ extern const Way way_socket, way_kernel, way_qmp, way_libvirt;
 struct RvmrpcConn {
     RvmrpcVm *vm;
     const Way *way;
-    GMutex lock;
-    int fd;
+    int turn;                   /* eventfd: 1 while nobody uses it */
+    int fd;                     /* this and all below: of whose turn it is */
     guint64 cookie;             /* of the last request */
     GByteArray *in;             /* read and not yet used */
     GQueue events;              /* of JSON text */
@@ -87,9 +87,12 @@ gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
                        guint32 *count, GError **error);
 GPtrArray *modules_new(void);
 
-/* What virsh prints; NULL and *error when it does not end in time. */
+/*
+ * What virsh prints; NULL and *error when it does not end in time.
+ * *complaint: what it says when it fails, else NULL.
+ */
 char *virsh_output(const char *const *argv, const Until *until,
-                   gboolean *success, GError **error);
+                   char **complaint, GError **error);
 /* Adds VMs that /dev/rvmrpc has and the array has not. */
 void kernel_list(GPtrArray *vms);
 RvmrpcVm *vm_new(void);

@@ -279,12 +279,11 @@ static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable)
     const char *argv[] = { "virsh", "-q", "domuuid", "--", what, NULL };
     Until until = until_ms(VIRSH_MS, cancellable);
     g_autofree char *virsh = g_find_program_in_path("virsh");
-    g_autofree char *out = NULL;
-    gboolean success;
+    g_autofree char *out = NULL, *complaint = NULL;
     RvmrpcVm *vm;
 
-    out = virsh ? virsh_output(argv, &until, &success, NULL) : NULL;
-    if (!out || !success) {
+    out = virsh ? virsh_output(argv, &until, &complaint, NULL) : NULL;
+    if (!out || complaint) {
         return NULL;
     }
     vm = vm_new();
