@@ -13,6 +13,7 @@
 #include <string.h>
 #include <microhttpd.h>
 #include "metrics.h"
+#include "../common/stdio.h"
 
 #define CONNECTIONS_MAX 16
 /* Of what Prometheus gives us, for all but asking the VMs. */
@@ -196,6 +197,7 @@ int main(int argc, char **argv)
     sigset_t set;
     int sig;
 
+    stdio_begin("rvmrpc-exporter");
     setlocale(LC_ALL, "");
     if (parse_options(&argc, &argv, &error)) {
         address = parse_address(listen_on ?: "127.0.0.1:9788", &error);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <glib-unix.h>
 #include "rvmrpc-cmd.h"
+#include "../common/stdio.h"
 
 Options options;
 
@@ -234,6 +235,7 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
 
+    stdio_begin("rvmrpc");
     setlocale(LC_ALL, "");
     if (!parse_options(&argc, &argv, &error)) {
         return usage_error("%s", error->message);

@@ -12,7 +12,7 @@ import threading
 import time
 
 from harness.paths import short_path
-from harness.sock import ANSWER, ERROR, EVENT, HEADER, INFO, SUBMIT, SUBSCRIBE, Frame
+from harness.sock import ANSWER, ERROR, EVENT, HEADER, INFO, MAGIC, SUBMIT, SUBSCRIBE, Frame
 
 MEMORY = {1: 4 << 30, 2: 1 << 30, 3: 3 << 30, 4: 64 << 20, 5: 2 << 30}
 ALL = 0xffffffff
@@ -53,6 +53,7 @@ class FakeVM:
         self.release, self.state, self.running = release, state, running
         self.start = time.monotonic()
         self.calls = 0
+        self.strange = []       # headers that are none
         self.connections = set()
         self.listener = socket.socket(socket.AF_UNIX)
         if len(self.path) < 108:
@@ -83,6 +84,8 @@ class FakeVM:
         try:
             while True:
                 header = self._read(connection, HEADER.size)
+                if header[:4] != struct.pack("<I", MAGIC):
+                    self.strange.append(header)
                 frame = Frame.unpack(header, self._read(connection, HEADER.unpack(header)[3]))
                 if not (self.behave and self.behave(frame, connection)):
                     self._answer(frame, connection)
@@ -155,5 +158,5 @@ def send_raw(data):
     return behave
 
 
-__all__ = ["ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBSCRIBE",
+__all__ = ["ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
            "answer_with", "hang", "info_answer", "only_submits", "send_raw"]
