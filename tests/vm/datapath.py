@@ -17,7 +17,7 @@ from harness.paths import QEMU, short_path
 from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STATUS, SUBMIT,
                           SUBSCRIBE, Frame, SocketClient)
 
-CORE, ECHO, TEST = 0, 1, 0x101
+CORE, ECHO, SYSINFO, TEST = 0, 1, 2, 0x101
 SLEEP_INLINE, SLEEP = 0, 1
 UUID = "6b6e9a4c-5f3c-4d0e-9d0a-0e6f4a1c2b3d"
 OPTIONS = {"append": "rvmrpc.allow=default,test.*", "device_opts": "id=rvmrpc0,socket=rpc.sock",
@@ -81,6 +81,27 @@ def overtaking():
         answers = [c.recv() for _ in slow]
         assert {f.cookie for f in answers} == set(slow)
         assert {STATUS[f.status] for f in answers} == {"ok"}
+
+
+@case("clients with procedures that sleep leave a place to such that do not")
+def sleepers():
+    """Two, and more than there are slots; meminfo and a null call answer meanwhile."""
+    vm = guest()
+    for count in (2, 6):
+        clients = [client(vm) for _ in range(count)]
+        for c in clients:
+            for _ in range(2):
+                c.submit(TEST, SLEEP, ms(2000), 9000)
+        with client(vm) as quick:
+            time.sleep(0.2)
+            for module, argument in ((CORE, b""), (SYSINFO, bytes(8))):
+                start = time.monotonic()
+                assert quick.call(module, 0, argument)[0] == "ok", module
+                assert time.monotonic() - start < 0.5, module
+        for c in clients:
+            for _ in range(2):
+                assert STATUS[c.recv().status] in ("ok", "busy")
+            c.close()
 
 
 @case("timeouts, of calls in the guest and of calls that wait for their turn")
