@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The exporter: scraped by hand, by promtool and by a real Prometheus."""
 import json
+import os
 import pathlib
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -46,17 +48,18 @@ def get(url, **headers):
 class Exporter:
     """The exporter for the sockets of one folder, with fakes in it."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, address="127.0.0.1"):
         self.folder = tempfile.mkdtemp(prefix="rvmrpc-fakes-")
         self.vms = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.address = address
         self.args = args
         self.process = None
 
     def __enter__(self):
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [EXPORTER, "-l", f"127.0.0.1:{self.port}", *self.args],
+            [EXPORTER, "-l", f"{self.address}:{self.port}", *self.args],
             env=environment(self.folder), stderr=subprocess.PIPE, text=True)
         wait_for(self._listens, 20, "the exporter", interval=0.1)
         return self
@@ -214,6 +217,116 @@ def pages():
             raise AssertionError("POST was taken")
         except urllib.error.HTTPError as error:
             assert error.code == 405
+
+
+def connect(e, count):
+    """So many connections that say nothing yet."""
+    return [socket.create_connection(("127.0.0.1", e.port), timeout=20) for _ in range(count)]
+
+
+def trickle(connections, stop, every=0.3):
+    """Sends a request that never ends, byte by byte, on all; a new one when it is ended."""
+    endless = b"GET /metrics HTTP/1.1\r\nX-Long: " + b"a" * 100000
+    at = 0
+    while not stop.is_set():
+        for connection in connections:
+            try:
+                connection.send(endless[at:at + 1])
+            except OSError:
+                pass
+        at += 1
+        time.sleep(every)
+
+
+def ended(connection, seconds):
+    """The other side ends it within that time; what it said before that."""
+    connection.settimeout(seconds)
+    text = b""
+    try:
+        while chunk := connection.recv(65536):
+            text += chunk
+    except ConnectionResetError:
+        pass
+    return text
+
+
+@case("silent and slow connections, however many, keep nobody from an answer", timeout=90, count=16)
+@case("more of them than there are places", timeout=90, count=200)
+def crowds(count):
+    """Each has one time for all that it says, and gives way to others before that."""
+    with Exporter() as e:
+        e.add("web")
+        crowd = connect(e, count)
+        stop = threading.Event()
+        slow = threading.Thread(target=trickle, args=(crowd[::2], stop))
+        slow.start()
+        try:
+            for _ in range(3):
+                text, seconds = e.scrape()
+                assert value(text, "rvmrpc_up", domain="web") == 1 and seconds < 3, seconds
+                time.sleep(0.5)
+            start = time.monotonic()
+            for connection in (crowd[-1], crowd[-2]):
+                assert b"200 OK" not in ended(connection, 20), "it was answered"
+            assert time.monotonic() - start < 15
+        finally:
+            stop.set()
+            slow.join()
+            for connection in crowd:
+                connection.close()
+
+
+@case("who does not read the answer loses it; others do not wait", timeout=60)
+def unread():
+    """The request is whole; 60 VMs make a page that a small buffer does not hold."""
+    with Exporter() as e:
+        for i in range(60):
+            e.add(f"vm{i:02}")
+        crowd = connect(e, 70)
+        for connection in crowd:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        for connection in crowd[:4]:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        text, _ = e.scrape()
+        assert len(text) > 100000 and value(text, "rvmrpc_exporter_vms") == 60
+        for connection in crowd:
+            connection.close()
+
+
+def cpu_seconds(pid):
+    """CPU time of a process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case("at the limit of descriptors it waits instead of spinning")
+def descriptors():
+    """And answers once it has some again."""
+    with Exporter() as e:
+        e.add("web")
+        e.scrape()
+        time.sleep(0.5)
+        pid = e.process.pid
+        old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), old[1]))
+        waiting = connect(e, 3)
+        before = cpu_seconds(pid)
+        time.sleep(2)
+        used = cpu_seconds(pid) - before
+        comment(f"{used:.2f} s of CPU time in 2 s")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+        for connection in waiting:
+            connection.close()
+        wait_for(lambda: value(e.scrape()[0], "rvmrpc_up", domain="web") == 1, 10, "an answer")
+        assert used < 0.4, used
+
+
+@case("[::] has IPv4's addresses, too")
+def dual_stack():
+    """And [::1] has not."""
+    with Exporter(address="[::]") as e:
+        assert get(f"http://[::1]:{e.port}/")[0] == get(f"http://127.0.0.1:{e.port}/")[0] == 200
 
 
 @case("bad options and a port in use: an error and its exit status")
