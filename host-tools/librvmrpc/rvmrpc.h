@@ -185,6 +185,8 @@ typedef struct {
     guint64 hypercalls, doorbells, waits, interrupts;
     /* Answered calls by time: [0] below 1 us, [n] from 2^(n-1) to 2^n us. */
     guint64 latency[RVMRPC_LATENCY_BUCKETS];
+    gboolean has_latency_sum;   /* not by /dev/rvmrpc */
+    guint64 latency_sum_us;     /* of all of them */
 } RvmrpcChannel;
 
 /* Does not ask the guest. */
@@ -207,10 +209,10 @@ char *rvmrpc_next_event(RvmrpcConn *conn, guint timeout_ms,
 
 /* ---- Facts of the guest's kernel ---- */
 
-#define RVMRPC_MEM_KEYS 26
+#define RVMRPC_MEM_KEYS 35
 
 typedef struct {
-    guint32 present;            /* bit k: value[k] is there */
+    guint64 present;            /* bit k: value[k] is there */
     guint64 value[RVMRPC_MEM_KEYS];     /* bytes, by RVMRPC_MEM_* */
     char *raw;                  /* the guest's own text, or NULL */
 } RvmrpcMeminfo;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "config.h"
 #include "rvmrpc_owner.h"
+#include "rvmrpc_text.h"
 
 #define USUAL_FILE      "/etc/rvmrpcd/rvmrpcd.conf"
 #define NAME_MAX_BYTES  64
@@ -53,11 +54,9 @@ static gboolean parse_size(const char *text, guint64 *bytes)
 
 static gboolean parse_mode(const char *text, mode_t *mode)
 {
-    char *end;
-    guint64 value = g_ascii_strtoull(text, &end, 8);
+    uint32_t value;
 
-    if (end == text || *end || value > 0777 || !(value & 0600) ||
-        text[0] != '0') {
+    if (!rvmrpc_parse_mode(text, &value) || !(value & 0600)) {
         return FALSE;
     }
     *mode = value;

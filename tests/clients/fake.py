@@ -52,6 +52,7 @@ class FakeVM:
         self.name, self.uuid, self.behave, self.memory = name or file, uuid, behave, memory
         self.release, self.state, self.running = release, state, running
         self.start = time.monotonic()
+        self.epoch = 2 ** 64 - 5
         self.calls = 0
         self.strange = []       # headers that are none
         self.connections = set()
@@ -113,10 +114,11 @@ class FakeVM:
         return {"protocol": 1, "vm": vm, "rvmrpc": {
             "state": self.state, "os": "linux", "release": self.release, "proxy": "vmm",
             "gate": "hypercall", "wait": "vmlp", "slots": 4, "last-seen-ms": 3,
-            "epoch": 2 ** 64 - 5,
+            "epoch": self.epoch,
             "stats": {"calls": self.calls, "completed": self.calls, "failed": 0,
                       "registrations": 1, "in-flight": 0,
-                      "latency-us": [0, 0, 0, 0, 0, 0, 0, self.calls, 0, 0]}}}
+                      "latency-us": [0, 0, 0, 0, 0, 0, 0, self.calls, 0, 0],
+                      "latency-sum-us": self.calls * 90}}}
 
     def _answer(self, frame, connection):
         if frame.kind != SUBMIT:
@@ -158,5 +160,5 @@ def send_raw(data):
     return behave
 
 
-__all__ = ["ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
+__all__ = ["ALL", "ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
            "answer_with", "hang", "info_answer", "only_submits", "send_raw"]

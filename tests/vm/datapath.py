@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import selectors
+import signal
 import socket
 import stat
 import statistics
@@ -389,7 +390,8 @@ def hostile():
 @case("permissions: 0600, or what socket-mode says whatever the umask", timeout=120)
 def permissions():
     """From the first moment on, and gone with QEMU."""
-    for opts, mode in (("", 0o600), (",socket-mode=0660", 0o660), (",socket-mode=0222", 0o222)):
+    for opts, mode in (("", 0o600), (",socket-mode=0660", 0o660), (",socket-mode=0222", 0o222),
+                       (",socket-mode=640", 0o640), (",socket-mode=400", 0o400)):
         vm = VM(kernel=None, device_opts=f"socket=rpc.sock{opts}", extra=["-S"])
         old = os.umask(0)
         try:
@@ -423,7 +425,8 @@ def bad_paths():
         assert "is no socket" in start_error(folder, "socket=file")
         assert "longer than 107" in start_error(folder, "socket=" + "x" * 108)
         assert "cannot listen" in start_error(folder, "socket=missing/rpc.sock")
-        assert "socket-mode" in start_error(folder, "socket=rpc.sock,socket-mode=01777")
+        for mode in ("01777", "1777", "0x180", "680", "-1", "06000", "66", "rw"):
+            assert "octal" in start_error(folder, f"socket=rpc.sock,socket-mode={mode}"), mode
         with socket.socket(socket.AF_UNIX) as server, short_path(f"{folder}/live.sock") as name:
             server.bind(name)
             server.listen(1)
@@ -433,6 +436,26 @@ def bad_paths():
             server.bind(name)
         with VM(rundir=folder, device_opts="socket=rpc.sock") as vm, client(vm) as c:
             assert c.call(CORE, 0)[0] == "ok"
+
+
+@case("a relative path of a QEMU that goes to the background: absolute, and gone at its end")
+def daemonized():
+    """-daemonize changes its folder to /."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([QEMU, "-nodefaults", "-display", "none", "-accel", "tcg", "-S", "-daemonize", "-pidfile", "pid",
+                        "-device", "rvmrpc,socket=far.sock"], cwd=folder, check=True, timeout=30,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        path = os.path.join(folder, "far.sock")
+        with open(os.path.join(folder, "pid"), encoding="ascii") as f:
+            pid = int(f.read())
+        try:
+            with SocketClient(path) as c:
+                assert c.query()["vm"]["pid"] == pid
+                assert c.sock.getpeername() == path
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 20, "QEMU's end")
+        assert not os.path.exists(path)
 
 
 @case("unplugged with calls in flight, plugged in again", timeout=120)
