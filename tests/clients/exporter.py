@@ -20,7 +20,8 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import MEMORY, FakeVM, hang, only_submits  # noqa: E402
+from fake import (ALL, ANSWER, MEMORY, SUBMIT, FakeVM, Frame, hang, info_answer,  # noqa: E402
+                  only_submits)
 from harness import BUILD, VM, case, comment, main, wait_for  # noqa: E402
 from tools import COMPLAINTS, EXPORTER, environment  # noqa: E402
 
@@ -82,9 +83,9 @@ class Exporter:
             for word in COMPLAINTS:
                 assert word not in err, err
 
-    def add(self, name, **options):
+    def add(self, file, **options):
         """One more fake."""
-        self.vms.append(FakeVM(self.folder, name, **options))
+        self.vms.append(FakeVM(self.folder, file, **options))
 
     def scrape(self, **headers):
         """(text, seconds)"""
@@ -160,17 +161,86 @@ def states():
         assert value(text, "rvmrpc_exporter_vms") == 6
 
 
-@case("two VMs of one name do not spoil the page")
+def series(text, name):
+    """{labels as text} of a metric."""
+    return set(re.findall(rf"^{name}{{(.*)}} ", text, re.M))
+
+
+@case("two VMs of one name do not spoil the page, nor change whose series is whose")
 def twins():
-    """Their labels differ."""
+    """Who comes before them in a list changes no label."""
     with Exporter() as e:
-        e.add("a")
-        e.add("b")
-        e.vms[0].name = e.vms[1].name = "twin"
+        e.add("b", name="twin", memory=1 << 30)
+        e.add("c", name="twin", memory=2 << 30)
+        before, _ = e.scrape()
+        promtool(before)
+        e.add("a", name="twin", memory=3 << 30)
+        e.add("0", name="another")
+        after, _ = e.scrape()
+        promtool(after)
+        assert len(series(before, "rvmrpc_up")) == 2
+        assert series(before, "rvmrpc_up") < series(after, "rvmrpc_up"), (before, after)
+        for vm in e.vms[:2]:
+            for text in (before, after):
+                assert value(text, "rvmrpc_guest_memory_total_bytes", socket=vm.path) == vm.memory
+
+
+def cpustat(times):
+    """Of a guest whose CPUs have these idle times, in seconds; None: offline."""
+    def behave(frame, connection):
+        if frame.kind != SUBMIT or (frame.module, frame.procedure) != (2, 3):
+            return False
+        items = [(3, 0, ALL, sum(s or 0 for s in times) * 10 ** 9)]
+        items += [(3, 0, cpu, s * 10 ** 9) for cpu, s in enumerate(times) if s is not None]
+        connection.sendall(Frame(ANSWER, info_answer(items), cookie=frame.cookie).pack())
+        return True
+    return behave
+
+
+@case("CPU time never falls, but for a new boot")
+def monotonic():
+    """A CPU that was offline counts anew from less."""
+    with Exporter() as e:
+        times = [1000, 900]
+        e.add("web", behave=cpustat(times))
+
+        def idle(cpu):
+            return value(e.scrape()[0], "rvmrpc_guest_cpu_seconds_total", domain="web", cpu=str(cpu), mode="idle")
+
+        assert (idle(0), idle(1)) == (1000, 900)
+        times[:] = [1001, None]
+        assert (idle(0), idle(1)) == (1001, None)
+        times[:] = [1002, 20]
+        assert (idle(0), idle(1)) == (1002, 900)
+        times[:] = [1003, 901]
+        assert (idle(0), idle(1)) == (1003, 901)
+        e.vms[0].epoch = 77
+        times[:] = [3, 2]
+        assert (idle(0), idle(1)) == (3, 2)
+
+
+@case("what Prometheus' practices ask for")
+def practices():
+    """Sums of histograms, base units, labels' values, the exporter's own."""
+    with Exporter("--timeout", "600") as e:
+        e.add("web")
+        e.add("hung", behave=only_submits(hang))
+        e.scrape()
         text, _ = e.scrape()
         promtool(text)
-        assert value(text, "rvmrpc_up", domain="twin") == 1
-        assert value(text, "rvmrpc_up", domain="twin#1") == 1
+        name = "rvmrpc_call_duration_seconds"
+        count = value(text, name + "_count", domain="web")
+        assert count > 0 and abs(value(text, name + "_sum", domain="web") - count * 90e-6) < 1e-9, text
+        assert value(text, "rvmrpc_calls_total", domain="web", result="timed_out") == 0
+        assert not re.search(r'="[^"]*-[^"]*"', "\n".join(
+            line for line in text.splitlines() if "calls_total" in line).replace(e.folder, "")), text
+        assert value(text, "rvmrpc_scrape_success", domain="web") == 1
+        assert value(text, "rvmrpc_scrape_success", domain="hung") == 0
+        assert 0.3 < value(text, "rvmrpc_exporter_scrape_duration_seconds") < 2
+        assert value(text, "rvmrpc_exporter_build_info", version="0.1.0") == 1
+        for line in re.findall(r"^# TYPE (\w+) counter$", text, re.M):
+            assert line.endswith("_total"), line
+        assert len({line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}) == text.count("# TYPE")
 
 
 @case("32 VMs in one pass within the deadline, two of them hung (fakes)")
