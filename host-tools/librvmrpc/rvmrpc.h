@@ -65,8 +65,8 @@ typedef struct RvmrpcVm RvmrpcVm;
  * rvmrpc_list_vms:
  *
  * Finds the VMs of this host that have the device: by QEMU's processes
- * (libvirt's domains among them), by the sockets in /run/rvmrpc and
- * $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
+ * (libvirt's domains among them), by the sockets in /run/rvmrpcd,
+ * /run/rvmrpc and $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
  * with colons between them: by the sockets there, and by nothing else.
  * Never touches a monitor; sockets are asked whose they are, all at a time and
  * for 0.3 s at most. VMs are those of root, of this user, and of the users in

@@ -13,7 +13,8 @@
 #include <unistd.h>
 #include "private.h"
 
-#define SOCKET_FOLDER   "/run/rvmrpc"
+/* rvmrpcd's, where root alone can write, and that of our QEMUs. */
+#define SOCKET_FOLDERS  "/run/rvmrpcd:/run/rvmrpc"
 /* For a socket to say which VM it is of. */
 #define IDENTIFY_MS     300
 #define THREADS_MAX     512
@@ -154,7 +155,7 @@ static void list_folders(GPtrArray *vms)
     g_autofree char *usual = NULL;
     g_auto(GStrv) folders = NULL;
 
-    usual = g_strdup_printf(SOCKET_FOLDER ":%s/rvmrpc",
+    usual = g_strdup_printf(SOCKET_FOLDERS ":%s/rvmrpc",
                             g_get_user_runtime_dir());
     folders = g_strsplit(path ?: usual, ":", 0);
     for (char **f = folders; *f; f++) {

@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 # pylint: disable=wrong-import-position
 from harness import BUILD, Skip, case, main, wait_for  # noqa: E402
 from harness.sock import ERROR, INFO, SUBSCRIBE, SocketClient  # noqa: E402
-from tools import environment  # noqa: E402
+from tools import RVMRPC, environment  # noqa: E402
 
 RVMRPCD = BUILD / "host-tools" / "rvmrpcd-asan"
 PLACES, IDLE = 64, 10
@@ -24,7 +24,7 @@ NOBODY = 65534
 class Daemon:
     """rvmrpcd with one VM, whose socket everyone may open."""
 
-    def __init__(self):
+    def __init__(self, *options):
         self.folder = tempfile.TemporaryDirectory(prefix="rvmrpc-places-")
         os.chmod(self.folder.name, 0o755)
         self.path = pathlib.Path(self.folder.name, "web.sock")
@@ -32,7 +32,7 @@ class Daemon:
         config.write_text(f"[daemon]\nsocket-dir={self.folder.name}\nivshmem-dir={self.folder.name}\n"
                           f"vm-dir={self.folder.name}/none\nsocket-mode=0666\n", encoding="ascii")
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [RVMRPCD, "-c", config, "--vm", "name=web"], env=environment(), stderr=subprocess.PIPE, text=True)
+            [RVMRPCD, "-c", config, "--vm", "name=web", *options], env=environment(), stderr=subprocess.PIPE, text=True)
         self.clients = []
 
     def __enter__(self):
@@ -115,6 +115,44 @@ def share():
         finally:
             process.kill()
             process.join()
+
+
+@case("a VM's sockets are its own groups', where it has such")
+def groups():
+    """Else the daemon's."""
+    if os.geteuid():
+        raise Skip("needs root to give files away")
+    with Daemon("--vm", "name=own,ivshmem-group=1234,socket-group=1235") as daemon:
+        folder = pathlib.Path(daemon.folder.name)
+        wait_for((folder / "own.ivshmem").exists, 10, "the other VM")
+        assert [(folder / name).stat().st_gid for name in ("own.ivshmem", "own.sock", "web.ivshmem", "web.sock")] == [
+            1234, 1235, os.getegid(), os.getegid()]
+
+
+# In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.
+INSTALLED = """mount -t tmpfs -o mode=755 tmpfs /run
+"$1" --vm name=places-web 2>/dev/null & daemon=$!
+until [ -S /run/rvmrpcd/places-web.sock ]; do sleep 0.1; done
+stat -c '%U %a' /run/rvmrpcd
+"$2" list --json | grep -c '"socket" : "/run/rvmrpcd/places-web.sock"'
+setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '
+    rm -f /run/rvmrpcd/places-web.sock
+    ln -s /dev/null /run/rvmrpcd/places-new.ivshmem
+    mv /run/rvmrpcd/places-web.ivshmem /tmp' 2>/dev/null
+ls /run/rvmrpcd
+kill $daemon
+wait $daemon"""
+
+
+@case("nobody but root replaces rvmrpcd's sockets, where it has them unless told")
+def folders():
+    """And the command finds them there."""
+    if os.geteuid():
+        raise Skip("needs root for a /run of its own")
+    done = subprocess.run(["timeout", "30", "unshare", "--mount", "--propagation", "private", "sh", "-c", INSTALLED, "sh",
+                           RVMRPCD, RVMRPC], stdout=subprocess.PIPE, text=True, check=False, env=environment())
+    assert done.returncode == 0 and done.stdout.split("\n") == [
+        "root 755", "1", "places-web.ivshmem", "places-web.sock", ""], done
 
 
 if __name__ == "__main__":
