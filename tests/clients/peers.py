@@ -129,6 +129,28 @@ def taken_over():
         assert rvmrpc("meminfo", "peers-b", "--json", folder=folder.path).status == 0
 
 
+@case("a VM that is watched by its name is found again when it starts anew")
+def restarts():
+    """Another process, at the same path."""
+    with Folder() as folder:
+        options = ("-name", "peers-again", "-uuid", UUID.format(3), "-device", f"rvmrpc,socket={folder.path}/vm.sock")
+        first = folder.qemu(*options, name="peers-again", uuid=UUID.format(3))
+        with subprocess.Popen([RVMRPC, "watch", "peers-again", "--json", "-i", "0.1"], stdout=subprocess.PIPE,
+                              env=environment(), text=True) as watch:
+            try:
+                assert json.loads(watch.stdout.readline())["state"] == "connected"
+                first.kill()
+                first.wait()
+                os.unlink(f"{folder.path}/vm.sock")
+                states = [json.loads(watch.stdout.readline())["state"] for _ in range(5)]
+                assert states[-1] == "down", states
+                second = folder.qemu(*options, name="peers-again", uuid=UUID.format(3))
+                lines = iter(lambda: json.loads(watch.stdout.readline()), None)
+                assert next(line for line in lines if line["state"] == "connected")["pid"] == second.pid
+            finally:
+                watch.kill()
+
+
 @case("a relative path of a QEMU that went to the background")
 def daemonized():
     """It has another folder by then."""
