@@ -25,7 +25,9 @@ struct RvmrpcListener {
     RvmrpcAccepted *accepted;
     void *opaque;
     char *path;                 /* NULL: somebody else's */
-    dev_t dev;                  /* what bind() made */
+    const char *name;           /* its last part */
+    int folder;                 /* a path may lead elsewhere later, or nowhere */
+    dev_t dev;                  /* what bind() made there */
     ino_t ino;
 };
 
@@ -46,56 +48,92 @@ static bool refuse(GError **error, const char *text, const char *path)
 
 /* ---- The path ---- */
 
-/* Only a refused connection says that nobody serves it any more. */
-static bool remove_stale(const struct sockaddr_un *addr, GError **error)
+/* It is bound as it shows to others, whose folder is another one. */
+static char *absolute(const char *path)
 {
-    const char *path = addr->sun_path;
-    struct stat st;
-    int fd, err;
+    g_autofree char *cwd = g_get_current_dir();
+    char *whole;
 
-    if (lstat(path, &st) < 0) {
-        return errno == ENOENT || fail(error, "cannot look at '%s': %s", path);
+    if (g_path_is_absolute(path)) {
+        return g_strdup(path);
+    }
+    whole = g_build_filename(cwd, path, NULL);
+    if (strlen(whole) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+        g_free(whole);
+        whole = g_strdup(path);
+    }
+    return whole;
+}
+
+/* 0 or errno */
+static int try_to_connect(const struct sockaddr_un *addr)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int err = 0;
+
+    if (fd < 0 ||
+        connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
+        err = errno;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return err;
+}
+
+/* Only a refused connection says that nobody serves it any more. */
+static bool remove_stale(const RvmrpcListener *l,
+                         const struct sockaddr_un *addr, GError **error)
+{
+    struct stat st;
+    int err;
+
+    if (fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT ||
+               fail(error, "cannot look at '%s': %s", l->path);
     }
     if (!S_ISSOCK(st.st_mode)) {
-        return refuse(error, "'%s' is there and is no socket", path);
+        return refuse(error, "'%s' is there and is no socket", l->path);
     }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return fail(error, "cannot make a socket for '%s': %s", path);
-    }
-    err = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ?
-        errno : 0;
-    close(fd);
+    err = try_to_connect(addr);
     if (err == 0 || err == EAGAIN) {
-        return refuse(error, "'%s' is in use by another process", path);
+        return refuse(error, "'%s' is in use by another process", l->path);
     }
     errno = err;
     if (err != ECONNREFUSED && err != ENOENT) {
-        return fail(error, "cannot tell whether '%s' is in use: %s", path);
+        return fail(error, "cannot tell whether '%s' is in use: %s", l->path);
     }
-    return unlink(path) == 0 || errno == ENOENT ||
-           fail(error, "cannot remove the old '%s': %s", path);
+    return unlinkat(l->folder, l->name, 0) == 0 || errno == ENOENT ||
+           fail(error, "cannot remove the old '%s': %s", l->path);
 }
 
-/* By a descriptor of the file itself: the path may lead elsewhere by now. */
-static bool open_to_others(RvmrpcListener *l, uint32_t mode, gid_t gid)
+/* What bind() made is ours to remove from here on, whatever fails. */
+static int open_bound(RvmrpcListener *l)
 {
-    int fd = open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+    int fd = openat(l->folder, l->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
-    bool ok;
-    int err;
 
-    if (fd < 0) {
-        return false;
+    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))) {
+        close(fd);
+        errno = ESTALE;
+        return -1;
     }
-    ok = fstat(fd, &st) == 0;
-    if (ok) {
+    if (fd >= 0) {
         l->dev = st.st_dev;
         l->ino = st.st_ino;
     }
-    ok = ok && (gid == (gid_t)-1 ||
-                fchownat(fd, "", (uid_t)-1, gid, AT_EMPTY_PATH) == 0);
+    return fd;
+}
+
+/* By a descriptor of the file itself: another may have its name by now. */
+static bool open_to_others(int fd, uint32_t mode, gid_t gid)
+{
+    g_autofree char *link = g_strdup_printf("/proc/self/fd/%d", fd);
+    bool ok;
+    int err;
+
+    ok = gid == (gid_t)-1 ||
+         fchownat(fd, "", (uid_t)-1, gid, AT_EMPTY_PATH) == 0;
     ok = ok && chmod(link, mode) == 0;
     err = errno;
     close(fd);
@@ -103,11 +141,23 @@ static bool open_to_others(RvmrpcListener *l, uint32_t mode, gid_t gid)
     return ok;
 }
 
+static bool find_folder(RvmrpcListener *l, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(l->path);
+    const char *slash = strrchr(l->path, '/');
+
+    l->name = slash ? slash + 1 : l->path;
+    l->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return l->folder >= 0 ||
+           fail(error, "cannot listen on '%s': %s", l->path);
+}
+
 /* The file begins with the mode of the descriptor: nobody else's. */
 static bool bind_path(RvmrpcListener *l, uint32_t mode, gid_t gid,
                       GError **error)
 {
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int file = -1;
 
     if (strlen(l->path) >= sizeof(addr.sun_path)) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NAMETOOLONG,
@@ -116,13 +166,14 @@ static bool bind_path(RvmrpcListener *l, uint32_t mode, gid_t gid,
         return false;
     }
     g_strlcpy(addr.sun_path, l->path, sizeof(addr.sun_path));
-    if (!remove_stale(&addr, error)) {
+    if (!find_folder(l, error) || !remove_stale(l, &addr, error)) {
         return false;
     }
     l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (l->fd < 0 || fchmod(l->fd, mode & 0600) < 0 ||
         bind(l->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-        listen(l->fd, BACKLOG) < 0 || !open_to_others(l, mode, gid)) {
+        (file = open_bound(l)) < 0 || !open_to_others(file, mode, gid) ||
+        listen(l->fd, BACKLOG) < 0) {
         return fail(error, "cannot listen on '%s': %s", l->path);
     }
     return true;
@@ -132,9 +183,10 @@ static void remove_path(const RvmrpcListener *l)
 {
     struct stat st;
 
-    if (l->path && l->ino && lstat(l->path, &st) == 0 &&
+    if (l->ino &&
+        fstatat(l->folder, l->name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
         st.st_dev == l->dev && st.st_ino == l->ino) {
-        unlink(l->path);
+        unlinkat(l->folder, l->name, 0);
     }
 }
 
@@ -178,8 +230,8 @@ RvmrpcListener *rvmrpc_listener_new(const char *path, uint32_t mode, gid_t gid,
 {
     RvmrpcListener *l = g_new0(RvmrpcListener, 1);
 
-    l->fd = -1;
-    l->path = g_strdup(path);
+    l->fd = l->folder = -1;
+    l->path = absolute(path);
     if (!bind_path(l, mode, gid, error)) {
         rvmrpc_listener_free(l);
         return NULL;
@@ -195,6 +247,7 @@ RvmrpcListener *rvmrpc_listener_new_for_fd(int fd, GMainContext *context,
     RvmrpcListener *l = g_new0(RvmrpcListener, 1);
 
     l->fd = fd;
+    l->folder = -1;
     /* accept() shall never wait. */
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     start(l, context, accepted, opaque);
@@ -207,6 +260,9 @@ void rvmrpc_listener_free(RvmrpcListener *l)
     g_clear_pointer(&l->source, rvmrpc_fd_source_free);
     if (l->fd >= 0) {
         close(l->fd);
+    }
+    if (l->folder >= 0) {
+        close(l->folder);
     }
     g_free(l->path);
     g_free(l);

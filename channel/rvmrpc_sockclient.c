@@ -57,6 +57,7 @@ struct RvmrpcSockClient {
     GQueue frames;              /* to be written */
     size_t unread;              /* bytes of them */
     uint64_t progress;          /* when it last read something */
+    uint64_t used;              /* when it last asked or was answered */
     char *last_event;           /* for which there was no room */
     GQueue waiting;             /* requests that are not in the channel yet */
     GQueue running;             /* in the channel */
@@ -246,6 +247,7 @@ static void call_done(RvmrpcCall *call, void *opaque)
     if (c->fd >= 0) {
         g_queue_remove(&c->running, r);
         c->throttled = false;
+        c->used = rvmrpc_clock();
         send_answer(c, r, call->core.status);
         flush(c);
     }
@@ -352,6 +354,7 @@ void rvmrpc_sock_client_event(RvmrpcSockClient *c, const char *json)
 
 static void handle_frame(RvmrpcSockClient *c)
 {
+    c->used = rvmrpc_clock();
     switch (c->hdr.type) {
     case RVMRPC_SOCK_SUBMIT:
         submit(c);
@@ -557,6 +560,20 @@ bool rvmrpc_sock_client_sweep(RvmrpcSockClient *c, uint64_t now)
                           !g_queue_is_empty(&c->waiting));
 }
 
+uint64_t rvmrpc_sock_client_idle_since(const RvmrpcSockClient *c)
+{
+    bool idle = !c->subscribed && !c->waiting.length && !c->running.length;
+
+    return idle ? c->used : UINT64_MAX;
+}
+
+void rvmrpc_sock_client_evict(RvmrpcSockClient *c)
+{
+    complain(c, "idle, and another client needs the place");
+    write_frames(c);
+    rvmrpc_sock_client_drop(c);
+}
+
 uid_t rvmrpc_sock_client_uid(const RvmrpcSockClient *c)
 {
     return c->uid;
@@ -572,6 +589,7 @@ RvmrpcSockClient *rvmrpc_sock_client_new(int fd, uid_t uid,
     c->server = g_rc_box_acquire(server);
     c->fd = fd;
     c->uid = uid;
+    c->used = rvmrpc_clock();
     c->source = rvmrpc_fd_source_new(fd, G_IO_IN, ops->context(server), ready,
                                      c);
     return c;

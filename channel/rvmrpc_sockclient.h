@@ -36,6 +36,10 @@ RvmrpcSockClient *rvmrpc_sock_client_new(int fd, uid_t uid,
 /* Ends the connection and its calls. */
 void rvmrpc_sock_client_drop(RvmrpcSockClient *c);
 uid_t rvmrpc_sock_client_uid(const RvmrpcSockClient *c);
+/* Since when nothing was asked or answered; UINT64_MAX: it waits for us. */
+uint64_t rvmrpc_sock_client_idle_since(const RvmrpcSockClient *c);
+/* Tells it that it has to go, if it can be told at once, and ends it. */
+void rvmrpc_sock_client_evict(RvmrpcSockClient *c);
 
 typedef enum RvmrpcSockSubmit {
     RVMRPC_SOCK_NONE,           /* there is none, or its share is used up */

@@ -15,6 +15,9 @@
 #include "rvmrpc_sockserver.h"
 
 #define SWEEP_MS 20
+/* For so long a client may be idle when its place is wanted. */
+#define IDLE_NS  10000000000ull
+#define ANYBODY  ((uid_t)-1)
 
 /* In a g_rc_box: clients whose calls end after it have a reference. */
 struct RvmrpcSockServer {
@@ -176,6 +179,27 @@ static bool has_share(const RvmrpcSockServer *s, uid_t uid)
     return own < RVMRPC_SOCK_CLIENTS_MAX - s->clients.length;
 }
 
+/* Ends the one that is idle for the longest, if that is long. */
+static bool make_room(RvmrpcSockServer *s, uid_t uid)
+{
+    uint64_t least = rvmrpc_clock() - IDLE_NS;
+    RvmrpcSockClient *idle = NULL;
+
+    for (GList *l = s->clients.head; l; l = l->next) {
+        uint64_t since = rvmrpc_sock_client_idle_since(l->data);
+
+        if (since <= least &&
+            (uid == ANYBODY || rvmrpc_sock_client_uid(l->data) == uid)) {
+            least = since;
+            idle = l->data;
+        }
+    }
+    if (idle) {
+        rvmrpc_sock_client_evict(idle);
+    }
+    return idle;
+}
+
 static void accepted(int fd, void *opaque)
 {
     RvmrpcSockServer *s = opaque;
@@ -184,9 +208,10 @@ static void accepted(int fd, void *opaque)
 
     if (!rvmrpc_peer(fd, &uid, &pid)) {
         close(fd);
-    } else if (s->clients.length >= RVMRPC_SOCK_CLIENTS_MAX) {
+    } else if (s->clients.length >= RVMRPC_SOCK_CLIENTS_MAX &&
+               !make_room(s, ANYBODY)) {
         refuse(fd, "too many clients");
-    } else if (!has_share(s, uid)) {
+    } else if (!has_share(s, uid) && !make_room(s, uid)) {
         refuse(fd, "too many clients of one user");
     } else {
         g_queue_push_tail(&s->clients,

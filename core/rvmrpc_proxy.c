@@ -33,6 +33,7 @@ static void histogram_add(struct rvmrpc_stats *stats, uint64_t ns)
 		bucket++;
 	}
 	stats->histogram[bucket]++;
+	stats->elapsed_ns += ns;
 }
 
 static void count_end(struct rvmrpc_proxy *p, const struct rvmrpc_call *call, bool answered)

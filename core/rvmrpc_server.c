@@ -449,17 +449,13 @@ uint32_t rvmrpc_server_list(const struct rvmrpc_server *s, uint32_t first, void 
 
 /* ---- Info writer ---- */
 
-int rvmrpc_info_wanted(const struct rvmrpc_request *req, uint32_t *flags)
+int rvmrpc_info_wanted(const struct rvmrpc_request *req, struct rvmrpc_info_req *wanted)
 {
-	struct rvmrpc_info_req wanted = { .flags = 0 };
-
-	if (req->arglen && req->arglen != sizeof(wanted))
+	memset(wanted, 0, sizeof(*wanted));
+	if (req->arglen && req->arglen != sizeof(*wanted))
 		return RVMRPC_STATUS_GARBAGE_ARGS;
-	memcpy(&wanted, req->arg, req->arglen);
-	if (wanted.reserved || (wanted.flags & ~RVMRPC_INFO_TEXT))
-		return RVMRPC_STATUS_GARBAGE_ARGS;
-	*flags = wanted.flags;
-	return RVMRPC_STATUS_OK;
+	memcpy(wanted, req->arg, req->arglen);
+	return wanted->flags & ~RVMRPC_INFO_TEXT ? RVMRPC_STATUS_GARBAGE_ARGS : RVMRPC_STATUS_OK;
 }
 
 void rvmrpc_info_begin(struct rvmrpc_info_writer *w, struct rvmrpc_response *res, char *text, uint32_t text_max)
@@ -519,6 +515,19 @@ bool rvmrpc_info_fits(const struct rvmrpc_info_writer *w, const struct rvmrpc_re
 	return sizeof(struct rvmrpc_info) + w->text_length + text +
 	       (size_t)(w->nitems + items) * sizeof(struct rvmrpc_item) <= res->resmax &&
 	       text <= w->text_max - w->text_length;
+}
+
+bool rvmrpc_info_cpu(struct rvmrpc_info_writer *w, const struct rvmrpc_response *res,
+		     const struct rvmrpc_info_page *page, uint32_t cpu)
+{
+	/* With room to say that there are more. */
+	if (rvmrpc_info_fits(w, res, page->items + 1, page->text))
+		return true;
+	if (!cpu || cpu == page->first)
+		w->overflow = true;	/* not even one */
+	else
+		rvmrpc_info_u64(w, page->next_key, RVMRPC_INDEX_ALL, cpu);
+	return false;
 }
 
 int rvmrpc_info_end(struct rvmrpc_info_writer *w, struct rvmrpc_response *res)

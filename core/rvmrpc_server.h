@@ -244,8 +244,8 @@ struct rvmrpc_info_writer {
 	uint32_t text_length, text_max, raw_length;
 	bool overflow;
 };
-/* What a request for information asks for: RVMRPC_INFO_* in *flags.  OK or GARBAGE_ARGS. */
-int rvmrpc_info_wanted(const struct rvmrpc_request *req, uint32_t *flags);
+/* What a request for information asks for.  OK or GARBAGE_ARGS. */
+int rvmrpc_info_wanted(const struct rvmrpc_request *req, struct rvmrpc_info_req *wanted);
 void rvmrpc_info_begin(struct rvmrpc_info_writer *w, struct rvmrpc_response *res, char *text, uint32_t text_max);
 void rvmrpc_info_raw(struct rvmrpc_info_writer *w, uint32_t length);	/* the first length bytes of text are the raw text */
 void rvmrpc_info_u64(struct rvmrpc_info_writer *w, uint16_t key, uint32_t index, uint64_t value);
@@ -253,6 +253,16 @@ void rvmrpc_info_string(struct rvmrpc_info_writer *w, uint16_t key, uint32_t ind
 /* Whether so many more items and bytes of strings fit, for an answer that ends early rather than in TOO_BIG. */
 bool rvmrpc_info_fits(const struct rvmrpc_info_writer *w, const struct rvmrpc_response *res, uint32_t items,
 		      uint32_t text);
+
+/* An answer of many CPUs, which may need several. */
+struct rvmrpc_info_page {
+	uint32_t first;			/* CPU with which this answer begins */
+	uint32_t items, text;		/* most that a CPU takes */
+	uint16_t next_key;		/* of the item that says where the next answer begins */
+};
+/* Before what is known of each CPU, in order.  False: it does not fit here, and the answer says so. */
+bool rvmrpc_info_cpu(struct rvmrpc_info_writer *w, const struct rvmrpc_response *res,
+		     const struct rvmrpc_info_page *page, uint32_t cpu);
 int rvmrpc_info_end(struct rvmrpc_info_writer *w, struct rvmrpc_response *res);	/* OK or TOO_BIG */
 
 #endif /* RVMRPC_SERVER_H */

@@ -395,7 +395,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_list, 8);
 
 struct rvmrpc_info_req {
 	uint32_t flags;		/* RVMRPC_INFO_* */
-	uint32_t reserved;
+	uint32_t first;		/* cpuinfo, cpustat: as RVMRPC_CPU_NEXT or _STAT_NEXT said; else 0 */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_info_req, 8);
 
@@ -446,6 +446,15 @@ RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
 #define RVMRPC_MEM_SWAP_FREE		23
 #define RVMRPC_MEM_WIRED		24
 #define RVMRPC_MEM_LAUNDRY		25
+#define RVMRPC_MEM_HUGETLB		26	/* set aside for huge pages of all sizes, in use or not */
+#define RVMRPC_MEM_HUGE_TOTAL		27	/* of the usual size */
+#define RVMRPC_MEM_HUGE_FREE		28	/* of these, not in use */
+#define RVMRPC_MEM_HUGE_SIZE		29	/* of one such page */
+#define RVMRPC_MEM_PERCPU		30
+#define RVMRPC_MEM_CMA_TOTAL		31
+#define RVMRPC_MEM_CMA_FREE		32
+#define RVMRPC_MEM_ZSWAP		33	/* what zswap takes */
+#define RVMRPC_MEM_ZSWAPPED		34	/* what it holds */
 
 /* loadavg: loads in millionths. */
 #define RVMRPC_LOAD_1M			1
@@ -465,6 +474,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
 #define RVMRPC_CPU_HZ			8
 #define RVMRPC_CPU_PACKAGE		9
 #define RVMRPC_CPU_CORE			10
+#define RVMRPC_CPU_NEXT			11	/* there are more: ask again, from this CPU on; never 0 */
 
 /* cpustat: ns since boot, per CPU and for RVMRPC_INDEX_ALL; nice is part of user, irq and softirq of system. */
 #define RVMRPC_STAT_USER		1
@@ -472,6 +482,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
 #define RVMRPC_STAT_IDLE		3
 #define RVMRPC_STAT_IOWAIT		4
 #define RVMRPC_STAT_STEAL		5
+#define RVMRPC_STAT_NEXT		6	/* as RVMRPC_CPU_NEXT; the whole is in the first answer only */
 
 /* osinfo */
 #define RVMRPC_OSINFO_KIND		1	/* RVMRPC_OS_* */

@@ -35,6 +35,7 @@ static char sysinfo_model[SYSINFO_MODEL_MAX];	/* hw.model */
 struct sysinfo_answer {
 	struct rvmrpc_info_writer writer;
 	struct rvmrpc_response *res;
+	uint32_t	first;		/* CPUs below it are not wanted */
 	bool		raw;		/* the guest's own text is wanted */
 };
 
@@ -42,14 +43,15 @@ static int
 sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req,
     struct rvmrpc_response *res)
 {
-	uint32_t wanted;
+	struct rvmrpc_info_req wanted;
 	int status;
 
 	status = rvmrpc_info_wanted(req, &wanted);
 	if (status != RVMRPC_STATUS_OK)
 		return (status);
 	a->res = res;
-	a->raw = (wanted & RVMRPC_INFO_TEXT) != 0;
+	a->first = wanted.first;
+	a->raw = (wanted.flags & RVMRPC_INFO_TEXT) != 0;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
 	return (RVMRPC_STATUS_OK);
 }
@@ -214,7 +216,11 @@ sysinfo_loadavg(struct rvmrpc_request *req, struct rvmrpc_response *res)
 static int
 sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
-	uint32_t text = strlen(cpu_vendor) + strlen(sysinfo_model);
+	struct rvmrpc_info_page page = {
+		.items = SYSINFO_CPU_ITEMS,
+		.text = strlen(cpu_vendor) + strlen(sysinfo_model),
+		.next_key = RVMRPC_CPU_NEXT,
+	};
 	struct sysinfo_answer a;
 	int status;
 	u_int cpu;
@@ -224,9 +230,11 @@ sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 		return (status);
 	sysinfo_u64(&a, RVMRPC_CPU_ONLINE, RVMRPC_INDEX_ALL, mp_ncpus);
 	sysinfo_u64(&a, RVMRPC_CPU_PRESENT, RVMRPC_INDEX_ALL, mp_ncpus);
+	page.first = a.first;
 	CPU_FOREACH(cpu) {
-		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_CPU_ITEMS,
-		    text))
+		if (cpu < page.first)
+			continue;
+		if (!rvmrpc_info_cpu(&a.writer, res, &page, cpu))
 			break;
 		sysinfo_string(&a, RVMRPC_CPU_VENDOR, cpu, cpu_vendor);
 		sysinfo_string(&a, RVMRPC_CPU_MODEL_NAME, cpu, sysinfo_model);
@@ -260,6 +268,10 @@ sysinfo_stat(struct sysinfo_answer *a, uint32_t index, const long *time)
 static int
 sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
+	struct rvmrpc_info_page page = {
+		.items = SYSINFO_STAT_ITEMS,
+		.next_key = RVMRPC_STAT_NEXT,
+	};
 	struct sysinfo_answer a;
 	long total[CPUSTATES];
 	int status;
@@ -268,10 +280,15 @@ sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	status = sysinfo_begin(&a, req, res);
 	if (status != RVMRPC_STATUS_OK)
 		return (status);
-	read_cpu_time(total);
-	sysinfo_stat(&a, RVMRPC_INDEX_ALL, total);
+	page.first = a.first;
+	if (page.first == 0) {
+		read_cpu_time(total);
+		sysinfo_stat(&a, RVMRPC_INDEX_ALL, total);
+	}
 	CPU_FOREACH(cpu) {
-		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_STAT_ITEMS, 0))
+		if (cpu < page.first)
+			continue;
+		if (!rvmrpc_info_cpu(&a.writer, res, &page, cpu))
 			break;
 		sysinfo_stat(&a, cpu, pcpu_find(cpu)->pc_cp_time);
 	}
@@ -307,8 +324,10 @@ sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	sysinfo_string(&a, RVMRPC_OSINFO_HOSTNAME, RVMRPC_INDEX_ALL, hostname);
 	sysinfo_u64(&a, RVMRPC_OSINFO_UPTIME_NS, RVMRPC_INDEX_ALL,
 	    (uint64_t)up.tv_sec * 1000000000 + up.tv_nsec);
-	sysinfo_u64(&a, RVMRPC_OSINFO_BOOT_TIME, RVMRPC_INDEX_ALL,
-	    boot.tv_sec);
+	/* Whose clock is set before its uptime booted before 1970. */
+	if (boot.tv_sec >= 0)
+		sysinfo_u64(&a, RVMRPC_OSINFO_BOOT_TIME, RVMRPC_INDEX_ALL,
+		    boot.tv_sec);
 	sysinfo_u64(&a, RVMRPC_OSINFO_PAGE_SIZE, RVMRPC_INDEX_ALL, PAGE_SIZE);
 	sysinfo_u64(&a, RVMRPC_OSINFO_CPUS, RVMRPC_INDEX_ALL, mp_ncpus);
 	return (sysinfo_end(&a));

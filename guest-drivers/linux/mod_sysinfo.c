@@ -54,6 +54,7 @@ static ssize_t sysinfo_read(struct rvmrpc_procfile *pf)
 struct sysinfo_answer {
 	struct rvmrpc_info_writer writer;
 	struct rvmrpc_response *res;
+	u32 first;			/* CPUs below it are not wanted */
 };
 
 /*
@@ -63,20 +64,21 @@ struct sysinfo_answer {
 static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *req, struct rvmrpc_response *res,
 			 struct rvmrpc_procfile *pf, bool numbers, size_t reserve)
 {
+	struct rvmrpc_info_req wanted;
 	ssize_t length = 0;
-	u32 wanted;
 	int status;
 
 	status = rvmrpc_info_wanted(req, &wanted);
 	if (status)
 		return status;
 	a->res = res;
+	a->first = wanted.first;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
 	if (pf && (numbers || (wanted & RVMRPC_INFO_TEXT)))
 		length = sysinfo_read(pf);
 	if (length < 0)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
-	if (!(wanted & RVMRPC_INFO_TEXT))
+	if (!(wanted.flags & RVMRPC_INFO_TEXT))
 		return RVMRPC_STATUS_OK;
 	reserve += sizeof(struct rvmrpc_info);
 	length = min_t(size_t, length, res->resmax > reserve ? res->resmax - reserve : 0);
@@ -129,7 +131,51 @@ static const struct {
 	{ "Committed_AS:", RVMRPC_MEM_COMMITTED_AS },
 	{ "SwapTotal:", RVMRPC_MEM_SWAP_TOTAL },
 	{ "SwapFree:", RVMRPC_MEM_SWAP_FREE },
+	{ "Hugetlb:", RVMRPC_MEM_HUGETLB },
+	{ "Hugepagesize:", RVMRPC_MEM_HUGE_SIZE },
+	{ "Percpu:", RVMRPC_MEM_PERCPU },
+	{ "CmaTotal:", RVMRPC_MEM_CMA_TOTAL },
+	{ "CmaFree:", RVMRPC_MEM_CMA_FREE },
+	{ "Zswap:", RVMRPC_MEM_ZSWAP },
+	{ "Zswapped:", RVMRPC_MEM_ZSWAPPED },
 };
+
+/* Counts of pages, of the size that the file names. */
+static const struct {
+	const char *name;
+	u16 key;
+} sysinfo_huge_keys[] = {
+	{ "HugePages_Total:", RVMRPC_MEM_HUGE_TOTAL },
+	{ "HugePages_Free:", RVMRPC_MEM_HUGE_FREE },
+};
+
+/* The number in the line that begins so. */
+static bool sysinfo_mem_value(const char *name, u64 *value)
+{
+	const char *line;
+	size_t length = strlen(name);
+
+	for (line = sysinfo_raw; *line; line = sysinfo_next_line(line)) {
+		if (!strncmp(line, name, length)) {
+			sysinfo_number(line + length, value);
+			return true;
+		}
+	}
+	return false;
+}
+
+static void sysinfo_huge(struct sysinfo_answer *a)
+{
+	u64 kib, pages;
+	size_t i;
+
+	if (!sysinfo_mem_value("Hugepagesize:", &kib))
+		return;
+	for (i = 0; i < ARRAY_SIZE(sysinfo_huge_keys); i++) {
+		if (sysinfo_mem_value(sysinfo_huge_keys[i].name, &pages))
+			sysinfo_u64(a, sysinfo_huge_keys[i].key, RVMRPC_INDEX_ALL, pages * kib * SZ_1K);
+	}
+}
 
 static void sysinfo_mem_line(struct sysinfo_answer *a, const char *line)
 {
@@ -153,11 +199,13 @@ static int sysinfo_meminfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 	int status;
 
 	status = sysinfo_begin(&a, req, res, &sysinfo_meminfo_file, true,
-			       ARRAY_SIZE(sysinfo_mem_keys) * sizeof(struct rvmrpc_item));
+			       (ARRAY_SIZE(sysinfo_mem_keys) + ARRAY_SIZE(sysinfo_huge_keys)) *
+			       sizeof(struct rvmrpc_item));
 	if (status)
 		return status;
 	for (line = sysinfo_raw; *line; line = sysinfo_next_line(line))
 		sysinfo_mem_line(&a, line);
+	sysinfo_huge(&a);
 	return sysinfo_end(&a);
 }
 
@@ -215,6 +263,11 @@ static void sysinfo_cpu(struct sysinfo_answer *a, u32 cpu)
 static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
 	const u32 per_cpu = SYSINFO_CPU_ITEMS * sizeof(struct rvmrpc_item) + SYSINFO_CPU_TEXT;
+	struct rvmrpc_info_page page = {
+		.items = SYSINFO_CPU_ITEMS,
+		.text = SYSINFO_CPU_TEXT,
+		.next_key = RVMRPC_CPU_NEXT,
+	};
 	struct sysinfo_answer a;
 	int status;
 	u32 cpu;
@@ -225,8 +278,11 @@ static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 		return status;
 	sysinfo_u64(&a, RVMRPC_CPU_ONLINE, RVMRPC_INDEX_ALL, num_online_cpus());
 	sysinfo_u64(&a, RVMRPC_CPU_PRESENT, RVMRPC_INDEX_ALL, num_present_cpus());
+	page.first = a.first;
 	for_each_online_cpu(cpu) {
-		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_CPU_ITEMS, SYSINFO_CPU_TEXT))
+		if (cpu < page.first)
+			continue;
+		if (!rvmrpc_info_cpu(&a.writer, res, &page, cpu))
 			break;
 		sysinfo_cpu(&a, cpu);
 	}
@@ -237,12 +293,10 @@ static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *r
 
 #define SYSINFO_STAT_ITEMS	5
 
-static void sysinfo_stat_line(struct sysinfo_answer *a, const char *line)
+static void sysinfo_cpu_times(struct sysinfo_answer *a, u32 index, u64 *t)
 {
-	u32 index = RVMRPC_INDEX_ALL, i;
-	u64 t[SYSINFO_STATS];
+	int i;
 
-	sysinfo_stat_read(line, &index, t);
 	for (i = 0; i < SYSINFO_STATS; i++)
 		t[i] *= SYSINFO_TICK_NS;
 	sysinfo_u64(a, RVMRPC_STAT_USER, index, t[SYSINFO_USER] + t[SYSINFO_NICE]);
@@ -254,18 +308,29 @@ static void sysinfo_stat_line(struct sysinfo_answer *a, const char *line)
 
 static int sysinfo_cpustat(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
+	struct rvmrpc_info_page page = {
+		.items = SYSINFO_STAT_ITEMS,
+		.next_key = RVMRPC_STAT_NEXT,
+	};
 	struct sysinfo_answer a;
+	u64 t[SYSINFO_STATS];
 	const char *line;
 	int status;
+	u32 index;
 
 	status = sysinfo_begin(&a, req, res, &sysinfo_stat_file, true, (num_online_cpus() + 1) *
 			       SYSINFO_STAT_ITEMS * sizeof(struct rvmrpc_item));
 	if (status)
 		return status;
+	page.first = a.first;
 	for (line = sysinfo_raw; !strncmp(line, "cpu", 3); line = sysinfo_next_line(line)) {
-		if (!rvmrpc_info_fits(&a.writer, res, SYSINFO_STAT_ITEMS, 0))
+		index = RVMRPC_INDEX_ALL;
+		sysinfo_stat_read(line, &index, t);
+		if (index == RVMRPC_INDEX_ALL ? page.first : index < page.first)
+			continue;
+		if (index != RVMRPC_INDEX_ALL && !rvmrpc_info_cpu(&a.writer, res, &page, index))
 			break;
-		sysinfo_stat_line(&a, line);
+		sysinfo_cpu_times(&a, index, t);
 	}
 	return sysinfo_end(&a);
 }
@@ -278,6 +343,7 @@ static int sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *re
 	const struct new_utsname *uts = &init_uts_ns.name;
 	char hostname[__NEW_UTS_LEN + 1];
 	struct sysinfo_answer a;
+	u64 now, up;
 	int status;
 
 	status = sysinfo_begin(&a, req, res, NULL, false, 0);
@@ -290,9 +356,12 @@ static int sysinfo_osinfo(struct rvmrpc_request *req, struct rvmrpc_response *re
 	sysinfo_string(&a, RVMRPC_OSINFO_VERSION, RVMRPC_INDEX_ALL, uts->version);
 	sysinfo_string(&a, RVMRPC_OSINFO_MACHINE, RVMRPC_INDEX_ALL, uts->machine);
 	sysinfo_string(&a, RVMRPC_OSINFO_HOSTNAME, RVMRPC_INDEX_ALL, hostname);
-	sysinfo_u64(&a, RVMRPC_OSINFO_UPTIME_NS, RVMRPC_INDEX_ALL, ktime_get_boottime_ns());
-	sysinfo_u64(&a, RVMRPC_OSINFO_BOOT_TIME, RVMRPC_INDEX_ALL,
-		    div_u64(ktime_get_real_ns() - ktime_get_boottime_ns(), NSEC_PER_SEC));
+	now = ktime_get_real_ns();
+	up = ktime_get_boottime_ns();
+	sysinfo_u64(&a, RVMRPC_OSINFO_UPTIME_NS, RVMRPC_INDEX_ALL, up);
+	/* Whose clock is set before its uptime booted before 1970. */
+	if (now >= up)
+		sysinfo_u64(&a, RVMRPC_OSINFO_BOOT_TIME, RVMRPC_INDEX_ALL, div_u64(now - up, NSEC_PER_SEC));
 	sysinfo_u64(&a, RVMRPC_OSINFO_PAGE_SIZE, RVMRPC_INDEX_ALL, PAGE_SIZE);
 	sysinfo_u64(&a, RVMRPC_OSINFO_CPUS, RVMRPC_INDEX_ALL, num_online_cpus());
 	return sysinfo_end(&a);

@@ -155,12 +155,16 @@ const char *facts_state(const Facts *f)
 gboolean facts_used(const Facts *f, guint64 *used)
 {
     const RvmrpcMeminfo *mem = f->mem;
+    guint64 unused;
 
     if (!mem || !rvmrpc_meminfo_has(mem, RVMRPC_MEM_TOTAL) ||
         !rvmrpc_meminfo_has(mem, RVMRPC_MEM_AVAILABLE)) {
         return FALSE;
     }
+    /* Huge pages that wait for their user are 0 where there are none. */
+    unused = mem->value[RVMRPC_MEM_AVAILABLE] +
+             mem->value[RVMRPC_MEM_HUGE_FREE];
     *used = mem->value[RVMRPC_MEM_TOTAL] - MIN(mem->value[RVMRPC_MEM_TOTAL],
-                                            mem->value[RVMRPC_MEM_AVAILABLE]);
+                                            unused);
     return TRUE;
 }

@@ -43,7 +43,7 @@ GPtrArray *facts_gather_all(GPtrArray *vms, FactsKind kinds, guint timeout_ms,
 /* One word: connected, no-driver, silent, paused, absent, denied, down. */
 const char *facts_state(const Facts *facts);
 
-/* Memory in use: total - available; FALSE: not known. */
+/* Memory in use: total - available - huge-free; FALSE: not known. */
 gboolean facts_used(const Facts *facts, guint64 *used);
 
 #endif

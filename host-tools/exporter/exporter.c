@@ -7,14 +7,24 @@
  * what there is by then.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+#include <glib-unix.h>
 #include <microhttpd.h>
+#include "connections.h"
 #include "metrics.h"
+#include "rvmrpc_listener.h"
+#include "../common/stdio.h"
 
-#define CONNECTIONS_MAX 16
+/* For a client to send its request and to read the answer, in all. */
+#define CLIENT_MS       10000
+#define SWEEP_S         1
+#define BACKLOG         128
 /* Of what Prometheus gives us, for all but asking the VMs. */
 #define MARGIN_MS       200
 
@@ -33,6 +43,8 @@ static enum MHD_Result respond(struct MHD_Connection *connection, guint status,
 
     g_free(text);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    /* One that stays would have to be told from one that stalls. */
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     ret = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return ret;
@@ -99,7 +111,12 @@ static enum MHD_Result handle(void *data, struct MHD_Connection *connection,
         return MHD_YES;
     }
     if (strcmp(url, "/metrics") == 0) {
-        return serve_metrics(connection);
+        enum MHD_Result ret;
+
+        connections_answering(connection, TRUE);
+        ret = serve_metrics(connection);
+        connections_answering(connection, FALSE);
+        return ret;
     }
     if (strcmp(url, "/") == 0) {
         return respond(connection, MHD_HTTP_OK, "text/html",
@@ -137,22 +154,78 @@ static GSocketAddress *parse_address(const char *text, GError **error)
     return address;
 }
 
-static struct MHD_Daemon *start(GSocketAddress *address)
+/* Of [::] IPv4's is part, as programs usually have it. */
+static int listen_at(GSocketAddress *address, GError **error)
 {
-    union {
-        struct sockaddr addr;
-        char room[128];
-    } native;
+    GInetAddress *inet =
+        g_inet_socket_address_get_address(G_INET_SOCKET_ADDRESS(address));
+    GSocketFamily family = g_inet_address_get_family(inet);
+    g_autoptr(GSocket) sock = NULL;
 
-    if (!g_socket_address_to_native(address, &native, sizeof(native), NULL)) {
-        return NULL;
+    sock = g_socket_new(family, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP,
+                        error);
+    if (sock) {
+        g_socket_set_listen_backlog(sock, BACKLOG);
     }
-    return MHD_start_daemon(
+    if (!sock ||
+        (family == G_SOCKET_FAMILY_IPV6 &&
+         !g_socket_set_option(sock, IPPROTO_IPV6, IPV6_V6ONLY,
+                              !g_inet_address_get_is_any(inet), error)) ||
+        !g_socket_bind(sock, address, TRUE, error) ||
+        !g_socket_listen(sock, error)) {
+        return -1;
+    }
+    return fcntl(g_socket_get_fd(sock), F_DUPFD_CLOEXEC, 3);
+}
+
+static void accepted(int fd, void *daemon)
+{
+    struct sockaddr_storage peer = { .ss_family = AF_UNSPEC };
+    socklen_t size = sizeof(peer);
+
+    connections_make_room();
+    getpeername(fd, (struct sockaddr *)&peer, &size);
+    /* It closes what it does not take. */
+    MHD_add_connection(daemon, fd, (struct sockaddr *)&peer, size);
+}
+
+static gboolean sweep(void *data)
+{
+    (void)data;
+    connections_sweep(timeout_ms + CLIENT_MS);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean quit(void *loop)
+{
+    g_main_loop_quit(loop);
+    return G_SOURCE_CONTINUE;
+}
+
+/* MHD would spin at the limit of descriptors: it gets connections from us. */
+static gboolean serve(int fd)
+{
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    RvmrpcListener *listener;
+    struct MHD_Daemon *daemon;
+
+    daemon = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
-        (native.addr.sa_family == AF_INET6 ? MHD_USE_IPv6 : 0), 0, NULL, NULL,
-        handle, NULL, MHD_OPTION_SOCK_ADDR, &native.addr,
-        MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
-        MHD_OPTION_CONNECTION_TIMEOUT, 60u, MHD_OPTION_END);
+        MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ITC, 0, NULL, NULL, handle, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, connections_notify, NULL,
+        MHD_OPTION_CONNECTION_TIMEOUT, CLIENT_MS / 1000u, MHD_OPTION_END);
+    if (!daemon) {
+        close(fd);
+        return FALSE;
+    }
+    listener = rvmrpc_listener_new_for_fd(fd, NULL, accepted, daemon);
+    g_unix_signal_add(SIGINT, quit, loop);
+    g_unix_signal_add(SIGTERM, quit, loop);
+    g_timeout_add_seconds(SWEEP_S, sweep, NULL);
+    g_main_loop_run(loop);
+    rvmrpc_listener_free(listener);
+    MHD_stop_daemon(daemon);
+    return TRUE;
 }
 
 static gboolean parse_options(int *argc, char ***argv, GError **error)
@@ -192,10 +265,9 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(GSocketAddress) address = NULL;
-    struct MHD_Daemon *daemon;
-    sigset_t set;
-    int sig;
+    int fd;
 
+    stdio_begin("rvmrpc-exporter");
     setlocale(LC_ALL, "");
     if (parse_options(&argc, &argv, &error)) {
         address = parse_address(listen_on ?: "127.0.0.1:9788", &error);
@@ -204,19 +276,14 @@ int main(int argc, char **argv)
         fprintf(stderr, "rvmrpc-exporter: %s\n", error->message);
         return 2;
     }
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    daemon = start(address);
-    if (!daemon) {
+    fd = listen_at(address, &error);
+    if (fd < 0 || !serve(fd)) {
         fprintf(stderr, "rvmrpc-exporter: cannot listen on %s: %s\n",
-                listen_on ?: "127.0.0.1:9788", g_strerror(errno));
+                listen_on ?: "127.0.0.1:9788",
+                error ? error->message : g_strerror(errno));
         return 1;
     }
-    sigwait(&set, &sig);
-    MHD_stop_daemon(daemon);
     g_ptr_array_unref(only);
     g_free(listen_on);
     return 0;

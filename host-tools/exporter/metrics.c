@@ -4,9 +4,11 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Prometheus wants the samples of a metric together, so every metric goes
- * over all VMs.  Labels are domain and uuid, as libvirt's exporters have them.
+ * over all VMs.  Labels are domain and uuid, as libvirt's exporters have them,
+ * and the socket.
  */
 #include <string.h>
+#include "counters.h"
 #include "metrics.h"
 #include "rvmrpc_abi.h"
 
@@ -19,7 +21,7 @@ static const char *const states[] = {
 typedef struct Page {
     GString *text;
     const GPtrArray *all;
-    char **labels;              /* of each VM: domain="...",uuid="..." */
+    char **labels;              /* of each VM: domain="...",... */
 } Page;
 
 /* A value of one VM; FALSE: it has none. */
@@ -45,7 +47,23 @@ static char *label_value(const char *text)
     return g_string_free(out, FALSE);
 }
 
-/* Two VMs with the same labels would make the whole page invalid. */
+/* What tells VMs apart is the VM's own, whoever else is there. */
+static char *make_label(const RvmrpcVm *vm)
+{
+    const char *path = rvmrpc_vm_get_socket(vm);
+    g_autofree char *name = label_value(rvmrpc_vm_get_name(vm));
+    g_autofree char *uuid = label_value(rvmrpc_vm_get_uuid(vm));
+    g_autofree char *socket = path ? label_value(path) :
+        g_strdup_printf("pid-%" G_GINT64_FORMAT, rvmrpc_vm_get_pid(vm));
+
+    return g_strdup_printf("domain=\"%s\",uuid=\"%s\",socket=\"%s\"", name,
+                           uuid, socket);
+}
+
+/*
+ * Two VMs with the same labels would make the whole page invalid.  Such are in
+ * different containers: no two of one file system have one socket.
+ */
 static char **make_labels(const GPtrArray *all)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
@@ -53,14 +71,14 @@ static char **make_labels(const GPtrArray *all)
 
     for (guint i = 0; i < all->len; i++) {
         const RvmrpcVm *vm = ((const Facts *)all->pdata[i])->vm;
-        g_autofree char *name = label_value(rvmrpc_vm_get_name(vm));
-        g_autofree char *uuid = label_value(rvmrpc_vm_get_uuid(vm));
 
-        labels[i] = g_strdup_printf("domain=\"%s\",uuid=\"%s\"", name, uuid);
+        labels[i] = make_label(vm);
         if (g_hash_table_contains(seen, labels[i])) {
+            char *whole = g_strdup_printf("%.*s@pid-%" G_GINT64_FORMAT "\"",
+                                          (int)strlen(labels[i]) - 1,
+                                          labels[i], rvmrpc_vm_get_pid(vm));
             g_free(labels[i]);
-            labels[i] = g_strdup_printf("domain=\"%s#%u\",uuid=\"%s\"", name,
-                                        i, uuid);
+            labels[i] = whole;
         }
         g_hash_table_add(seen, labels[i]);
     }
@@ -111,6 +129,14 @@ static gboolean get_up(const Facts *f, guint arg, double *value)
 {
     (void)arg;
     *value = f->latency_ns != 0;
+    return TRUE;
+}
+
+/* All that was asked for was answered, as far as the VM can answer now. */
+static gboolean get_success(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->channel && !f->error;
     return TRUE;
 }
 
@@ -237,20 +263,26 @@ static void put_memory(Page *p)
 
 static void put_cpu(Page *p)
 {
-    head(p, "guest_cpu_seconds_total", "counter",
-         "CPU time since the guest's boot, of all CPUs.");
+    static const char *const modes[CPU_MODES] = {
+        "user", "system", "idle", "iowait", "steal",
+    };
+    const char *name = "guest_cpu_seconds_total";
+
+    head(p, name, "counter", "CPU time since the guest's boot.");
     for (guint i = 0; i < p->all->len; i++) {
         const Facts *f = p->all->pdata[i];
-        const RvmrpcCpuTimes *t = f->stat ? &f->stat->total : NULL;
+        g_autoptr(GArray) cpus = f->stat ? counters_raise(p->labels[i], f) :
+                                 NULL;
 
-        if (t) {
-            const char *name = "guest_cpu_seconds_total";
+        for (guint n = 0; cpus && n < cpus->len; n++) {
+            const CpuCounters *c = &g_array_index(cpus, CpuCounters, n);
 
-            sample(p, i, name, ",mode=\"user\"", t->user / 1e9);
-            sample(p, i, name, ",mode=\"system\"", t->system / 1e9);
-            sample(p, i, name, ",mode=\"idle\"", t->idle / 1e9);
-            sample(p, i, name, ",mode=\"iowait\"", t->iowait / 1e9);
-            sample(p, i, name, ",mode=\"steal\"", t->steal / 1e9);
+            for (guint mode = 0; mode < CPU_MODES; mode++) {
+                g_autofree char *more =
+                    g_strdup_printf(",cpu=\"%u\",mode=\"%s\"", c->index,
+                                    modes[mode]);
+                sample(p, i, name, more, c->ns[mode] / 1e9);
+            }
         }
     }
 }
@@ -269,7 +301,7 @@ static void put_calls(Page *p)
                    ch->completed - MIN(ch->failed, ch->completed));
             sample(p, i, name, ",result=\"failed\"", ch->failed);
             sample(p, i, name, ",result=\"refused\"", ch->refused);
-            sample(p, i, name, ",result=\"timed-out\"", ch->timed_out);
+            sample(p, i, name, ",result=\"timed_out\"", ch->timed_out);
             sample(p, i, name, ",result=\"cancelled\"", ch->cancelled);
             sample(p, i, name, ",result=\"reset\"", ch->reset);
         }
@@ -280,7 +312,7 @@ static void put_calls(Page *p)
 static void put_latency(Page *p)
 {
     head(p, "call_duration_seconds", "histogram", "Time of answered calls, "
-         "of all clients, in the host (no sum is kept).");
+         "of all clients, in the host.");
     for (guint i = 0; i < p->all->len; i++) {
         const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
         guint64 sum = 0;
@@ -301,17 +333,29 @@ static void put_latency(Page *p)
             sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"", sum);
             sample(p, i, "call_duration_seconds_count", "", sum);
         }
+        if (ch && ch->has_latency_sum) {
+            sample(p, i, "call_duration_seconds_sum", "",
+                   ch->latency_sum_us / 1e6);
+        }
     }
+}
+
+/* A metric of the exporter's own. */
+static void own(Page *p, const char *name, const char *help,
+                const char *labels, double value)
+{
+    head(p, name, "gauge", help);
+    g_string_append_printf(p->text, PREFIX "%s%s ", name, labels);
+    put_number(p->text, value);
 }
 
 static void put_exporter(Page *p, double seconds)
 {
-    head(p, "exporter_vms", "gauge", "VMs that were asked.");
-    g_string_append(p->text, PREFIX "exporter_vms ");
-    put_number(p->text, p->all->len);
-    head(p, "exporter_scrape_seconds", "gauge", "Time that asking them took.");
-    g_string_append(p->text, PREFIX "exporter_scrape_seconds ");
-    put_number(p->text, seconds);
+    own(p, "exporter_vms", "VMs that were asked.", "", p->all->len);
+    own(p, "exporter_scrape_duration_seconds", "Time that asking them took.",
+        "", seconds);
+    own(p, "exporter_build_info", "The exporter's version.",
+        "{version=\"" RVMRPC_VERSION "\"}", 1);
 }
 
 char *metrics_text(const GPtrArray *all, double seconds)
@@ -319,6 +363,8 @@ char *metrics_text(const GPtrArray *all, double seconds)
     Page p = { g_string_new(NULL), all, make_labels(all) };
 
     plain(&p, "up", "gauge", "The guest answers.", get_up, 0);
+    plain(&p, "scrape_success", "gauge", "The VM was reached, and what was "
+          "asked was answered.", get_success, 0);
     put_states(&p);
     put_guests(&p);
     put_memory(&p);

@@ -54,6 +54,9 @@ static void fill_latency(RvmrpcChannel *ch, JsonObject *stats)
     JsonNode *node = json_object_get_member(stats, "latency-us");
     JsonArray *array;
 
+    ch->has_latency_sum = get_value(stats, "latency-sum-us") != NULL;
+    ch->latency_sum_us = get_u64(stats, "latency-sum-us");
+
     if (!node || !JSON_NODE_HOLDS_ARRAY(node)) {
         return;
     }

@@ -3,7 +3,11 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include "private.h"
 
 /* The host ends a call that much before we stop to wait for it. */
@@ -12,6 +16,56 @@
 static const Way *const ways[] = {
     &way_socket, &way_kernel, &way_qmp, &way_libvirt,
 };
+
+/* ---- Turns of threads that share a connection ---- */
+
+/* An eventfd, since a mutex can be waited for neither in time nor cancelled. */
+static gboolean take_turn(RvmrpcConn *conn, const Until *until, GError **error)
+{
+    g_autoptr(GError) err = NULL;
+    guint64 one;
+
+    while (read(conn->turn, &one, sizeof(one)) < 0) {
+        if (!until_ready(until, conn->turn, POLLIN, &err)) {
+            break;
+        }
+    }
+    if (!err) {
+        return TRUE;
+    }
+    if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY,
+                    "%s: another call has this connection; connect once more",
+                    conn->vm->label);
+    } else {
+        g_propagate_error(error, g_steal_pointer(&err));
+    }
+    return FALSE;
+}
+
+static void give_turn(RvmrpcConn *conn)
+{
+    const guint64 one = 1;
+
+    while (write(conn->turn, &one, sizeof(one)) < 0 && errno == EINTR) {
+    }
+}
+
+/* Unless it is broken. */
+static gboolean begin(RvmrpcConn *conn, const Until *until, GError **error)
+{
+    if (!take_turn(conn, until, error)) {
+        return FALSE;
+    }
+    if (conn->broken) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                    "%s: the connection is broken; connect again",
+                    conn->vm->label);
+        give_turn(conn);
+        return FALSE;
+    }
+    return TRUE;
+}
 
 /* ---- Connecting ---- */
 
@@ -24,8 +78,12 @@ static RvmrpcConn *conn_open(RvmrpcVm *vm, const Way *way, const Until *until,
     conn->way = way;
     conn->fd = -1;
     conn->in = g_byte_array_new();
-    g_mutex_init(&conn->lock);
-    if (!way->open(conn, until, error)) {
+    conn->turn = eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (conn->turn < 0) {
+        g_set_error_literal(error, G_IO_ERROR, g_io_error_from_errno(errno),
+                            g_strerror(errno));
+    }
+    if (conn->turn < 0 || !way->open(conn, until, error)) {
         rvmrpc_conn_free(conn);
         return NULL;
     }
@@ -38,7 +96,9 @@ void rvmrpc_conn_free(RvmrpcConn *conn)
     g_queue_clear_full(&conn->events, g_free);
     g_byte_array_unref(conn->in);
     g_clear_pointer(&conn->modules, g_ptr_array_unref);
-    g_mutex_clear(&conn->lock);
+    if (conn->turn >= 0) {
+        close(conn->turn);
+    }
     rvmrpc_vm_unref(conn->vm);
     g_free(conn);
 }
@@ -121,16 +181,6 @@ RvmrpcConn *rvmrpc_connect(RvmrpcVm *vm, guint timeout_ms,
 
 /* ---- Calls ---- */
 
-static gboolean check_usable(const RvmrpcConn *conn, GError **error)
-{
-    if (conn->broken) {
-        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
-                    "%s: the connection is broken; connect again",
-                    conn->vm->label);
-    }
-    return !conn->broken;
-}
-
 /* I/O errors mean that the VM's host side is gone, or does not answer. */
 static void translate(const RvmrpcConn *conn, GError *err, GError **error)
 {
@@ -145,18 +195,21 @@ GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
     guint total_ms = CLAMP(timeout_ms, 1, RVMRPC_TIMEOUT_MS_MAX);
     guint call_ms = total_ms - MIN(MARGIN_MS, total_ms / 5);
     Until until = until_ms(total_ms, cancellable);
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
-        g_mutex_locker_new(&conn->lock);
     GBytes *answer = NULL;
     GError *err = NULL;
     guint64 elapsed = 0;
     guint32 status;
+    gboolean ok;
 
-    if (!check_usable(conn, error)) {
+    if (!begin(conn, &until, error)) {
         return NULL;
     }
-    if (!conn->way->call(conn, module, procedure, arg, call_ms, &until,
-                         &status, &answer, &elapsed, &err)) {
+    /* Of what the wait for its turn has left. */
+    ok = conn->way->call(conn, module, procedure, arg,
+                         CLAMP(until_left(&until), 1, call_ms), &until,
+                         &status, &answer, &elapsed, &err);
+    give_turn(conn);
+    if (!ok) {
         translate(conn, err, error);
         return NULL;
     }
@@ -254,15 +307,14 @@ RvmrpcChannel *rvmrpc_query(RvmrpcConn *conn, guint timeout_ms,
                             GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
-        g_mutex_locker_new(&conn->lock);
     RvmrpcChannel *channel;
     GError *err = NULL;
 
-    if (!check_usable(conn, error)) {
+    if (!begin(conn, &until, error)) {
         return NULL;
     }
     channel = conn->way->query(conn, &until, &err);
+    give_turn(conn);
     if (!channel) {
         translate(conn, err, error);
     }
@@ -273,21 +325,20 @@ char *rvmrpc_next_event(RvmrpcConn *conn, guint timeout_ms,
                         GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED =
-        g_mutex_locker_new(&conn->lock);
     GError *err = NULL;
     char *event;
 
-    if (!check_usable(conn, error)) {
-        return NULL;
-    }
     if (!conn->way->next_event) {
         g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_UNSUPPORTED,
                     "%s: no events by %s; give its device a socket",
                     conn->vm->label, conn->way->name);
         return NULL;
     }
+    if (!begin(conn, &until, error)) {
+        return NULL;
+    }
     event = conn->way->next_event(conn, &until, &err);
+    give_turn(conn);
     if (!event) {
         if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
             g_propagate_error(error, err);

@@ -199,11 +199,17 @@ static char *uuid_text(const guint8 *u)
 
 static void add_vm(GPtrArray *vms, const struct rvmrpc_vm_info *info)
 {
+    g_autofree char *uuid = uuid_text(info->uuid);
     RvmrpcVm *vm;
 
+    /* Name and uuid are the word of who attached it. */
+    if (!user_runs_vms(info->uid)) {
+        return;
+    }
     for (guint i = 0; i < vms->len; i++) {
         vm = vms->pdata[i];
-        if (vm->pid == info->pid) {
+        if (vm->pid == info->pid && (!vm->uuid || !uuid ||
+                                     g_ascii_strcasecmp(vm->uuid, uuid) == 0)) {
             vm->kernel_id = info->id;
             return;
         }
@@ -211,7 +217,7 @@ static void add_vm(GPtrArray *vms, const struct rvmrpc_vm_info *info)
     vm = vm_new();
     vm->pid = info->pid;
     vm->kernel_id = info->id;
-    vm->uuid = uuid_text(info->uuid);
+    vm->uuid = g_steal_pointer(&uuid);
     if (info->name[0]) {
         vm->name = g_strndup(info->name, sizeof(info->name));
     }

@@ -6,6 +6,7 @@
 #ifndef RVMRPC_PRIVATE_H
 #define RVMRPC_PRIVATE_H
 
+#include <sys/socket.h>
 #include <json-glib/json-glib.h>
 #include "rvmrpc.h"
 #include "rvmrpc_abi.h"
@@ -28,16 +29,23 @@ guint until_left(const Until *until);
 
 /* A connected UNIX socket, nonblocking; -1 and *error. */
 int unix_connect(const char *path, const Until *until, GError **error);
+/* Who listens at its other end. */
+gboolean unix_peer(int fd, struct ucred *peer, GError **error);
 gboolean write_all(int fd, const void *data, gsize size, const Until *until,
                    GError **error);
 
+/* Written while it is looked for only, by one thread. */
 struct RvmrpcVm {
     gatomicrefcount refs;
     char *name, *uuid, *socket, *qmp;
     char *label;                /* to show */
     gint64 pid;
+    gint64 peer;                /* who listens at its socket; 0: not known */
     guint64 kernel_id;          /* in /dev/rvmrpc; 0: not there */
     gboolean libvirt;           /* virsh knows it */
+    gboolean of_process;        /* paths are those that process pid sees */
+    gboolean of_folder;         /* found by its socket, not by a user's word */
+    gboolean stranger;          /* of a user who may run no VMs */
 };
 
 typedef struct Way {
@@ -60,8 +68,8 @@ extern const Way way_socket, way_kernel, way_qmp, way_libvirt;
 struct RvmrpcConn {
     RvmrpcVm *vm;
     const Way *way;
-    GMutex lock;
-    int fd;
+    int turn;                   /* eventfd: 1 while nobody uses it */
+    int fd;                     /* this and all below: of whose turn it is */
     guint64 cookie;             /* of the last request */
     GByteArray *in;             /* read and not yet used */
     GQueue events;              /* of JSON text */
@@ -79,12 +87,24 @@ gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
                        guint32 *count, GError **error);
 GPtrArray *modules_new(void);
 
-/* What virsh prints; NULL and *error when it does not end in time. */
+/*
+ * What virsh prints; NULL and *error when it does not end in time.
+ * *complaint: what it says when it fails, else NULL.
+ */
 char *virsh_output(const char *const *argv, const Until *until,
-                   gboolean *success, GError **error);
+                   char **complaint, GError **error);
 /* Adds VMs that /dev/rvmrpc has and the array has not. */
 void kernel_list(GPtrArray *vms);
 RvmrpcVm *vm_new(void);
+
+/* Root, ourselves, and those of $RVMRPC_USERS. */
+gboolean user_runs_vms(uid_t uid);
+/* Adds VMs by their processes. */
+void process_list(GPtrArray *vms);
+/* As unix_connect(), to a path as process @pid sees it, and to it alone. */
+int process_connect(gint64 pid, const char *path, const Until *until,
+                    GError **error);
+
 /* The VM, with what @socket says of itself when it is one of ours. */
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error);

@@ -11,8 +11,6 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
-#include <gio/gunixinputstream.h>
-#include <glib-unix.h>
 #include "private.h"
 
 /* An answer of 1 MiB in base64, and what is around it. */
@@ -174,7 +172,9 @@ static gboolean qmp_open(RvmrpcConn *conn, const Until *until, GError **error)
     g_autoptr(JsonParser) parser = json_parser_new();
     g_autofree char *greeting = NULL;
 
-    conn->fd = unix_connect(conn->vm->qmp, until, error);
+    conn->fd = conn->vm->of_process ?
+        process_connect(conn->vm->pid, conn->vm->qmp, until, error) :
+        unix_connect(conn->vm->qmp, until, error);
     if (conn->fd < 0) {
         return FALSE;
     }
@@ -222,54 +222,95 @@ static void libvirt_close(RvmrpcConn *conn)
     (void)conn;
 }
 
-/* All that virsh prints, until it ends. */
-static char *read_output(GSubprocess *virsh, const Until *until,
-                         GError **error)
+/* virsh and the time that it has. */
+typedef struct Run {
+    GCancellable *over;         /* the time, or the caller's patience */
+    gboolean ended;
+    char *out, *err;
+    GError *error;
+} Run;
+
+static gboolean run_over(void *data)
 {
-    GInputStream *out = g_subprocess_get_stdout_pipe(virsh);
-    int fd = g_unix_input_stream_get_fd(G_UNIX_INPUT_STREAM(out));
-    g_autoptr(GString) text = g_string_new(NULL);
-    char buf[65536];
+    g_cancellable_cancel(((Run *)data)->over);
+    return G_SOURCE_REMOVE;
+}
 
-    g_unix_set_fd_nonblocking(fd, TRUE, NULL);
-    while (text->len <= REPLY_MAX) {
-        ssize_t n;
+static gboolean run_cancelled(GCancellable *cancellable, void *data)
+{
+    (void)cancellable;
+    return run_over(data);
+}
 
-        if (!until_ready(until, fd, POLLIN, error)) {
-            return NULL;
-        }
-        n = read(fd, buf, sizeof(buf));
-        if (n == 0) {
-            return g_utf8_make_valid(text->str, text->len);
-        }
-        if (n > 0) {
-            g_string_append_len(text, buf, n);
-        } else if (errno != EAGAIN && errno != EINTR) {
-            break;
-        }
+static void run_ended(GObject *virsh, GAsyncResult *result, void *data)
+{
+    Run *run = data;
+
+    g_subprocess_communicate_utf8_finish(G_SUBPROCESS(virsh), result,
+                                         &run->out, &run->err, &run->error);
+    run->ended = TRUE;
+}
+
+static GSource *attach(GSource *source, GSourceFunc func, Run *run,
+                       GMainContext *context)
+{
+    g_source_set_callback(source, func, run, NULL);
+    g_source_attach(source, context);
+    return source;
+}
+
+/* Until it has printed all and ended, or its time is over. */
+static void run_virsh(GSubprocess *virsh, Run *run, const Until *until)
+{
+    g_autoptr(GMainContext) context = g_main_context_new();
+    g_autoptr(GSource) time = NULL, cancel = NULL;
+
+    run->over = g_cancellable_new();
+    time = attach(g_timeout_source_new(until_left(until)), run_over, run,
+                  context);
+    cancel = attach(g_cancellable_source_new(until->cancellable),
+                    G_SOURCE_FUNC(run_cancelled), run, context);
+    g_main_context_push_thread_default(context);
+    g_subprocess_communicate_utf8_async(virsh, NULL, run->over, run_ended,
+                                        run);
+    while (!run->ended) {
+        g_main_context_iteration(context, TRUE);
     }
-    malformed(error);
-    return NULL;
+    g_main_context_pop_thread_default(context);
+    g_source_destroy(time);
+    g_source_destroy(cancel);
+    g_object_unref(run->over);
 }
 
 char *virsh_output(const char *const *argv, const Until *until,
-                   gboolean *success, GError **error)
+                   char **complaint, GError **error)
 {
     g_autoptr(GSubprocess) virsh = NULL;
-    char *text;
+    Run run = { .ended = FALSE };
 
+    *complaint = NULL;
     virsh = g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE |
-                              G_SUBPROCESS_FLAGS_STDERR_MERGE, error);
+                              G_SUBPROCESS_FLAGS_STDERR_PIPE, error);
     if (!virsh) {
         return NULL;
     }
-    text = read_output(virsh, until, error);
-    if (!text) {
+    run_virsh(virsh, &run, until);
+    if (run.error) {
         g_subprocess_force_exit(virsh);
+        if (!g_cancellable_set_error_if_cancelled(until->cancellable, error)) {
+            g_set_error_literal(error, G_IO_ERROR,
+                                until_left(until) ? G_IO_ERROR_FAILED :
+                                G_IO_ERROR_TIMED_OUT, run.error->message);
+        }
+        g_error_free(run.error);
         return NULL;
     }
-    *success = g_subprocess_wait_check(virsh, NULL, NULL);
-    return text;
+    if (!g_subprocess_get_if_exited(virsh) ||
+        g_subprocess_get_exit_status(virsh) != 0) {
+        *complaint = g_steal_pointer(&run.err);
+    }
+    g_free(run.err);
+    return run.out;
 }
 
 static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
@@ -277,20 +318,23 @@ static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
                                    GError **error)
 {
     g_autofree char *json = g_strdup_printf("{%s}", command);
-    const char *argv[] = { "virsh", "-q", "qemu-monitor-command",
+    const char *argv[] = { "virsh", "-q", "qemu-monitor-command", "--",
                            conn->vm->uuid ?: conn->vm->name, json, NULL };
-    g_autofree char *text = NULL;
-    gboolean success;
+    g_autofree char *text = NULL, *complaint = NULL;
     JsonObject *reply;
 
-    text = virsh_output(argv, until, &success, error);
+    text = virsh_output(argv, until, &complaint, error);
     if (!text) {
         return NULL;
     }
-    reply = success ? parse(parser, text) : NULL;
-    if (!reply) {
+    if (complaint) {
         g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
-                    "libvirt says: %s", g_strstrip(text));
+                    "libvirt says: %s", g_strstrip(complaint));
+        return NULL;
+    }
+    reply = parse(parser, text);
+    if (!reply) {
+        malformed(error);
         return NULL;
     }
     return get_return(reply, error);

@@ -65,11 +65,13 @@ typedef struct RvmrpcVm RvmrpcVm;
  * rvmrpc_list_vms:
  *
  * Finds the VMs of this host that have the device: by QEMU's processes
- * (libvirt's domains among them), by the sockets in /run/rvmrpc and
- * $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
+ * (libvirt's domains among them), by the sockets in /run/rvmrpcd,
+ * /run/rvmrpc and $XDG_RUNTIME_DIR/rvmrpc, and by /dev/rvmrpc. With $RVMRPC_PATH, folders
  * with colons between them: by the sockets there, and by nothing else.
- * Never touches a monitor; sockets that no process explains are asked whose
- * they are, all at a time and for 0.3 s at most.
+ * Never touches a monitor; sockets are asked whose they are, all at a time and
+ * for 0.3 s at most. VMs are those of root, of this user, and of the users in
+ * $RVMRPC_USERS, names or numbers with colons between them (libvirt-qemu and
+ * qemu without it): what other users' processes and sockets say is not heard.
  *
  * Returns: (element-type RvmrpcVm): the VMs, by name
  */
@@ -77,7 +79,8 @@ GPtrArray *rvmrpc_list_vms(void);
 
 /**
  * rvmrpc_find_vm:
- * @what: name, UUID, process id, or path of a socket (ours or QMP's)
+ * @what: name, UUID, process id, or path of a socket (ours or QMP's); what
+ * begins with a slash or a dot and a slash is a path
  *
  * Names that no process shows are asked of libvirt.
  */
@@ -105,7 +108,9 @@ typedef struct RvmrpcConn RvmrpcConn;
  * rvmrpc_connect:
  *
  * Connects by the first way that works: the VM's socket, /dev/rvmrpc, its QMP
- * socket, libvirt.
+ * socket, libvirt. Nobody but the VM that was found is called: at the sockets
+ * of a process this process must listen, and who answers must be of its name
+ * and UUID.
  */
 RvmrpcConn *rvmrpc_connect(RvmrpcVm *vm, guint timeout_ms,
                            GCancellable *cancellable, GError **error);
@@ -180,6 +185,8 @@ typedef struct {
     guint64 hypercalls, doorbells, waits, interrupts;
     /* Answered calls by time: [0] below 1 us, [n] from 2^(n-1) to 2^n us. */
     guint64 latency[RVMRPC_LATENCY_BUCKETS];
+    gboolean has_latency_sum;   /* not by /dev/rvmrpc */
+    guint64 latency_sum_us;     /* of all of them */
 } RvmrpcChannel;
 
 /* Does not ask the guest. */
@@ -202,10 +209,10 @@ char *rvmrpc_next_event(RvmrpcConn *conn, guint timeout_ms,
 
 /* ---- Facts of the guest's kernel ---- */
 
-#define RVMRPC_MEM_KEYS 26
+#define RVMRPC_MEM_KEYS 35
 
 typedef struct {
-    guint32 present;            /* bit k: value[k] is there */
+    guint64 present;            /* bit k: value[k] is there */
     guint64 value[RVMRPC_MEM_KEYS];     /* bytes, by RVMRPC_MEM_* */
     char *raw;                  /* the guest's own text, or NULL */
 } RvmrpcMeminfo;

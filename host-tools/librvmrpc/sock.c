@@ -162,10 +162,77 @@ static gboolean sock_possible(const RvmrpcVm *vm)
     return vm->socket != NULL;
 }
 
+static gboolean check_user(const RvmrpcVm *vm, const struct ucred *peer,
+                           GError **error)
+{
+    gboolean ok = !vm->of_folder || user_runs_vms(peer->uid);
+
+    if (!ok) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                    "at %s answers user %u, who is none of those that run VMs",
+                    vm->socket, peer->uid);
+    }
+    return ok;
+}
+
+static gboolean sock_connect(RvmrpcConn *conn, struct ucred *peer,
+                             const Until *until, GError **error)
+{
+    const RvmrpcVm *vm = conn->vm;
+
+    conn->fd = vm->of_process ?
+        process_connect(vm->pid, vm->socket, until, error) :
+        unix_connect(vm->socket, until, error);
+    return conn->fd >= 0 && unix_peer(conn->fd, peer, error);
+}
+
+static const char *get_text(JsonObject *obj, const char *name)
+{
+    JsonNode *node = json_object_get_member(obj, name);
+
+    return node && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_string(node) :
+           NULL;
+}
+
+/* "vm" of INFO, or NULL. */
+static JsonObject *get_vm(JsonObject *info)
+{
+    JsonNode *node = json_object_get_member(info, "vm");
+
+    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
+           NULL;
+}
+
+/* What was found may have ended, and another VM may have its socket. */
+static gboolean check_identity(const RvmrpcVm *vm, JsonObject *info,
+                               GError **error)
+{
+    JsonObject *obj = get_vm(info);
+    const char *name = obj ? get_text(obj, "name") : NULL;
+    const char *uuid = obj ? get_text(obj, "uuid") : NULL;
+
+    if ((vm->uuid && uuid && g_ascii_strcasecmp(vm->uuid, uuid) != 0) ||
+        (vm->of_folder && vm->name && g_strcmp0(vm->name, name) != 0)) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_WAY,
+                    "at %s answers another VM, %s (%s)", vm->socket,
+                    name ?: "without a name", uuid ?: "no UUID");
+        return FALSE;
+    }
+    return TRUE;
+}
+
 static gboolean sock_open(RvmrpcConn *conn, const Until *until, GError **error)
 {
-    conn->fd = unix_connect(conn->vm->socket, until, error);
-    return conn->fd >= 0;
+    g_autoptr(JsonParser) parser = json_parser_new();
+    struct ucred peer;
+    JsonObject *info;
+
+    if (!sock_connect(conn, &peer, until, error) ||
+        !check_user(conn->vm, &peer, error)) {
+        return FALSE;
+    }
+    info = ask_info(conn, RVMRPC_SOCK_QUERY, parser, until, error);
+    return info && check_identity(conn->vm, info, error);
 }
 
 static void sock_close(RvmrpcConn *conn)
@@ -273,10 +340,26 @@ const Way way_socket = {
 
 /* ---- Whose socket is it? ---- */
 
-static char *dup_member(JsonObject *obj, const char *name)
+static void take_text(JsonObject *obj, const char *name, char **to)
 {
-    return g_strdup(json_object_get_string_member_with_default(obj, name,
-                                                               NULL));
+    const char *text = get_text(obj, name);
+
+    if (text) {
+        g_free(*to);
+        *to = g_strdup(text);
+    }
+}
+
+/* A process is who it is; else a QEMU is who listens, and a daemon tells. */
+static void take_identity(RvmrpcVm *vm, JsonObject *obj)
+{
+    take_text(obj, "name", &vm->name);
+    take_text(obj, "uuid", &vm->uuid);
+    if (!vm->of_process) {
+        vm->pid = json_object_has_member(obj, "running") && vm->peer ?
+            vm->peer :
+            json_object_get_int_member_with_default(obj, "pid", 0);
+    }
 }
 
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
@@ -285,15 +368,17 @@ gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
     RvmrpcConn conn = { .vm = vm, .fd = -1 };
     g_autoptr(JsonParser) parser = json_parser_new();
     g_autoptr(GByteArray) in = g_byte_array_new();
-    JsonObject *info = NULL;
-    JsonNode *node;
+    JsonObject *info = NULL, *obj;
+    struct ucred peer;
 
     conn.in = in;
     *is_qmp = FALSE;
-    if (!sock_open(&conn, until, error)) {
-        return FALSE;
+    if (sock_connect(&conn, &peer, until, error)) {
+        vm->peer = peer.pid;
+        vm->stranger = !check_user(vm, &peer, error);
+        info = vm->stranger ? NULL : ask_info(&conn, RVMRPC_SOCK_QUERY, parser,
+                                              until, error);
     }
-    info = ask_info(&conn, RVMRPC_SOCK_QUERY, parser, until, error);
     sock_close(&conn);
     g_queue_clear_full(&conn.events, g_free);
     if (!info) {
@@ -301,15 +386,9 @@ gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
         *is_qmp = in->len > 0 && in->data[0] == '{';
         return FALSE;
     }
-    node = json_object_get_member(info, "vm");
-    if (node && JSON_NODE_HOLDS_OBJECT(node)) {
-        JsonObject *obj = json_node_get_object(node);
-
-        g_free(vm->name);
-        vm->name = dup_member(obj, "name");
-        g_free(vm->uuid);
-        vm->uuid = dup_member(obj, "uuid");
-        vm->pid = json_object_get_int_member_with_default(obj, "pid", 0);
+    obj = get_vm(info);
+    if (obj) {
+        take_identity(vm, obj);
     }
     return TRUE;
 }

@@ -101,6 +101,15 @@ static const char *const mem_names[RVMRPC_MEM_KEYS] = {
     [RVMRPC_MEM_SWAP_FREE] = "swap-free",
     [RVMRPC_MEM_WIRED] = "wired",
     [RVMRPC_MEM_LAUNDRY] = "laundry",
+    [RVMRPC_MEM_HUGETLB] = "hugetlb",
+    [RVMRPC_MEM_HUGE_TOTAL] = "huge-total",
+    [RVMRPC_MEM_HUGE_FREE] = "huge-free",
+    [RVMRPC_MEM_HUGE_SIZE] = "huge-size",
+    [RVMRPC_MEM_PERCPU] = "percpu",
+    [RVMRPC_MEM_CMA_TOTAL] = "cma-total",
+    [RVMRPC_MEM_CMA_FREE] = "cma-free",
+    [RVMRPC_MEM_ZSWAP] = "zswap",
+    [RVMRPC_MEM_ZSWAPPED] = "zswapped",
 };
 
 const char *rvmrpc_mem_key_name(guint key)
@@ -110,7 +119,7 @@ const char *rvmrpc_mem_key_name(guint key)
 
 gboolean rvmrpc_meminfo_has(const RvmrpcMeminfo *mem, guint key)
 {
-    return key < RVMRPC_MEM_KEYS && (mem->present & 1u << key);
+    return key < RVMRPC_MEM_KEYS && (mem->present >> key & 1);
 }
 
 RvmrpcMeminfo *rvmrpc_parse_meminfo(GBytes *answer, GError **error)
@@ -126,7 +135,7 @@ RvmrpcMeminfo *rvmrpc_parse_meminfo(GBytes *answer, GError **error)
         struct rvmrpc_item item = reader_item(&r, i);
 
         if (rvmrpc_mem_key_name(item.key) && item.type == RVMRPC_ITEM_U64) {
-            mem->present |= 1u << item.key;
+            mem->present |= G_GUINT64_CONSTANT(1) << item.key;
             mem->value[item.key] = item.value;
         }
     }
@@ -237,16 +246,19 @@ static void take_cpu(const Reader *r, const struct rvmrpc_item *item,
     }
 }
 
-RvmrpcCpuinfo *rvmrpc_parse_cpuinfo(GBytes *answer, GError **error)
+/* Adds what an answer says of some CPUs.  *next: where the next one begins. */
+typedef gboolean AddPage(void *info, GBytes *answer, guint64 *next,
+                         GError **error);
+
+static gboolean add_cpuinfo(void *to, GBytes *answer, guint64 *next,
+                            GError **error)
 {
-    RvmrpcCpuinfo *info;
+    RvmrpcCpuinfo *info = to;
     Reader r;
 
     if (!reader_open(&r, answer, error)) {
-        return NULL;
+        return FALSE;
     }
-    info = g_new0(RvmrpcCpuinfo, 1);
-    info->cpus = g_ptr_array_new_with_free_func(cpu_free);
     for (guint32 i = 0; i < r.count; i++) {
         struct rvmrpc_item item = reader_item(&r, i);
         RvmrpcCpu *cpu;
@@ -255,6 +267,8 @@ RvmrpcCpuinfo *rvmrpc_parse_cpuinfo(GBytes *answer, GError **error)
             take_u64(&item, &info->online);
         } else if (item.key == RVMRPC_CPU_PRESENT) {
             take_u64(&item, &info->present);
+        } else if (item.key == RVMRPC_CPU_NEXT) {
+            take_u64(&item, next);
         } else if (item.index != RVMRPC_INDEX_ALL) {
             cpu = get_cpu(info->cpus, item.index);
             if (cpu) {
@@ -262,7 +276,24 @@ RvmrpcCpuinfo *rvmrpc_parse_cpuinfo(GBytes *answer, GError **error)
             }
         }
     }
+    return TRUE;
+}
+
+static RvmrpcCpuinfo *cpuinfo_new(void)
+{
+    RvmrpcCpuinfo *info = g_new0(RvmrpcCpuinfo, 1);
+
+    info->cpus = g_ptr_array_new_with_free_func(cpu_free);
     return info;
+}
+
+RvmrpcCpuinfo *rvmrpc_parse_cpuinfo(GBytes *answer, GError **error)
+{
+    g_autoptr(RvmrpcCpuinfo) info = cpuinfo_new();
+    guint64 next;
+
+    return add_cpuinfo(info, answer, &next, error) ? g_steal_pointer(&info) :
+           NULL;
 }
 
 void rvmrpc_cpuinfo_free(RvmrpcCpuinfo *info)
@@ -315,26 +346,44 @@ static void take_times(const struct rvmrpc_item *item, RvmrpcCpuTimes *times)
     }
 }
 
-RvmrpcCpustat *rvmrpc_parse_cpustat(GBytes *answer, GError **error)
+static gboolean add_cpustat(void *to, GBytes *answer, guint64 *next,
+                            GError **error)
 {
-    RvmrpcCpustat *stat;
+    RvmrpcCpustat *stat = to;
     Reader r;
 
     if (!reader_open(&r, answer, error)) {
-        return NULL;
+        return FALSE;
     }
-    stat = g_new0(RvmrpcCpustat, 1);
-    stat->total.index = RVMRPC_INDEX_ALL;
-    stat->cpus = g_array_new(FALSE, TRUE, sizeof(RvmrpcCpuTimes));
     for (guint32 i = 0; i < r.count; i++) {
         struct rvmrpc_item item = reader_item(&r, i);
         RvmrpcCpuTimes *times = get_times(stat, item.index);
 
-        if (times) {
+        if (item.key == RVMRPC_STAT_NEXT) {
+            take_u64(&item, next);
+        } else if (times) {
             take_times(&item, times);
         }
     }
+    return TRUE;
+}
+
+static RvmrpcCpustat *cpustat_new(void)
+{
+    RvmrpcCpustat *stat = g_new0(RvmrpcCpustat, 1);
+
+    stat->total.index = RVMRPC_INDEX_ALL;
+    stat->cpus = g_array_new(FALSE, TRUE, sizeof(RvmrpcCpuTimes));
     return stat;
+}
+
+RvmrpcCpustat *rvmrpc_parse_cpustat(GBytes *answer, GError **error)
+{
+    g_autoptr(RvmrpcCpustat) stat = cpustat_new();
+    guint64 next;
+
+    return add_cpustat(stat, answer, &next, error) ? g_steal_pointer(&stat) :
+           NULL;
 }
 
 void rvmrpc_cpustat_free(RvmrpcCpustat *stat)
@@ -409,10 +458,10 @@ void rvmrpc_osinfo_free(RvmrpcOsinfo *os)
 /* ---- Calls ---- */
 
 static GBytes *sysinfo(RvmrpcConn *conn, guint32 procedure, guint32 flags,
-                       guint timeout_ms, GCancellable *cancellable,
-                       GError **error)
+                       guint32 first, guint timeout_ms,
+                       GCancellable *cancellable, GError **error)
 {
-    struct rvmrpc_info_req req = { .flags = flags };
+    struct rvmrpc_info_req req = { .flags = flags, .first = first };
     g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
 
     return rvmrpc_call(conn, RVMRPC_MOD_SYSINFO, procedure, arg, timeout_ms,
@@ -428,13 +477,45 @@ static void *named(const RvmrpcConn *conn, void *parsed, GError **error)
     return parsed;
 }
 
+/* As many answers as all CPUs need, in one time. */
+static gboolean sysinfo_pages(RvmrpcConn *conn, guint32 procedure,
+                              AddPage *add, void *info, guint timeout_ms,
+                              GCancellable *cancellable, GError **error)
+{
+    Until until = until_ms(timeout_ms, cancellable);
+    guint64 first = 0, next;
+
+    do {
+        g_autoptr(GBytes) answer = sysinfo(conn, procedure, 0, first,
+                                           MAX(until_left(&until), 1),
+                                           cancellable, error);
+
+        next = 0;
+        if (!answer) {
+            return FALSE;
+        }
+        if (!add(info, answer, &next, error)) {
+            g_prefix_error(error, "%s: ", conn->vm->label);
+            return FALSE;
+        }
+        if (next && (next <= first || next >= CPUS_MAX)) {
+            g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                        "%s: the guest's answer is malformed",
+                        conn->vm->label);
+            return FALSE;
+        }
+        first = next;
+    } while (first);
+    return TRUE;
+}
+
 RvmrpcMeminfo *rvmrpc_get_meminfo(RvmrpcConn *conn, gboolean raw,
                                   guint timeout_ms, GCancellable *cancellable,
                                   GError **error)
 {
     g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_MEMINFO,
-                                       raw ? RVMRPC_INFO_TEXT : 0, timeout_ms,
-                                       cancellable, error);
+                                       raw ? RVMRPC_INFO_TEXT : 0, 0,
+                                       timeout_ms, cancellable, error);
 
     return answer ? named(conn, rvmrpc_parse_meminfo(answer, error), error) :
            NULL;
@@ -443,7 +524,7 @@ RvmrpcMeminfo *rvmrpc_get_meminfo(RvmrpcConn *conn, gboolean raw,
 RvmrpcLoadavg *rvmrpc_get_loadavg(RvmrpcConn *conn, guint timeout_ms,
                                   GCancellable *cancellable, GError **error)
 {
-    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_LOADAVG, 0,
+    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_LOADAVG, 0, 0,
                                        timeout_ms, cancellable, error);
 
     return answer ? named(conn, rvmrpc_parse_loadavg(answer, error), error) :
@@ -453,27 +534,27 @@ RvmrpcLoadavg *rvmrpc_get_loadavg(RvmrpcConn *conn, guint timeout_ms,
 RvmrpcCpuinfo *rvmrpc_get_cpuinfo(RvmrpcConn *conn, guint timeout_ms,
                                   GCancellable *cancellable, GError **error)
 {
-    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_CPUINFO, 0,
-                                       timeout_ms, cancellable, error);
+    g_autoptr(RvmrpcCpuinfo) info = cpuinfo_new();
 
-    return answer ? named(conn, rvmrpc_parse_cpuinfo(answer, error), error) :
-           NULL;
+    return sysinfo_pages(conn, RVMRPC_SYSINFO_CPUINFO, add_cpuinfo, info,
+                         timeout_ms, cancellable, error) ?
+           g_steal_pointer(&info) : NULL;
 }
 
 RvmrpcCpustat *rvmrpc_get_cpustat(RvmrpcConn *conn, guint timeout_ms,
                                   GCancellable *cancellable, GError **error)
 {
-    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_CPUSTAT, 0,
-                                       timeout_ms, cancellable, error);
+    g_autoptr(RvmrpcCpustat) stat = cpustat_new();
 
-    return answer ? named(conn, rvmrpc_parse_cpustat(answer, error), error) :
-           NULL;
+    return sysinfo_pages(conn, RVMRPC_SYSINFO_CPUSTAT, add_cpustat, stat,
+                         timeout_ms, cancellable, error) ?
+           g_steal_pointer(&stat) : NULL;
 }
 
 RvmrpcOsinfo *rvmrpc_get_osinfo(RvmrpcConn *conn, guint timeout_ms,
                                 GCancellable *cancellable, GError **error)
 {
-    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_OSINFO, 0,
+    g_autoptr(GBytes) answer = sysinfo(conn, RVMRPC_SYSINFO_OSINFO, 0, 0,
                                        timeout_ms, cancellable, error);
 
     return answer ? named(conn, rvmrpc_parse_osinfo(answer, error), error) :

@@ -146,6 +146,14 @@ int unix_connect(const char *path, const Until *until, GError **error)
     return fd;
 }
 
+gboolean unix_peer(int fd, struct ucred *peer, GError **error)
+{
+    socklen_t size = sizeof(*peer);
+
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &size) == 0 ||
+           set_errno(error, errno);
+}
+
 gboolean write_all(int fd, const void *data, gsize size, const Until *until,
                    GError **error)
 {

@@ -3,18 +3,21 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * QEMU's command line says all that is needed, libvirt's domains included,
- * and reading it disturbs nobody.  Sockets in the usual folders are found
- * beside that: of devices that were plugged in later, or of processes that
- * another PID namespace hides.
+ * QEMU's command line says where to ask, libvirt's domains included.  Sockets
+ * in the usual folders are found beside that: rvmrpcd's, those of devices that
+ * were plugged in later, or of processes that another PID namespace hides.
+ * Who is reached says which VM it is.
  */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "private.h"
 
-#define SOCKET_FOLDER   "/run/rvmrpc"
+/* rvmrpcd's, where root alone can write, and that of our QEMUs. */
+#define SOCKET_FOLDERS  "/run/rvmrpcd:/run/rvmrpc"
 /* For a socket to say which VM it is of. */
 #define IDENTIFY_MS     300
+#define THREADS_MAX     512
 /* For libvirt to say whether it knows a name; it may have to start first. */
 #define VIRSH_MS        3000
 
@@ -85,170 +88,6 @@ static void set_label(RvmrpcVm *vm)
     }
 }
 
-/* ---- QEMU's options ---- */
-
-/* Value of @key in "first,key=value,..."; ",," stands for a comma. */
-static char *option_value(const char *option, const char *key)
-{
-    gsize length = strlen(key);
-    const char *p = option;
-
-    while (*p) {
-        gboolean match = strncmp(p, key, length) == 0 && p[length] == '=';
-        GString *part = g_string_new(NULL);
-
-        for (; *p && (*p != ',' || p[1] == ','); p++) {
-            p += *p == ',';
-            g_string_append_c(part, *p);
-        }
-        if (match) {
-            g_string_erase(part, 0, length + 1);
-            return g_string_free(part, FALSE);
-        }
-        g_string_free(part, TRUE);
-        p += *p == ',';
-    }
-    return NULL;
-}
-
-static char *json_value(const char *json, const char *key)
-{
-    g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root = NULL;
-
-    if (json_parser_load_from_data(parser, json, -1, NULL)) {
-        root = json_parser_get_root(parser);
-    }
-    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-        return NULL;
-    }
-    return g_strdup(json_object_get_string_member_with_default(
-                        json_node_get_object(root), key, NULL));
-}
-
-/* Of a -device in either form. */
-static char *device_value(const char *option, const char *key)
-{
-    return option[0] == '{' ? json_value(option, key) :
-           option_value(option, key);
-}
-
-static gboolean is_our_device(const char *option)
-{
-    g_autofree char *driver = device_value(option, "driver");
-    gsize length = strcspn(option, ",");
-
-    return g_strcmp0(driver, "rvmrpc") == 0 ||
-           (length == strlen("rvmrpc") && g_str_has_prefix(option, "rvmrpc"));
-}
-
-/* "guest=NAME,..." or "NAME,..." */
-static char *vm_name(const char *option)
-{
-    char *name = option_value(option, "guest");
-    g_autofree char *first = NULL;
-
-    if (name || strchr(option, '=')) {
-        return name;
-    }
-    first = g_strdup_printf("guest=%s", option);
-    return option_value(first, "guest");
-}
-
-/* "unix:PATH,..." */
-static char *qmp_path(const char *option)
-{
-    g_autofree char *path = NULL;
-
-    if (!g_str_has_prefix(option, "unix:")) {
-        return NULL;
-    }
-    path = g_strdup_printf("path=%s", option + strlen("unix:"));
-    return option_value(path, "path");
-}
-
-static void take_option(RvmrpcVm *vm, const char *name, const char *value,
-                        gboolean *ours)
-{
-    if (strcmp(name, "name") == 0 && !vm->name) {
-        vm->name = vm_name(value);
-    } else if (strcmp(name, "uuid") == 0 && !vm->uuid) {
-        vm->uuid = g_ascii_strdown(value, -1);
-    } else if (strcmp(name, "qmp") == 0 && !vm->qmp) {
-        vm->qmp = qmp_path(value);
-    } else if (strcmp(name, "chardev") == 0) {
-        /* What libvirt calls its monitor. */
-        vm->libvirt |= strstr(value, "id=charmonitor") != NULL;
-    } else if (strcmp(name, "device") == 0 && is_our_device(value)) {
-        *ours = TRUE;
-        g_free(vm->socket);
-        vm->socket = device_value(value, "socket");
-    }
-}
-
-/* ---- Processes ---- */
-
-/* A relative path is the process'. */
-static void make_absolute(char **path, gint64 pid)
-{
-    g_autofree char *cwd_link = NULL, *cwd = NULL;
-    char *joined;
-
-    if (!*path || g_path_is_absolute(*path)) {
-        return;
-    }
-    cwd_link = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/cwd", pid);
-    cwd = g_file_read_link(cwd_link, NULL);
-    joined = g_build_filename(cwd ?: "/", *path, NULL);
-    g_free(*path);
-    *path = joined;
-}
-
-/* NULL: the process is no VM of ours. */
-static RvmrpcVm *vm_of_process(gint64 pid)
-{
-    g_autofree char *path = NULL, *text = NULL;
-    g_autoptr(RvmrpcVm) vm = NULL;
-    gboolean ours = FALSE;
-    const char *arg, *name = NULL;
-    gsize length;
-
-    path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/cmdline", pid);
-    if (!g_file_get_contents(path, &text, &length, NULL) ||
-        !g_strstr_len(text, length, "qemu")) {
-        return NULL;
-    }
-    vm = vm_new();
-    vm->pid = pid;
-    for (arg = text; arg < text + length; arg += strlen(arg) + 1) {
-        if (name) {
-            take_option(vm, name, arg, &ours);
-        }
-        name = arg[0] == '-' ? arg + 1 + (arg[1] == '-') : NULL;
-    }
-    if (!ours) {
-        return NULL;
-    }
-    make_absolute(&vm->socket, pid);
-    make_absolute(&vm->qmp, pid);
-    return g_steal_pointer(&vm);
-}
-
-static void list_processes(GPtrArray *vms)
-{
-    g_autoptr(GDir) dir = g_dir_open("/proc", 0, NULL);
-    const char *name;
-
-    while (dir && (name = g_dir_read_name(dir))) {
-        gint64 pid = g_ascii_strtoll(name, NULL, 10);
-        RvmrpcVm *vm = pid > 0 ? vm_of_process(pid) : NULL;
-
-        if (vm) {
-            g_ptr_array_add(vms, vm);
-        }
-    }
-}
-
 /* ---- Sockets ---- */
 
 static gboolean same_file(const char *a, const char *b)
@@ -258,17 +97,13 @@ static gboolean same_file(const char *a, const char *b)
     return x && y && strcmp(x, y) == 0;
 }
 
-static gboolean have_socket(GPtrArray *vms, const char *path)
+/* Of who may run VMs.  No link: it would lead us to any socket of the host. */
+static gboolean is_socket(const char *path)
 {
-    for (guint i = 0; i < vms->len; i++) {
-        const RvmrpcVm *vm = vms->pdata[i];
+    struct stat st;
 
-        if (vm->socket && (strcmp(vm->socket, path) == 0 ||
-                           same_file(vm->socket, path))) {
-            return TRUE;
-        }
-    }
-    return FALSE;
+    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+           user_runs_vms(st.st_uid);
 }
 
 static void list_folder(GPtrArray *vms, const char *folder)
@@ -280,10 +115,11 @@ static void list_folder(GPtrArray *vms, const char *folder)
         g_autofree char *path = g_build_filename(folder, name, NULL);
         RvmrpcVm *vm;
 
-        if (!g_str_has_suffix(name, ".sock") || have_socket(vms, path)) {
+        if (!g_str_has_suffix(name, ".sock") || !is_socket(path)) {
             continue;
         }
         vm = vm_new();
+        vm->of_folder = TRUE;
         vm->socket = g_steal_pointer(&path);
         g_ptr_array_add(vms, vm);
     }
@@ -291,36 +127,35 @@ static void list_folder(GPtrArray *vms, const char *folder)
 
 static void identify(void *data, void *user_data)
 {
-    RvmrpcVm *vm = data;
-    Until until = until_ms(IDENTIFY_MS, NULL);
+    const Until *until = user_data;
     gboolean is_qmp;
 
-    (void)user_data;
-    socket_identify(vm, &until, &is_qmp, NULL);
+    socket_identify(data, until, &is_qmp, NULL);
 }
 
-/* Asks those of which only the socket is known, all at a time. */
-static void identify_sockets(GPtrArray *vms)
+/* Asks all who they are, at the same time. */
+static void identify_all(GPtrArray *vms)
 {
-    GThreadPool *pool = g_thread_pool_new(identify, NULL, 64, FALSE, NULL);
+    Until until = until_ms(IDENTIFY_MS, NULL);
+    GThreadPool *pool = g_thread_pool_new(identify, &until,
+                                          CLAMP(vms->len, 1, THREADS_MAX),
+                                          FALSE, NULL);
 
     for (guint i = 0; i < vms->len; i++) {
-        RvmrpcVm *vm = vms->pdata[i];
-
-        if (!vm->pid && vm->socket) {
-            g_thread_pool_push(pool, vm, NULL);
+        if (((RvmrpcVm *)vms->pdata[i])->socket) {
+            g_thread_pool_push(pool, vms->pdata[i], NULL);
         }
     }
     g_thread_pool_free(pool, FALSE, TRUE);
 }
 
-static void list_sockets(GPtrArray *vms)
+static void list_folders(GPtrArray *vms)
 {
     const char *path = g_getenv("RVMRPC_PATH");
     g_autofree char *usual = NULL;
     g_auto(GStrv) folders = NULL;
 
-    usual = g_strdup_printf(SOCKET_FOLDER ":%s/rvmrpc",
+    usual = g_strdup_printf(SOCKET_FOLDERS ":%s/rvmrpc",
                             g_get_user_runtime_dir());
     folders = g_strsplit(path ?: usual, ":", 0);
     for (char **f = folders; *f; f++) {
@@ -328,7 +163,48 @@ static void list_sockets(GPtrArray *vms)
             list_folder(vms, *f);
         }
     }
-    identify_sockets(vms);
+}
+
+/*
+ * The process that listens tells, not the path, which may be another file to
+ * that process; the path when we could not get so far as to ask.
+ */
+static RvmrpcVm *process_of(const GPtrArray *vms, const RvmrpcVm *found)
+{
+    for (guint i = 0; i < vms->len; i++) {
+        RvmrpcVm *vm = vms->pdata[i];
+
+        if (vm->of_process && (found->peer ? vm->pid == found->peer :
+                               vm->socket && !vm->peer &&
+                               same_file(vm->socket, found->socket))) {
+            return vm;
+        }
+    }
+    return NULL;
+}
+
+/* Those of folders that are no process' in the list, and tell no lies. */
+static GPtrArray *merge(const GPtrArray *all)
+{
+    GPtrArray *vms =
+        g_ptr_array_new_with_free_func((GDestroyNotify)rvmrpc_vm_unref);
+
+    for (guint i = 0; i < all->len; i++) {
+        RvmrpcVm *vm = all->pdata[i], *process = NULL;
+
+        if (vm->stranger) {
+            continue;
+        }
+        if (vm->of_folder) {
+            process = process_of(all, vm);
+        }
+        if (!process) {
+            g_ptr_array_add(vms, rvmrpc_vm_ref(vm));
+        } else if (!process->socket) {
+            process->socket = g_strdup(vm->socket);
+        }
+    }
+    return vms;
 }
 
 /* ---- All ---- */
@@ -343,14 +219,18 @@ static gint by_label(gconstpointer a, gconstpointer b)
 
 GPtrArray *rvmrpc_list_vms(void)
 {
-    GPtrArray *vms =
+    g_autoptr(GPtrArray) all =
         g_ptr_array_new_with_free_func((GDestroyNotify)rvmrpc_vm_unref);
+    gboolean folders_only = g_getenv("RVMRPC_PATH") != NULL;
+    GPtrArray *vms;
 
-    if (!g_getenv("RVMRPC_PATH")) {
-        list_processes(vms);
+    if (!folders_only) {
+        process_list(all);
     }
-    list_sockets(vms);
-    if (!g_getenv("RVMRPC_PATH")) {
+    list_folders(all);
+    identify_all(all);
+    vms = merge(all);
+    if (!folders_only) {
         kernel_list(vms);
     }
     for (guint i = 0; i < vms->len; i++) {
@@ -400,12 +280,11 @@ static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable)
     const char *argv[] = { "virsh", "-q", "domuuid", "--", what, NULL };
     Until until = until_ms(VIRSH_MS, cancellable);
     g_autofree char *virsh = g_find_program_in_path("virsh");
-    g_autofree char *out = NULL;
-    gboolean success;
+    g_autofree char *out = NULL, *complaint = NULL;
     RvmrpcVm *vm;
 
-    out = virsh ? virsh_output(argv, &until, &success, NULL) : NULL;
-    if (!out || !success) {
+    out = virsh ? virsh_output(argv, &until, &complaint, NULL) : NULL;
+    if (!out || complaint) {
         return NULL;
     }
     vm = vm_new();
@@ -422,7 +301,8 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
     g_autoptr(GPtrArray) vms = NULL;
     RvmrpcVm *found = NULL;
 
-    if (strchr(what, '/')) {
+    if (what[0] == '/' || g_str_has_prefix(what, "./") ||
+        g_str_has_prefix(what, "../")) {
         return vm_of_path(what, cancellable, error);
     }
     vms = rvmrpc_list_vms();
@@ -443,6 +323,10 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
     }
     if (found) {
         return rvmrpc_vm_ref(found);
+    }
+    /* Names may have slashes; what is none is a path. */
+    if (strchr(what, '/') && g_file_test(what, G_FILE_TEST_EXISTS)) {
+        return vm_of_path(what, cancellable, error);
     }
     found = vm_of_libvirt(what, cancellable);
     if (!found) {

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <glib-unix.h>
 #include "rvmrpc-cmd.h"
+#include "../common/stdio.h"
 
 Options options;
 
@@ -202,6 +203,18 @@ static int check_options(void)
     return EXIT_OK;
 }
 
+/* GOption leaves "--" where something after it looks like an option. */
+static void drop_dashes(int *argc, char **argv)
+{
+    for (int i = 1; i < *argc; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            memmove(&argv[i], &argv[i + 1], (*argc - i) * sizeof(*argv));
+            --*argc;
+            break;
+        }
+    }
+}
+
 static int dispatch(int argc, char **argv)
 {
     for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
@@ -222,14 +235,12 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
 
+    stdio_begin("rvmrpc");
     setlocale(LC_ALL, "");
     if (!parse_options(&argc, &argv, &error)) {
         return usage_error("%s", error->message);
     }
-    if (argc > 1 && strcmp(argv[1], "--") == 0) {
-        argc--;
-        argv++;
-    }
+    drop_dashes(&argc, argv);
     if (argc < 2) {
         return usage_error("which command?");
     }

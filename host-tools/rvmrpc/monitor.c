@@ -189,12 +189,63 @@ static void take_vms(Monitor *m, GPtrArray *vms)
     g_ptr_array_sort(m->all, by_name);
 }
 
+static gboolean is_down(Watched *w)
+{
+    gboolean down;
+
+    g_mutex_lock(&w->lock);
+    down = w->now && !w->now->channel;
+    g_mutex_unlock(&w->lock);
+    return down;
+}
+
+/* The same VM by another process: it was started anew. */
+static RvmrpcVm *find_successor(const GPtrArray *vms, const RvmrpcVm *old)
+{
+    const char *uuid = rvmrpc_vm_get_uuid(old);
+
+    for (guint i = 0; i < vms->len; i++) {
+        RvmrpcVm *vm = vms->pdata[i];
+
+        if (strcmp(rvmrpc_vm_get_name(vm), rvmrpc_vm_get_name(old)) == 0 &&
+            g_strcmp0(rvmrpc_vm_get_uuid(vm), uuid) == 0 &&
+            rvmrpc_vm_get_pid(vm) != rvmrpc_vm_get_pid(old)) {
+            return vm;
+        }
+    }
+    return NULL;
+}
+
 /* VMs that were named stay, whatever becomes of them. */
+static void refresh_named(Monitor *m)
+{
+    g_autoptr(GPtrArray) vms = NULL;
+
+    for (guint i = 0; i < m->all->len; i++) {
+        Watched *w = m->all->pdata[i];
+        RvmrpcVm *vm;
+
+        if (!is_down(w)) {
+            continue;
+        }
+        if (!vms) {
+            vms = rvmrpc_list_vms();
+        }
+        vm = find_successor(vms, w->vm);
+        if (vm) {
+            m->all->pdata[i] = watched_new(vm);
+            watched_free(w);
+        }
+    }
+}
+
 void monitor_refresh(Monitor *m)
 {
     g_autoptr(GPtrArray) vms = NULL;
 
-    if (!m->names || !*m->names) {
+    if (m->names && *m->names) {
+        refresh_named(m);
+    } else {
         vms = rvmrpc_list_vms();
         take_vms(m, vms);
     }

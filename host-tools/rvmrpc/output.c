@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "rvmrpc-cmd.h"
+#include "../common/stdio.h"
 
 static gboolean use_color(void)
 {
@@ -64,7 +65,7 @@ void print_json(JsonBuilder *builder, gboolean pretty)
     g_autofree char *text = json_to_string(root, pretty);
 
     puts(text);
-    fflush(stdout);
+    stdio_flush();
     g_object_unref(builder);
 }
 

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 #include "rvmrpc-cmd.h"
+#include "../common/stdio.h"
 
 #define TIMEOUT_MS 1000
 
@@ -43,7 +44,6 @@ static gboolean ping_once(RvmrpcConn *conn, Times *t, GError **error)
     if (!options.json) {
         printf("answer %u: time=%.0f us (%.0f us in the host)\n", t->sent, us,
                host_ns / 1e3);
-        fflush(stdout);
     }
     return TRUE;
 }
@@ -114,7 +114,8 @@ int cmd_ping(int argc, char **argv)
         } else if (last && !options.json) {
             fprintf(stderr, "answer %u: %s\n", t.sent, last->message);
         }
-        if (options.count && t.sent >= (guint)options.count) {
+        if (!stdio_flush() ||
+            (options.count && t.sent >= (guint)options.count)) {
             break;
         }
         pause_for(interval);

@@ -602,8 +602,8 @@ static int print_answer(GBytes *answer, guint64 elapsed_ns)
         return end_json(b);
     }
     if (!isatty(STDOUT_FILENO)) {
-        return size && fwrite(data, size, 1, stdout) != 1 ? EXIT_OTHER :
-               EXIT_OK;
+        fwrite(data, 1, size, stdout);
+        return EXIT_OK;
     }
     if (size) {
         g_autofree char *copy = g_strndup(data, size);

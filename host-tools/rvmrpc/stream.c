@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include "monitor.h"
+#include "../common/stdio.h"
 
 #define INTERVAL_S      2.0
 #define TICK_S          0.1
@@ -69,6 +70,7 @@ void top_json(Monitor *m)
     gint64 last = g_get_monotonic_time(), found = last;
     int lines = 0;
 
+    stdio_may_stop();
     do {
         gint64 now = g_get_monotonic_time();
 
@@ -81,6 +83,6 @@ void top_json(Monitor *m)
             last = now;
             lines++;
         }
-    } while (!ferror(stdout) && (!options.count || lines < options.count) &&
+    } while (stdio_flush() && (!options.count || lines < options.count) &&
              monitor_sleep(options.cancellable, MIN(TICK_S, interval)));
 }

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <curses.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -249,8 +250,21 @@ static void begin_screen(void)
     }
 }
 
-static void top_screen(Monitor *m)
+/* A terminal that is gone has no key, and does not wait for one either. */
+static gboolean has_terminal(void)
 {
+    struct pollfd fds[] = {
+        { .fd = STDIN_FILENO },
+        { .fd = STDOUT_FILENO },
+    };
+
+    poll(fds, G_N_ELEMENTS(fds), 0);
+    return !((fds[0].revents | fds[1].revents) & (POLLHUP | POLLERR));
+}
+
+static int top_screen(Monitor *m)
+{
+    gboolean there;
     guint ticks = 0;
 
     begin_screen();
@@ -259,14 +273,17 @@ static void top_screen(Monitor *m)
             monitor_refresh(m);
         }
         draw(m);
-    } while (handle_key(getch()) && !enough(m) &&
+        there = has_terminal();
+    } while (there && handle_key(getch()) && !enough(m) &&
              !g_cancellable_is_cancelled(options.cancellable));
     endwin();
+    return there ? EXIT_OK : EXIT_OTHER;
 }
 
 int cmd_top(int argc, char **argv)
 {
     GError *error = NULL;
+    int code = EXIT_OK;
     Monitor *m;
 
     (void)argc;
@@ -280,8 +297,8 @@ int cmd_top(int argc, char **argv)
     if (options.json) {
         top_json(m);
     } else {
-        top_screen(m);
+        code = top_screen(m);
     }
     monitor_free(m);
-    return EXIT_OK;
+    return code;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "monitor.h"
+#include "../common/stdio.h"
 
 /* How often VMs are looked for, in rounds of TICK_S. */
 #define TICK_S          0.1
@@ -187,6 +188,7 @@ int cmd_watch(int argc, char **argv)
     if (!m) {
         return fail(error);
     }
+    stdio_may_stop();
     followers = g_hash_table_new_full(NULL, NULL, NULL, follower_free);
     do {
         if (++ticks % REFRESH_TICKS == 0) {
@@ -197,8 +199,7 @@ int cmd_watch(int argc, char **argv)
             show_events(followers, m->all->pdata[i]);
             show(m->all->pdata[i]);
         }
-        fflush(stdout);
-    } while (!ferror(stdout) && !enough(m) &&
+    } while (stdio_flush() && !enough(m) &&
              monitor_sleep(options.cancellable, TICK_S));
     g_hash_table_remove_all(followers);
     monitor_free(m);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "config.h"
 #include "rvmrpc_owner.h"
+#include "rvmrpc_text.h"
 
 #define USUAL_FILE      "/etc/rvmrpcd/rvmrpcd.conf"
 #define NAME_MAX_BYTES  64
@@ -53,11 +54,9 @@ static gboolean parse_size(const char *text, guint64 *bytes)
 
 static gboolean parse_mode(const char *text, mode_t *mode)
 {
-    char *end;
-    guint64 value = g_ascii_strtoull(text, &end, 8);
+    uint32_t value;
 
-    if (end == text || *end || value > 0777 || !(value & 0600) ||
-        text[0] != '0') {
+    if (!rvmrpc_parse_mode(text, &value) || !(value & 0600)) {
         return FALSE;
     }
     *mode = value;
@@ -217,14 +216,31 @@ static void complete_vm(const Config *config, VmConfig *vm)
     complete_path(&vm->socket, config->socket_dir, vm->name, ".sock");
 }
 
-VmConfig *config_new_vm(const Config *config, const char *name)
+/* With what holds where it does not say otherwise. */
+static VmConfig *begin_vm(const Config *config)
 {
     VmConfig *vm = g_new0(VmConfig, 1);
 
-    vm->name = g_strdup(name);
     vm->window = config->window;
+    vm->ivshmem_gid = config->ivshmem_gid;
+    vm->socket_gid = config->socket_gid;
+    return vm;
+}
+
+VmConfig *config_new_vm(const Config *config, const char *name)
+{
+    VmConfig *vm = begin_vm(config);
+
+    vm->name = g_strdup(name);
     complete_vm(config, vm);
     return vm;
+}
+
+static gboolean set_group(gid_t *gid, const char *where, const char *key,
+                          const char *value, GError **error)
+{
+    return parse_group(value, gid) ||
+           bad(error, where, key, value, "there is no such group");
 }
 
 static gboolean set_vm(VmConfig *vm, const char *where, const char *key,
@@ -250,6 +266,10 @@ static gboolean set_vm(VmConfig *vm, const char *where, const char *key,
         to = &vm->ivshmem;
     } else if (strcmp(key, "socket") == 0) {
         to = &vm->socket;
+    } else if (strcmp(key, "ivshmem-group") == 0) {
+        return set_group(&vm->ivshmem_gid, where, key, value, error);
+    } else if (strcmp(key, "socket-group") == 0) {
+        return set_group(&vm->socket_gid, where, key, value, error);
     } else if (is_window_key(key)) {
         return set_window(&vm->window, where, key, value, error);
     } else {
@@ -365,9 +385,8 @@ static gboolean set_daemon(Config *config, const char *where, const char *key,
                    "with rights of the owner, is wanted");
     }
     if (strcmp(key, "ivshmem-group") == 0 || strcmp(key, "socket-group") == 0) {
-        return parse_group(value, of_ivshmem ? &config->ivshmem_gid :
-                           &config->socket_gid) ||
-               bad(error, where, key, value, "there is no such group");
+        return set_group(of_ivshmem ? &config->ivshmem_gid :
+                         &config->socket_gid, where, key, value, error);
     }
     if (strcmp(key, "any") == 0) {
         return parse_bool(value, &config->any) ||
@@ -416,9 +435,8 @@ static gboolean read_folder(Config *config, GError **error)
     for (guint i = 0; i < names->len; i++) {
         g_autofree char *path =
             g_build_filename(config->vm_dir, names->pdata[i], NULL);
-        VmConfig *vm = g_new0(VmConfig, 1);
+        VmConfig *vm = begin_vm(config);
 
-        vm->window = config->window;
         if (!read_file(path, set_vm_key, vm, error)) {
             config_free_vm(vm);
             return FALSE;
@@ -434,9 +452,8 @@ static gboolean read_folder(Config *config, GError **error)
 static gboolean read_option(Config *config, const char *option, GError **error)
 {
     g_auto(GStrv) words = g_strsplit(option, ",", 0);
-    g_autoptr(VmConfig) vm = g_new0(VmConfig, 1);
+    g_autoptr(VmConfig) vm = begin_vm(config);
 
-    vm->window = config->window;
     for (char **word = words; *word; word++) {
         char *value = strchr(*word, '=');
 
@@ -465,7 +482,7 @@ static Config *config_new(void)
     Config *config = g_new0(Config, 1);
 
     config->ivshmem_dir = g_strdup("/run/rvmrpcd");
-    config->socket_dir = g_strdup("/run/rvmrpc");
+    config->socket_dir = g_strdup("/run/rvmrpcd");
     config->vm_dir = g_strdup("/etc/rvmrpcd/vms.d");
     config->ivshmem_mode = config->socket_mode = 0660;
     config->ivshmem_gid = config->socket_gid = (gid_t)-1;

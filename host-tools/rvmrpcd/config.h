@@ -20,6 +20,7 @@ typedef struct VmConfig {
     char *name;
     char *uuid;                 /* NULL: not known */
     char *ivshmem, *socket;     /* paths */
+    gid_t ivshmem_gid, socket_gid;  /* of the files */
     gboolean unverified;        /* nobody configured it */
     WindowConfig window;
 } VmConfig;
@@ -33,7 +34,8 @@ typedef enum KernelUse {
 typedef struct Config {
     char *ivshmem_dir, *socket_dir, *vm_dir;
     mode_t ivshmem_mode, socket_mode;
-    gid_t ivshmem_gid, socket_gid;  /* (gid_t)-1: as it comes */
+    /* Where a VM does not say otherwise; (gid_t)-1: as it comes. */
+    gid_t ivshmem_gid, socket_gid;
     gboolean any;               /* serve VMs that are not configured, too */
     KernelUse kernel;
     WindowConfig window;        /* where a VM does not say otherwise */

@@ -7,15 +7,8 @@
  */
 #include <string.h>
 #include "rvmrpc_socket.h"
+#include "rvmrpc_text.h"
 #include "rvmrpcd.h"
-
-/* Text of a guest, of at most @len bytes, as QMP shows it. */
-static char *escape(const char *text, size_t len)
-{
-    g_autofree char *copy = g_strndup(text, len);
-
-    return g_strescape(copy, "\"");
-}
 
 static const char *os_name(uint32_t os)
 {
@@ -121,12 +114,15 @@ static void put_stats(GString *j, const RvmrpcChannelInfo *info)
     put_u64(j, "rekicks", s->rekicks);
     put_u64(j, "lost", s->lost);
     put_latency(j, s);
+    if (!info->kernel) {
+        put_u64(j, "latency-sum-us", s->elapsed_ns / 1000);
+    }
     end(j, '}');
 }
 
 static void put_name(GString *j, const struct rvmrpc_list_entry *e)
 {
-    g_autofree char *name = escape(e->name, sizeof(e->name));
+    g_autofree char *name = rvmrpc_text(e->name, sizeof(e->name));
 
     put_u64(j, "number", e->number);
     put_text(j, "name", name);
@@ -170,7 +166,7 @@ static void put_modules(GString *j, const GArray *entries)
 static void put_open(GString *j, const RvmrpcChannelInfo *info,
                      const GArray *modules)
 {
-    g_autofree char *release = escape(info->release, sizeof(info->release));
+    g_autofree char *release = rvmrpc_text(info->release, sizeof(info->release));
 
     put_text(j, "os", os_name(info->os));
     put_text(j, "release", release);
@@ -249,7 +245,7 @@ static char *end_event(GString *j)
 
 char *info_connected(const RvmrpcChannelInfo *info)
 {
-    g_autofree char *release = escape(info->release, sizeof(info->release));
+    g_autofree char *release = rvmrpc_text(info->release, sizeof(info->release));
     GString *j = begin_event("RVMRPC_CONNECTED");
 
     put_text(j, "os", os_name(info->os));

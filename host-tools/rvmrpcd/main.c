@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "rvmrpc_listener.h"
 #include "rvmrpcd.h"
+#include "../common/stdio.h"
 
 /* Of those that nobody configured. */
 #define UNVERIFIED_MAX  256
@@ -328,14 +329,13 @@ static void log_line(const char *domain, GLogLevelFlags level,
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    Daemon d = {
-        .vms = g_hash_table_new(g_str_hash, g_str_equal),
-        .leaving = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                         NULL),
-        .loop = g_main_loop_new(NULL, FALSE),
-    };
+    Daemon d = { .file = NULL };
     int status = EXIT_SUCCESS;
 
+    stdio_begin("rvmrpcd");
+    d.vms = g_hash_table_new(g_str_hash, g_str_equal);
+    d.leaving = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    d.loop = g_main_loop_new(NULL, FALSE);
     signal(SIGPIPE, SIG_IGN);
     g_log_set_handler(G_LOG_DOMAIN, G_LOG_LEVEL_MESSAGE | G_LOG_LEVEL_WARNING,
                       log_line, NULL);

@@ -407,7 +407,8 @@ static bool listen_for_qemu(Vm *vm, const Config *config, GError **error)
     vm->listener = fd >= 0 ?
         rvmrpc_listener_new_for_fd(fd, NULL, accepted, vm) :
         rvmrpc_listener_new(vm->config->ivshmem, config->ivshmem_mode,
-                            config->ivshmem_gid, NULL, accepted, vm, error);
+                            vm->config->ivshmem_gid, NULL, accepted, vm,
+                            error);
     return vm->listener;
 }
 
@@ -418,7 +419,7 @@ Vm *vm_new(const Config *config, VmConfig *vm_config, VmIdle *idle,
     const RvmrpcSockConfig sock = {
         .path = vm_config->socket,
         .mode = config->socket_mode,
-        .gid = config->socket_gid,
+        .gid = vm_config->socket_gid,
         .fd = fdstore_listening(vm_config->socket),
         .info = info,
         .opaque = vm,

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import (MEMORY, FakeVM, Frame, answer_with, hang, info_answer,  # noqa: E402
+from fake import (ALL, MEMORY, SUBMIT, FakeVM, Frame, answer_with, hang, info_answer,  # noqa: E402
                   only_submits, send_raw)
 from harness import VM, Skip, case, comment, main, shared  # noqa: E402
 from harness.sock import ANSWER, ERROR  # noqa: E402
@@ -407,6 +408,52 @@ def escapes():
         assert "\\x1b" in fakes.run("osinfo", "evil").out
         # A program gets it as it is.
         assert fakes.run("osinfo", "evil", "--json").json()["hostname"].startswith("\033[2J\n\r")
+
+
+def paged(count, size, following=None):
+    """cpuinfo and cpustat of a guest with so many CPUs, of which so many fit into an answer."""
+    def behave(frame, connection):
+        if frame.kind != SUBMIT or frame.module != 2 or frame.procedure not in (2, 3):
+            return False
+        first = struct.unpack("<II", frame.payload)[1]
+        cpus = range(first, min(first + size, count))
+        items = [(2 if frame.procedure == 2 else 1, 0, ALL, count)] if not first else []
+        items += [(8 if frame.procedure == 2 else 1, 0, cpu, 1000 + cpu) for cpu in cpus]
+        end = first + size
+        if end < count:
+            items.append((11 if frame.procedure == 2 else 6, 0, ALL, following(end) if following else end))
+        connection.sendall(Frame(ANSWER, info_answer(items), cookie=frame.cookie).pack())
+        return True
+    return behave
+
+
+@case("cpuinfo and cpustat of more CPUs than fit into an answer (fakes)")
+def pages():
+    """All of them, each once; a guest that sends in circles is malformed."""
+    with Fakes() as fakes:
+        fakes.add("many", behave=paged(300, 23))
+        for command, key in (("cpuinfo", "hz"), ("cpustat", "user")):
+            cpus = fakes.run(command, "many", "--json").json()["cpus"]
+            assert [(cpu["index"], cpu[key]) for cpu in cpus] == [(i, 1000 + i) for i in range(300)], command
+        for name, following in (("back", lambda end: 1), ("far", lambda end: 1 << 40)):
+            fakes.add(name, behave=paged(300, 23, following))
+            result = fakes.run("cpustat", name)
+            assert result.status == 9 and f"{name}: " in result.err and "malformed" in result.err, result
+
+
+@case("memory set aside for huge pages is not in use while nobody has it (fakes)")
+def huge_pages():
+    """As keys, and in what top calls used."""
+    with Fakes() as fakes:
+        fakes.add("huge", behave=answer_with(info_answer(
+            [(1, 0, ALL, 8 << 30), (3, 0, ALL, 1 << 30), (26, 0, ALL, 6 << 30), (27, 0, ALL, 6 << 30),
+             (28, 0, ALL, 4 << 30), (29, 0, ALL, 2 << 20)])))
+        mem = fakes.run("meminfo", "huge", "--json").json()
+        assert mem == {"total": 8 << 30, "available": 1 << 30, "hugetlb": 6 << 30, "huge-total": 6 << 30,
+                       "huge-free": 4 << 30, "huge-size": 2 << 20}, mem
+        assert re.search(r"^hugetlb +6.0G ", fakes.run("meminfo", "huge").out, re.M)
+        line = json.loads(fakes.run("watch", "huge", "--json", "-c", 1).out)
+        assert line["memory"]["used"] == 3 << 30, line
 
 
 @case("32 VMs in one pass, one of them hung (fakes)")

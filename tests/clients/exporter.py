@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The exporter: scraped by hand, by promtool and by a real Prometheus."""
 import json
+import os
 import pathlib
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -18,7 +20,8 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import MEMORY, FakeVM, hang, only_submits  # noqa: E402
+from fake import (ALL, ANSWER, MEMORY, SUBMIT, FakeVM, Frame, hang, info_answer,  # noqa: E402
+                  only_submits)
 from harness import BUILD, VM, case, comment, main, wait_for  # noqa: E402
 from tools import COMPLAINTS, EXPORTER, environment  # noqa: E402
 
@@ -46,17 +49,18 @@ def get(url, **headers):
 class Exporter:
     """The exporter for the sockets of one folder, with fakes in it."""
 
-    def __init__(self, *args):
+    def __init__(self, *args, address="127.0.0.1"):
         self.folder = tempfile.mkdtemp(prefix="rvmrpc-fakes-")
         self.vms = []
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.address = address
         self.args = args
         self.process = None
 
     def __enter__(self):
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [EXPORTER, "-l", f"127.0.0.1:{self.port}", *self.args],
+            [EXPORTER, "-l", f"{self.address}:{self.port}", *self.args],
             env=environment(self.folder), stderr=subprocess.PIPE, text=True)
         wait_for(self._listens, 20, "the exporter", interval=0.1)
         return self
@@ -79,9 +83,9 @@ class Exporter:
             for word in COMPLAINTS:
                 assert word not in err, err
 
-    def add(self, name, **options):
+    def add(self, file, **options):
         """One more fake."""
-        self.vms.append(FakeVM(self.folder, name, **options))
+        self.vms.append(FakeVM(self.folder, file, **options))
 
     def scrape(self, **headers):
         """(text, seconds)"""
@@ -157,17 +161,86 @@ def states():
         assert value(text, "rvmrpc_exporter_vms") == 6
 
 
-@case("two VMs of one name do not spoil the page")
+def series(text, name):
+    """{labels as text} of a metric."""
+    return set(re.findall(rf"^{name}{{(.*)}} ", text, re.M))
+
+
+@case("two VMs of one name do not spoil the page, nor change whose series is whose")
 def twins():
-    """Their labels differ."""
+    """Who comes before them in a list changes no label."""
     with Exporter() as e:
-        e.add("a")
-        e.add("b")
-        e.vms[0].name = e.vms[1].name = "twin"
+        e.add("b", name="twin", memory=1 << 30)
+        e.add("c", name="twin", memory=2 << 30)
+        before, _ = e.scrape()
+        promtool(before)
+        e.add("a", name="twin", memory=3 << 30)
+        e.add("0", name="another")
+        after, _ = e.scrape()
+        promtool(after)
+        assert len(series(before, "rvmrpc_up")) == 2
+        assert series(before, "rvmrpc_up") < series(after, "rvmrpc_up"), (before, after)
+        for vm in e.vms[:2]:
+            for text in (before, after):
+                assert value(text, "rvmrpc_guest_memory_total_bytes", socket=vm.path) == vm.memory
+
+
+def cpustat(times):
+    """Of a guest whose CPUs have these idle times, in seconds; None: offline."""
+    def behave(frame, connection):
+        if frame.kind != SUBMIT or (frame.module, frame.procedure) != (2, 3):
+            return False
+        items = [(3, 0, ALL, sum(s or 0 for s in times) * 10 ** 9)]
+        items += [(3, 0, cpu, s * 10 ** 9) for cpu, s in enumerate(times) if s is not None]
+        connection.sendall(Frame(ANSWER, info_answer(items), cookie=frame.cookie).pack())
+        return True
+    return behave
+
+
+@case("CPU time never falls, but for a new boot")
+def monotonic():
+    """A CPU that was offline counts anew from less."""
+    with Exporter() as e:
+        times = [1000, 900]
+        e.add("web", behave=cpustat(times))
+
+        def idle(cpu):
+            return value(e.scrape()[0], "rvmrpc_guest_cpu_seconds_total", domain="web", cpu=str(cpu), mode="idle")
+
+        assert (idle(0), idle(1)) == (1000, 900)
+        times[:] = [1001, None]
+        assert (idle(0), idle(1)) == (1001, None)
+        times[:] = [1002, 20]
+        assert (idle(0), idle(1)) == (1002, 900)
+        times[:] = [1003, 901]
+        assert (idle(0), idle(1)) == (1003, 901)
+        e.vms[0].epoch = 77
+        times[:] = [3, 2]
+        assert (idle(0), idle(1)) == (3, 2)
+
+
+@case("what Prometheus' practices ask for")
+def practices():
+    """Sums of histograms, base units, labels' values, the exporter's own."""
+    with Exporter("--timeout", "600") as e:
+        e.add("web")
+        e.add("hung", behave=only_submits(hang))
+        e.scrape()
         text, _ = e.scrape()
         promtool(text)
-        assert value(text, "rvmrpc_up", domain="twin") == 1
-        assert value(text, "rvmrpc_up", domain="twin#1") == 1
+        name = "rvmrpc_call_duration_seconds"
+        count = value(text, name + "_count", domain="web")
+        assert count > 0 and abs(value(text, name + "_sum", domain="web") - count * 90e-6) < 1e-9, text
+        assert value(text, "rvmrpc_calls_total", domain="web", result="timed_out") == 0
+        assert not re.search(r'="[^"]*-[^"]*"', "\n".join(
+            line for line in text.splitlines() if "calls_total" in line).replace(e.folder, "")), text
+        assert value(text, "rvmrpc_scrape_success", domain="web") == 1
+        assert value(text, "rvmrpc_scrape_success", domain="hung") == 0
+        assert 0.3 < value(text, "rvmrpc_exporter_scrape_duration_seconds") < 2
+        assert value(text, "rvmrpc_exporter_build_info", version="0.1.0") == 1
+        for line in re.findall(r"^# TYPE (\w+) counter$", text, re.M):
+            assert line.endswith("_total"), line
+        assert len({line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}) == text.count("# TYPE")
 
 
 @case("32 VMs in one pass within the deadline, two of them hung (fakes)")
@@ -214,6 +287,116 @@ def pages():
             raise AssertionError("POST was taken")
         except urllib.error.HTTPError as error:
             assert error.code == 405
+
+
+def connect(e, count):
+    """So many connections that say nothing yet."""
+    return [socket.create_connection(("127.0.0.1", e.port), timeout=20) for _ in range(count)]
+
+
+def trickle(connections, stop, every=0.3):
+    """Sends a request that never ends, byte by byte, on all; a new one when it is ended."""
+    endless = b"GET /metrics HTTP/1.1\r\nX-Long: " + b"a" * 100000
+    at = 0
+    while not stop.is_set():
+        for connection in connections:
+            try:
+                connection.send(endless[at:at + 1])
+            except OSError:
+                pass
+        at += 1
+        time.sleep(every)
+
+
+def ended(connection, seconds):
+    """The other side ends it within that time; what it said before that."""
+    connection.settimeout(seconds)
+    text = b""
+    try:
+        while chunk := connection.recv(65536):
+            text += chunk
+    except ConnectionResetError:
+        pass
+    return text
+
+
+@case("silent and slow connections, however many, keep nobody from an answer", timeout=90, count=16)
+@case("more of them than there are places", timeout=90, count=200)
+def crowds(count):
+    """Each has one time for all that it says, and gives way to others before that."""
+    with Exporter() as e:
+        e.add("web")
+        crowd = connect(e, count)
+        stop = threading.Event()
+        slow = threading.Thread(target=trickle, args=(crowd[::2], stop))
+        slow.start()
+        try:
+            for _ in range(3):
+                text, seconds = e.scrape()
+                assert value(text, "rvmrpc_up", domain="web") == 1 and seconds < 3, seconds
+                time.sleep(0.5)
+            start = time.monotonic()
+            for connection in (crowd[-1], crowd[-2]):
+                assert b"200 OK" not in ended(connection, 20), "it was answered"
+            assert time.monotonic() - start < 15
+        finally:
+            stop.set()
+            slow.join()
+            for connection in crowd:
+                connection.close()
+
+
+@case("who does not read the answer loses it; others do not wait", timeout=60)
+def unread():
+    """The request is whole; 60 VMs make a page that a small buffer does not hold."""
+    with Exporter() as e:
+        for i in range(60):
+            e.add(f"vm{i:02}")
+        crowd = connect(e, 70)
+        for connection in crowd:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        for connection in crowd[:4]:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        text, _ = e.scrape()
+        assert len(text) > 100000 and value(text, "rvmrpc_exporter_vms") == 60
+        for connection in crowd:
+            connection.close()
+
+
+def cpu_seconds(pid):
+    """CPU time of a process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case("at the limit of descriptors it waits instead of spinning")
+def descriptors():
+    """And answers once it has some again."""
+    with Exporter() as e:
+        e.add("web")
+        e.scrape()
+        time.sleep(0.5)
+        pid = e.process.pid
+        old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), old[1]))
+        waiting = connect(e, 3)
+        before = cpu_seconds(pid)
+        time.sleep(2)
+        used = cpu_seconds(pid) - before
+        comment(f"{used:.2f} s of CPU time in 2 s")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+        for connection in waiting:
+            connection.close()
+        wait_for(lambda: value(e.scrape()[0], "rvmrpc_up", domain="web") == 1, 10, "an answer")
+        assert used < 0.4, used
+
+
+@case("[::] has IPv4's addresses, too")
+def dual_stack():
+    """And [::1] has not."""
+    with Exporter(address="[::]") as e:
+        assert get(f"http://[::1]:{e.port}/")[0] == get(f"http://127.0.0.1:{e.port}/")[0] == 200
 
 
 @case("bad options and a port in use: an error and its exit status")

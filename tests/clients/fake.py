@@ -12,7 +12,7 @@ import threading
 import time
 
 from harness.paths import short_path
-from harness.sock import ANSWER, ERROR, EVENT, HEADER, INFO, SUBMIT, SUBSCRIBE, Frame
+from harness.sock import ANSWER, ERROR, EVENT, HEADER, INFO, MAGIC, SUBMIT, SUBSCRIBE, Frame
 
 MEMORY = {1: 4 << 30, 2: 1 << 30, 3: 3 << 30, 4: 64 << 20, 5: 2 << 30}
 ALL = 0xffffffff
@@ -24,11 +24,12 @@ def info_answer(items, text=b""):
     return data + b"".join(struct.pack("<HHIQ", *item) for item in items) + text
 
 
-def sysinfo(procedure, start):
-    """Answers that change as time goes by, as a guest's do."""
+def sysinfo(procedure, start, memory=0):
+    """Answers that change as time goes by, as a guest's do. memory: all it has, if not the usual."""
     ns = int((time.monotonic() - start) * 1e9)
     if procedure == 0:
-        return info_answer([(key, 0, ALL, value) for key, value in MEMORY.items()])
+        values = {**MEMORY, 1: memory or MEMORY[1]}
+        return info_answer([(key, 0, ALL, value) for key, value in values.items()])
     if procedure == 1:
         return info_answer([(1, 0, ALL, 1250000), (2, 0, ALL, 750000), (3, 0, ALL, 500000),
                             (4, 0, ALL, 2), (5, 0, ALL, 123)])
@@ -43,19 +44,24 @@ def sysinfo(procedure, start):
 
 
 class FakeVM:
-    """One VM. `behave(frame, connection)` may take a frame over: true."""
+    """One VM at folder/file.sock. `behave(frame, connection)` may take a frame over: true."""
 
-    def __init__(self, folder, name, uuid=None, behave=None, release="6.12-fake",
-                 state="connected", running=True):
-        self.path = os.path.join(folder, f"{name}.sock")
-        self.name, self.uuid, self.behave = name, uuid, behave
+    def __init__(self, folder, file, *, name=None, uuid=None, behave=None, release="6.12-fake",
+                 state="connected", running=True, memory=0):
+        self.path = os.path.join(folder, f"{file}.sock")
+        self.name, self.uuid, self.behave, self.memory = name or file, uuid, behave, memory
         self.release, self.state, self.running = release, state, running
         self.start = time.monotonic()
+        self.epoch = 2 ** 64 - 5
         self.calls = 0
+        self.strange = []       # headers that are none
         self.connections = set()
         self.listener = socket.socket(socket.AF_UNIX)
-        with short_path(self.path) as short:
-            self.listener.bind(short)
+        if len(self.path) < 108:
+            self.listener.bind(self.path)
+        else:
+            with short_path(self.path) as short:
+                self.listener.bind(short)
         self.listener.listen(64)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -79,6 +85,8 @@ class FakeVM:
         try:
             while True:
                 header = self._read(connection, HEADER.size)
+                if header[:4] != struct.pack("<I", MAGIC):
+                    self.strange.append(header)
                 frame = Frame.unpack(header, self._read(connection, HEADER.unpack(header)[3]))
                 if not (self.behave and self.behave(frame, connection)):
                     self._answer(frame, connection)
@@ -106,17 +114,18 @@ class FakeVM:
         return {"protocol": 1, "vm": vm, "rvmrpc": {
             "state": self.state, "os": "linux", "release": self.release, "proxy": "vmm",
             "gate": "hypercall", "wait": "vmlp", "slots": 4, "last-seen-ms": 3,
-            "epoch": 2 ** 64 - 5,
+            "epoch": self.epoch,
             "stats": {"calls": self.calls, "completed": self.calls, "failed": 0,
                       "registrations": 1, "in-flight": 0,
-                      "latency-us": [0, 0, 0, 0, 0, 0, 0, self.calls, 0, 0]}}}
+                      "latency-us": [0, 0, 0, 0, 0, 0, 0, self.calls, 0, 0],
+                      "latency-sum-us": self.calls * 90}}}
 
     def _answer(self, frame, connection):
         if frame.kind != SUBMIT:
             reply = Frame(INFO, json.dumps(self.info()).encode(), cookie=frame.cookie)
         else:
             self.calls += 1
-            payload = sysinfo(frame.procedure, self.start) if frame.module == 2 else b""
+            payload = sysinfo(frame.procedure, self.start, self.memory) if frame.module == 2 else b""
             if frame.module == 1:
                 payload = frame.payload
             reply = Frame(ANSWER, payload, cookie=frame.cookie, elapsed=150_000)
@@ -151,5 +160,5 @@ def send_raw(data):
     return behave
 
 
-__all__ = ["ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBSCRIBE",
+__all__ = ["ALL", "ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
            "answer_with", "hang", "info_answer", "only_submits", "send_raw"]

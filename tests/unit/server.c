@@ -600,20 +600,56 @@ static void test_info_wanted(void)
 {
 	struct rvmrpc_info_req wanted = { .flags = RVMRPC_INFO_TEXT };
 	struct rvmrpc_request req = { .arg = &wanted, .arglen = 0 };
-	uint32_t flags = 99;
+	struct rvmrpc_info_req got = { .flags = 99 };
 
-	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_OK);
-	g_assert_cmpuint(flags, ==, 0);
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &got), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(got.flags, ==, 0);
 	req.arglen = sizeof(wanted);
-	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_OK);
-	g_assert_cmpuint(flags, ==, RVMRPC_INFO_TEXT);
+	wanted.first = 7;
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &got), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(got.flags, ==, RVMRPC_INFO_TEXT);
+	g_assert_cmpuint(got.first, ==, 7);
 	req.arglen = sizeof(wanted) - 1;
-	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &got), ==, RVMRPC_STATUS_GARBAGE_ARGS);
 	req.arglen = sizeof(wanted);
-	wanted.reserved = 1;
-	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
 	wanted = (struct rvmrpc_info_req) { .flags = ~0u };
-	g_assert_cmpint(rvmrpc_info_wanted(&req, &flags), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpint(rvmrpc_info_wanted(&req, &got), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+}
+
+#define CPUS	64
+
+/* 64 CPUs and a page: all come, each once, in as many answers as they need. */
+static void test_info_pages(void)
+{
+	struct rvmrpc_info_page page = { .items = 8, .next_key = RVMRPC_CPU_NEXT };
+	struct rvmrpc_response res = { .res = g_malloc(4096) };
+	uint32_t cpu, i, seen = 0, pages = 0;
+	struct rvmrpc_info_writer w;
+	const struct rvmrpc_item *last;
+
+	do {
+		res.resmax = 4096;
+		rvmrpc_info_begin(&w, &res, NULL, 0);
+		for (cpu = page.first; cpu < CPUS && rvmrpc_info_cpu(&w, &res, &page, cpu); cpu++) {
+			g_assert_cmpuint(cpu, ==, seen++);
+			for (i = 0; i < page.items; i++)
+				rvmrpc_info_u64(&w, RVMRPC_CPU_FAMILY, cpu, cpu);
+		}
+		g_assert_cmpint(rvmrpc_info_end(&w, &res), ==, RVMRPC_STATUS_OK);
+		last = &w.items[w.nitems - 1];
+		g_assert_cmpuint(last->key, ==, cpu < CPUS ? RVMRPC_CPU_NEXT : RVMRPC_CPU_FAMILY);
+		g_assert_cmpuint(last->value, ==, cpu < CPUS ? cpu : CPUS - 1);
+		page.first = cpu;
+		pages++;
+	} while (cpu < CPUS);
+	g_assert_cmpuint(pages, ==, 3);
+	/* Not even one: better no answer than the same question for ever. */
+	res.resmax = sizeof(struct rvmrpc_info) + 8 * sizeof(struct rvmrpc_item);
+	rvmrpc_info_begin(&w, &res, NULL, 0);
+	page.first = 4;
+	g_assert_false(rvmrpc_info_cpu(&w, &res, &page, 4));
+	g_assert_cmpint(rvmrpc_info_end(&w, &res), ==, RVMRPC_STATUS_TOO_BIG);
+	g_free(res.res);
 }
 
 /* What fits can be written, and one byte or item more cannot. */
@@ -661,6 +697,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/list/paging", test_list_paging);
 	g_test_add_func("/server/info/layout", test_info);
 	g_test_add_func("/server/info/wanted", test_info_wanted);
+	g_test_add_func("/server/info/pages", test_info_pages);
 	g_test_add_func("/server/info/fits", test_info_fits);
 	g_test_add_func("/server/info/overflow", test_info_overflow);
 	g_test_add_func("/server/info/text-overflow", test_info_text_overflow);

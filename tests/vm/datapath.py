@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import selectors
+import signal
 import socket
 import stat
 import statistics
@@ -17,7 +18,7 @@ from harness.paths import QEMU, short_path
 from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STATUS, SUBMIT,
                           SUBSCRIBE, Frame, SocketClient)
 
-CORE, ECHO, TEST = 0, 1, 0x101
+CORE, ECHO, SYSINFO, TEST = 0, 1, 2, 0x101
 SLEEP_INLINE, SLEEP = 0, 1
 UUID = "6b6e9a4c-5f3c-4d0e-9d0a-0e6f4a1c2b3d"
 OPTIONS = {"append": "rvmrpc.allow=default,test.*", "device_opts": "id=rvmrpc0,socket=rpc.sock",
@@ -81,6 +82,27 @@ def overtaking():
         answers = [c.recv() for _ in slow]
         assert {f.cookie for f in answers} == set(slow)
         assert {STATUS[f.status] for f in answers} == {"ok"}
+
+
+@case("clients with procedures that sleep leave a place to such that do not")
+def sleepers():
+    """Two, and more than there are slots; meminfo and a null call answer meanwhile."""
+    vm = guest()
+    for count in (2, 6):
+        clients = [client(vm) for _ in range(count)]
+        for c in clients:
+            for _ in range(2):
+                c.submit(TEST, SLEEP, ms(2000), 9000)
+        with client(vm) as quick:
+            time.sleep(0.2)
+            for module, argument in ((CORE, b""), (SYSINFO, bytes(8))):
+                start = time.monotonic()
+                assert quick.call(module, 0, argument)[0] == "ok", module
+                assert time.monotonic() - start < 0.5, module
+        for c in clients:
+            for _ in range(2):
+                assert STATUS[c.recv().status] in ("ok", "busy")
+            c.close()
 
 
 @case("timeouts, of calls in the guest and of calls that wait for their turn")
@@ -371,7 +393,8 @@ def hostile():
 @case("permissions: 0600, or what socket-mode says whatever the umask", timeout=120)
 def permissions():
     """From the first moment on, and gone with QEMU."""
-    for opts, mode in (("", 0o600), (",socket-mode=0660", 0o660), (",socket-mode=0222", 0o222)):
+    for opts, mode in (("", 0o600), (",socket-mode=0660", 0o660), (",socket-mode=0222", 0o222),
+                       (",socket-mode=640", 0o640), (",socket-mode=400", 0o400)):
         vm = VM(kernel=None, device_opts=f"socket=rpc.sock{opts}", extra=["-S"])
         old = os.umask(0)
         try:
@@ -405,7 +428,8 @@ def bad_paths():
         assert "is no socket" in start_error(folder, "socket=file")
         assert "longer than 107" in start_error(folder, "socket=" + "x" * 108)
         assert "cannot listen" in start_error(folder, "socket=missing/rpc.sock")
-        assert "socket-mode" in start_error(folder, "socket=rpc.sock,socket-mode=01777")
+        for mode in ("01777", "1777", "0x180", "680", "-1", "06000", "66", "rw"):
+            assert "octal" in start_error(folder, f"socket=rpc.sock,socket-mode={mode}"), mode
         with socket.socket(socket.AF_UNIX) as server, short_path(f"{folder}/live.sock") as name:
             server.bind(name)
             server.listen(1)
@@ -415,6 +439,26 @@ def bad_paths():
             server.bind(name)
         with VM(rundir=folder, device_opts="socket=rpc.sock") as vm, client(vm) as c:
             assert c.call(CORE, 0)[0] == "ok"
+
+
+@case("a relative path of a QEMU that goes to the background: absolute, and gone at its end")
+def daemonized():
+    """-daemonize changes its folder to /."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([QEMU, "-nodefaults", "-display", "none", "-accel", "tcg", "-S", "-daemonize", "-pidfile", "pid",
+                        "-device", "rvmrpc,socket=far.sock"], cwd=folder, check=True, timeout=30,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        path = os.path.join(folder, "far.sock")
+        with open(os.path.join(folder, "pid"), encoding="ascii") as f:
+            pid = int(f.read())
+        try:
+            with SocketClient(path) as c:
+                assert c.query()["vm"]["pid"] == pid
+                assert c.sock.getpeername() == path
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 20, "QEMU's end")
+        assert not os.path.exists(path)
 
 
 @case("unplugged with calls in flight, plugged in again", timeout=120)

@@ -20,15 +20,15 @@ static char *to_json(QDict *event)
 
 char *rvmrpc_tell_connected(const RvmrpcChannelInfo *info)
 {
-    g_autofree char *escaped = rvmrpc_escape(info->release,
-                                             sizeof(info->release));
+    g_autofree char *release = rvmrpc_text(info->release,
+                                           sizeof(info->release));
 
-    qapi_event_send_rvmrpc_connected(rvmrpc_os(info->os), escaped,
+    qapi_event_send_rvmrpc_connected(rvmrpc_os(info->os), release,
                                      info->epoch);
     return to_json(qdict_from_jsonf_nofail(
         "{'event': 'RVMRPC_CONNECTED',"
         " 'data': {'os': %s, 'release': %s, 'epoch': %" PRIu64 "}}",
-        RvmrpcOs_str(rvmrpc_os(info->os)), escaped, info->epoch));
+        RvmrpcOs_str(rvmrpc_os(info->os)), release, info->epoch));
 }
 
 char *rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason)

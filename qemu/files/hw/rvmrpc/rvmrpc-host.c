@@ -274,9 +274,9 @@ static void make_channel(RvmrpcHost *h, const RvmrpcHostConfig *config)
 
 static bool make_server(RvmrpcHost *h, Error **errp)
 {
-    const RvmrpcSockConfig config = {
+    RvmrpcSockConfig config = {
         .path = h->device->socket,
-        .mode = h->device->socket_mode,
+        .mode = 0600,
         .gid = (gid_t)-1,
         .fd = -1,
         .context = h->context,
@@ -287,6 +287,9 @@ static bool make_server(RvmrpcHost *h, Error **errp)
 
     if (!config.path) {
         return true;
+    }
+    if (h->device->socket_mode) {
+        rvmrpc_parse_mode(h->device->socket_mode, &config.mode);
     }
     h->server = rvmrpc_sockserver_new(&config, &error);
     if (!h->server) {

@@ -9,6 +9,7 @@
 #include "hw/pci/pci_device.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "hw/rvmrpc/core/rvmrpc_sockserver.h"
+#include "hw/rvmrpc/core/rvmrpc_text.h"
 #include "qemu/event_notifier.h"
 #include "qemu/notify.h"
 #include "qemu/thread.h"
@@ -63,7 +64,7 @@ struct RvmrpcPCIState {
     bool doorbell;
     OnOffAuto kernel;           /* rvmrpc_host.ko may own the window */
     char *socket;               /* path, or NULL */
-    uint32_t socket_mode;
+    char *socket_mode;          /* octal digits */
 };
 
 /* ---- rvmrpc-host.c ---- */
@@ -133,7 +134,5 @@ char *rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason);
 char *rvmrpc_info_json(RvmrpcHost *h);
 
 RvmrpcOs rvmrpc_os(uint32_t os);
-/* Text of the guest, of at most @len bytes, fit for a terminal and JSON. */
-char *rvmrpc_escape(const char *text, size_t len);
 
 #endif

@@ -202,14 +202,16 @@ static bool check_config(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
                          Error **errp)
 {
     bool ambiguous;
+    uint32_t mode;
 
     object_resolve_path_type("", TYPE_RVMRPC, &ambiguous);
     if (ambiguous) {
         error_setg(errp, "only one " TYPE_RVMRPC " device is possible");
         return false;
     }
-    if (s->socket_mode & ~0777) {
-        error_setg(errp, "property 'socket-mode' must be permissions, as 0660");
+    if (s->socket_mode && !rvmrpc_parse_mode(s->socket_mode, &mode)) {
+        error_setg(errp, "property 'socket-mode' must be permissions in octal "
+                   "digits, as 0660");
         return false;
     }
     return check_range("slots", s->slots, RVMRPC_SLOTS_MAX, errp) &&
@@ -387,7 +389,7 @@ static const Property rvmrpc_pci_properties[] = {
     DEFINE_PROP_ON_OFF_AUTO("kernel", RvmrpcPCIState, kernel,
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("socket", RvmrpcPCIState, socket),
-    DEFINE_PROP_UINT32("socket-mode", RvmrpcPCIState, socket_mode, 0600),
+    DEFINE_PROP_STRING("socket-mode", RvmrpcPCIState, socket_mode),
 };
 
 static void rvmrpc_pci_class_init(ObjectClass *klass, void *data)

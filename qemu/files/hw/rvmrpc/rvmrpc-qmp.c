@@ -359,13 +359,45 @@ call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
 }
 
 static RvmrpcCall *coroutine_fn
-sysinfo(uint32_t procedure, uint32_t flags, bool has_timeout, uint32_t timeout,
-        Error **errp)
+sysinfo(uint32_t procedure, uint32_t flags, uint32_t first, bool has_timeout,
+        uint32_t timeout, Error **errp)
 {
-    struct rvmrpc_info_req req = { .flags = flags };
+    struct rvmrpc_info_req req = { .flags = flags, .first = first };
 
     return call_ok(RVMRPC_MOD_SYSINFO, procedure, &req, sizeof(req),
                    has_timeout, timeout, errp);
+}
+
+/* As many answers as all CPUs need, in one time. */
+static bool coroutine_fn
+sysinfo_pages(uint32_t procedure, RvmrpcAddPage *add, void *info,
+              bool has_timeout, uint32_t timeout, Error **errp)
+{
+    RvmrpcHost *h = find_host(errp);
+    int64_t start = rvmrpc_clock();
+    uint32_t first = 0, next;
+
+    if (!h || !check_timeout(has_timeout, timeout, errp)) {
+        return false;
+    }
+    if (!has_timeout) {
+        timeout = rvmrpc_host_timeout(h);
+    }
+    do {
+        g_autoptr(RvmrpcCall) call = sysinfo(procedure, 0, first, true,
+                                             ms_left(start, timeout), errp);
+
+        next = 0;
+        if (!call || !add(info, call, &next, errp)) {
+            return false;
+        }
+        if (next && next <= first) {
+            error_setg(errp, "system-error: the guest's answer is malformed");
+            return false;
+        }
+        first = next;
+    } while (first);
+    return true;
 }
 
 GuestMeminfo *coroutine_fn qmp_guest_meminfo(bool has_raw, bool raw,
@@ -375,8 +407,8 @@ GuestMeminfo *coroutine_fn qmp_guest_meminfo(bool has_raw, bool raw,
     g_autoptr(RvmrpcCall) call = NULL;
 
     call = sysinfo(RVMRPC_SYSINFO_MEMINFO,
-                   has_raw && raw ? RVMRPC_INFO_TEXT : 0, has_timeout, timeout,
-                   errp);
+                   has_raw && raw ? RVMRPC_INFO_TEXT : 0, 0, has_timeout,
+                   timeout, errp);
     return call ? rvmrpc_decode_meminfo(call, has_raw && raw, errp) : NULL;
 }
 
@@ -385,26 +417,29 @@ GuestLoadavg *coroutine_fn qmp_guest_loadavg(bool has_timeout,
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = sysinfo(RVMRPC_SYSINFO_LOADAVG, 0, has_timeout, timeout, errp);
+    call = sysinfo(RVMRPC_SYSINFO_LOADAVG, 0, 0, has_timeout, timeout, errp);
     return call ? rvmrpc_decode_loadavg(call, errp) : NULL;
 }
 
 GuestCpuinfo *coroutine_fn qmp_guest_cpuinfo(bool has_timeout,
                                              uint32_t timeout, Error **errp)
 {
-    g_autoptr(RvmrpcCall) call = NULL;
+    g_autoptr(GuestCpuinfo) info = g_new0(GuestCpuinfo, 1);
 
-    call = sysinfo(RVMRPC_SYSINFO_CPUINFO, 0, has_timeout, timeout, errp);
-    return call ? rvmrpc_decode_cpuinfo(call, errp) : NULL;
+    return sysinfo_pages(RVMRPC_SYSINFO_CPUINFO, rvmrpc_add_cpuinfo, info,
+                         has_timeout, timeout, errp) ?
+           g_steal_pointer(&info) : NULL;
 }
 
 GuestCpustat *coroutine_fn qmp_guest_cpustat(bool has_timeout,
                                              uint32_t timeout, Error **errp)
 {
-    g_autoptr(RvmrpcCall) call = NULL;
+    g_autoptr(GuestCpustat) info = g_new0(GuestCpustat, 1);
 
-    call = sysinfo(RVMRPC_SYSINFO_CPUSTAT, 0, has_timeout, timeout, errp);
-    return call ? rvmrpc_decode_cpustat(call, errp) : NULL;
+    info->total = g_new0(GuestCpuTimes, 1);
+    return sysinfo_pages(RVMRPC_SYSINFO_CPUSTAT, rvmrpc_add_cpustat, info,
+                         has_timeout, timeout, errp) ?
+           g_steal_pointer(&info) : NULL;
 }
 
 GuestKernelOsinfo *coroutine_fn qmp_guest_osinfo(bool has_timeout,
@@ -413,7 +448,7 @@ GuestKernelOsinfo *coroutine_fn qmp_guest_osinfo(bool has_timeout,
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = sysinfo(RVMRPC_SYSINFO_OSINFO, 0, has_timeout, timeout, errp);
+    call = sysinfo(RVMRPC_SYSINFO_OSINFO, 0, 0, has_timeout, timeout, errp);
     return call ? rvmrpc_decode_osinfo(call, errp) : NULL;
 }
 

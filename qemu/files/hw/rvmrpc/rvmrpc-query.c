@@ -14,13 +14,6 @@
 #include "hw/rvmrpc/core/rvmrpc_socket.h"
 #include "rvmrpc-internal.h"
 
-char *rvmrpc_escape(const char *text, size_t len)
-{
-    g_autofree char *copy = g_strndup(text, len);
-
-    return g_strescape(copy, "\"");
-}
-
 RvmrpcOs rvmrpc_os(uint32_t os)
 {
     switch (os) {
@@ -41,7 +34,7 @@ static RvmrpcModule *decode_module(const struct rvmrpc_list_entry *e)
 
     m->number = e->number;
     m->version = e->version;
-    m->name = rvmrpc_escape(e->name, sizeof(e->name));
+    m->name = rvmrpc_text(e->name, sizeof(e->name));
     return m;
 }
 
@@ -50,7 +43,7 @@ static RvmrpcProcedure *decode_procedure(const struct rvmrpc_list_entry *e)
     RvmrpcProcedure *p = g_new0(RvmrpcProcedure, 1);
 
     p->number = e->number;
-    p->name = rvmrpc_escape(e->name, sizeof(e->name));
+    p->name = rvmrpc_text(e->name, sizeof(e->name));
     p->read_only = e->flags & RVMRPC_PROC_READ_ONLY;
     p->may_sleep = e->flags & RVMRPC_PROC_MAY_SLEEP;
     p->allowed = e->flags & RVMRPC_PROC_ALLOWED;
@@ -106,6 +99,8 @@ static RvmrpcStats *query_stats(const RvmrpcChannelInfo *from, int token)
     s->interrupts = from->interrupts;
     s->rekicks = st->rekicks;
     s->lost = st->lost;
+    s->has_latency_sum_us = !from->kernel;
+    s->latency_sum_us = st->elapsed_ns / SCALE_US;
     while (used && !st->histogram[used - 1]) {
         used--;
     }
@@ -120,7 +115,7 @@ static void query_open(RvmrpcInfo *info, const RvmrpcChannelInfo *from)
     info->state = from->silent ? RVMRPC_STATE_SILENT : RVMRPC_STATE_CONNECTED;
     info->has_os = true;
     info->os = rvmrpc_os(from->os);
-    info->release = rvmrpc_escape(from->release, sizeof(from->release));
+    info->release = rvmrpc_text(from->release, sizeof(from->release));
     info->has_abi_version = true;
     info->abi_version = RVMRPC_ABI_VERSION;
     info->has_epoch = true;

@@ -72,7 +72,7 @@ static char *info_string(const InfoReader *r, const struct rvmrpc_item *item)
         length > r->text_length - offset) {
         return NULL;
     }
-    return rvmrpc_escape(r->text + offset, length);
+    return rvmrpc_text(r->text + offset, length);
 }
 
 static void set_string(char **member, const InfoReader *r,
@@ -104,7 +104,11 @@ static const MeminfoKey meminfo_keys[] = {
     MEM(KERNEL_STACK, kernel_stack), MEM(PAGE_TABLES, page_tables),
     MEM(COMMIT_LIMIT, commit_limit), MEM(COMMITTED_AS, committed_as),
     MEM(SWAP_TOTAL, swap_total), MEM(SWAP_FREE, swap_free),
-    MEM(WIRED, wired), MEM(LAUNDRY, laundry),
+    MEM(WIRED, wired), MEM(LAUNDRY, laundry), MEM(HUGETLB, hugetlb),
+    MEM(HUGE_TOTAL, huge_total), MEM(HUGE_FREE, huge_free),
+    MEM(HUGE_SIZE, huge_size), MEM(PERCPU, percpu),
+    MEM(CMA_TOTAL, cma_total), MEM(CMA_FREE, cma_free),
+    MEM(ZSWAP, zswap), MEM(ZSWAPPED, zswapped),
 };
 
 GuestMeminfo *rvmrpc_decode_meminfo(const RvmrpcCall *call, bool raw,
@@ -217,31 +221,48 @@ static void cpu_item(GuestCpu *cpu, const InfoReader *r,
     }
 }
 
-/* Items come CPU by CPU; a new index begins a new element. */
-GuestCpuinfo *rvmrpc_decode_cpuinfo(const RvmrpcCall *call, Error **errp)
+static void cpuinfo_whole(GuestCpuinfo *info, const struct rvmrpc_item *item,
+                          uint32_t *next)
 {
-    GuestCpuinfo *info;
+    if (!is_u64(item)) {
+        return;
+    }
+    switch (item->key) {
+    case RVMRPC_CPU_ONLINE:
+        info->online = item->value;
+        break;
+    case RVMRPC_CPU_PRESENT:
+        info->has_present = true;
+        info->present = item->value;
+        break;
+    case RVMRPC_CPU_NEXT:
+        *next = MIN(item->value, CPUS_MAX);
+        break;
+    }
+}
+
+/* Items come CPU by CPU; a new index begins a new element. */
+bool rvmrpc_add_cpuinfo(void *to, const RvmrpcCall *call, uint32_t *next,
+                        Error **errp)
+{
+    GuestCpuinfo *info = to;
     GuestCpuList **tail;
     GuestCpu *cpu = NULL;
     InfoReader r;
     int ncpus = 0;
 
     if (!info_open(&r, call, errp)) {
-        return NULL;
+        return false;
     }
-    info = g_new0(GuestCpuinfo, 1);
     info->os = connected_os();
-    tail = &info->cpus;
+    for (tail = &info->cpus; *tail; tail = &(*tail)->next) {
+        ncpus++;
+    }
     for (uint32_t i = 0; i < r.nitems; i++) {
         const struct rvmrpc_item *item = &r.items[i];
 
         if (item->index == RVMRPC_INDEX_ALL) {
-            if (item->key == RVMRPC_CPU_ONLINE && is_u64(item)) {
-                info->online = item->value;
-            } else if (item->key == RVMRPC_CPU_PRESENT && is_u64(item)) {
-                info->has_present = true;
-                info->present = item->value;
-            }
+            cpuinfo_whole(info, item, next);
             continue;
         }
         if (!cpu || cpu->index != item->index) {
@@ -254,7 +275,7 @@ GuestCpuinfo *rvmrpc_decode_cpuinfo(const RvmrpcCall *call, Error **errp)
         }
         cpu_item(cpu, &r, item);
     }
-    return info;
+    return true;
 }
 
 /* ---- cpustat ---- */
@@ -285,25 +306,29 @@ static void stat_item(GuestCpuTimes *t, const struct rvmrpc_item *item)
     }
 }
 
-GuestCpustat *rvmrpc_decode_cpustat(const RvmrpcCall *call, Error **errp)
+bool rvmrpc_add_cpustat(void *to, const RvmrpcCall *call, uint32_t *next,
+                        Error **errp)
 {
-    GuestCpustat *info;
+    GuestCpustat *info = to;
     GuestCpuStatList **tail;
     GuestCpuStat *cpu = NULL;
     InfoReader r;
     int ncpus = 0;
 
     if (!info_open(&r, call, errp)) {
-        return NULL;
+        return false;
     }
-    info = g_new0(GuestCpustat, 1);
     info->os = connected_os();
-    info->total = g_new0(GuestCpuTimes, 1);
-    tail = &info->cpus;
+    for (tail = &info->cpus; *tail; tail = &(*tail)->next) {
+        ncpus++;
+    }
     for (uint32_t i = 0; i < r.nitems; i++) {
         const struct rvmrpc_item *item = &r.items[i];
 
         if (item->index == RVMRPC_INDEX_ALL) {
+            if (item->key == RVMRPC_STAT_NEXT && is_u64(item)) {
+                *next = MIN(item->value, CPUS_MAX);
+            }
             stat_item(info->total, item);
             continue;
         }
@@ -317,7 +342,7 @@ GuestCpustat *rvmrpc_decode_cpustat(const RvmrpcCall *call, Error **errp)
         }
         stat_item(qapi_GuestCpuStat_base(cpu), item);
     }
-    return info;
+    return true;
 }
 
 /* ---- osinfo ---- */

@@ -12,8 +12,14 @@
 GuestMeminfo *rvmrpc_decode_meminfo(const RvmrpcCall *call, bool raw,
                                     Error **errp);
 GuestLoadavg *rvmrpc_decode_loadavg(const RvmrpcCall *call, Error **errp);
-GuestCpuinfo *rvmrpc_decode_cpuinfo(const RvmrpcCall *call, Error **errp);
-GuestCpustat *rvmrpc_decode_cpustat(const RvmrpcCall *call, Error **errp);
 GuestKernelOsinfo *rvmrpc_decode_osinfo(const RvmrpcCall *call, Error **errp);
+
+/*
+ * Adds what an answer says of some CPUs to a GuestCpuinfo, GuestCpustat (with
+ * a total).  *next is set when there are more: the CPU to go on with.
+ */
+typedef bool RvmrpcAddPage(void *info, const RvmrpcCall *call, uint32_t *next,
+                           Error **errp);
+RvmrpcAddPage rvmrpc_add_cpuinfo, rvmrpc_add_cpustat;
 
 #endif

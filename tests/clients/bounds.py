@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is waited for is bounded: by two threads on a connection of librvmrpc, and by virsh. No guest runs."""
+import base64
+import ctypes
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+
+# pylint: disable=wrong-import-position
+from fake import MEMORY, FakeVM, hang, only_submits, sysinfo  # noqa: E402
+from harness import BUILD, case, comment, main  # noqa: E402
+from tools import rvmrpc  # noqa: E402
+
+BUSY = 7
+
+
+class GError(ctypes.Structure):
+    """GLib's."""
+    _fields_ = [("domain", ctypes.c_uint32), ("code", ctypes.c_int), ("message", ctypes.c_char_p)]
+
+
+class Library:
+    """librvmrpc, as a program uses it."""
+
+    def __init__(self):
+        self.lib = ctypes.CDLL(str(BUILD / "host-tools" / "librvmrpc.so.0"))
+        for name in ("rvmrpc_find_vm", "rvmrpc_connect", "rvmrpc_call", "rvmrpc_query", "rvmrpc_next_event"):
+            getattr(self.lib, name).restype = ctypes.c_void_p
+
+    def connect(self, path):
+        """A connection."""
+        error = ctypes.POINTER(GError)()
+        vm = self.lib.rvmrpc_find_vm(path.encode(), None, ctypes.byref(error))
+        conn = self.lib.rvmrpc_connect(ctypes.c_void_p(vm), 2000, None, ctypes.byref(error))
+        assert conn, error.contents.message
+        return ctypes.c_void_p(conn)
+
+    def timed(self, name, *args):
+        """(seconds, code of the error)"""
+        error = ctypes.POINTER(GError)()
+        start = time.monotonic()
+        result = getattr(self.lib, name)(*args, None, ctypes.byref(error))
+        assert not result
+        return time.monotonic() - start, error.contents.code
+
+    def call(self, conn, timeout):
+        """A null call."""
+        return self.timed("rvmrpc_call", conn, 0, 0, None, timeout, None)
+
+
+@case("two threads on one connection: each has its own timeout")
+def threads():
+    """Whoever waits for the other's call is told that the connection is busy."""
+    with tempfile.TemporaryDirectory() as folder:
+        vm = FakeVM(folder, "vm", behave=only_submits(hang))
+        library = Library()
+        conn = library.connect(vm.path)
+        slow = []
+        thread = threading.Thread(target=lambda: slow.append(library.call(conn, 4500)))
+        thread.start()
+        time.sleep(0.3)
+        results = {"call": library.call(conn, 200), "query": library.timed("rvmrpc_query", conn, 200),
+                   "next_event": library.timed("rvmrpc_next_event", conn, 200)}
+        thread.join()
+        comment(f"{results}; the slow one {slow}")
+        for name, (seconds, code) in results.items():
+            assert 0.15 < seconds < 0.7 and code == BUSY, (name, seconds, code)
+        assert 4.2 < slow[0][0] < 5
+        library.lib.rvmrpc_conn_free(conn)
+        vm.close()
+
+
+def reply(command):
+    """What a VM behind libvirt answers to a QMP command."""
+    if command["execute"] == "guest-kernel-call":
+        arguments = command["arguments"]
+        data = sysinfo(arguments["procedure"], 0) if arguments["module"] == 2 else b""
+        return {"status": "ok", "data": base64.b64encode(data).decode(), "elapsed-ns": 5}
+    return {"running": True, "status": "running"} if command["execute"] == "query-status" else \
+        {"state": "connected"}
+
+
+# How virsh behaves: Python, with its answer in text. It ends by itself after a while, for the machine's sake.
+VIRSH = {
+    "fine": "print(text)",
+    "warns": "print('error: a warning of no weight', file=sys.stderr); print(text)",
+    "lingers": "print(text); sys.stdout.flush(); os.close(1); os.close(2); time.sleep(20)",
+    "hangs": "time.sleep(20)",
+    "child": "print(text); sys.stdout.flush(); os.fork() or time.sleep(20)",
+    "fails": "print('error: no such domain', file=sys.stderr); sys.exit(1)",
+}
+
+
+class Virsh:
+    """A virsh in a folder of its own, for $PATH."""
+
+    def __init__(self, behaviour):
+        self.folder = tempfile.TemporaryDirectory()
+        path = pathlib.Path(self.folder.name, "virsh")
+        path.write_text(
+            f"#!{sys.executable}\nimport json, os, sys, time\n"
+            f"sys.path[:0] = {[str(pathlib.Path(__file__).parent), str(pathlib.Path(__file__).parents[1] / 'vm')]}\n"
+            "from bounds import reply\n"
+            "words = sys.argv[1:]\n"
+            "open(os.path.join(os.path.dirname(sys.argv[0]), 'words'), 'a').write(repr(words) + '\\n')\n"
+            "if 'domuuid' in words:\n    print('8e3e1e0e-0000-4000-8000-000000000001')\n    sys.exit()\n"
+            "text = json.dumps({'return': reply(json.loads(words[-1])), 'id': 'libvirt-9'})\n"
+            f"{behaviour}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    def run(self, *args):
+        """The command, which has no other way to a VM."""
+        return rvmrpc(*args, folder="/nonexistent", PATH=f"{self.folder.name}:{os.environ['PATH']}")
+
+    def words(self):
+        """How virsh was called."""
+        return pathlib.Path(self.folder.name, "words").read_text(encoding="utf-8")
+
+
+@case("through libvirt: a warning on virsh's stderr spoils nothing")
+def warnings():
+    """Its words are for when it fails."""
+    for behaviour in ("fine", "warns"):
+        result = Virsh(VIRSH[behaviour]).run("meminfo", "dom", "-t", 20000, "--json")
+        assert result.status == 0 and result.json()["total"] == MEMORY[1], (behaviour, result)
+    result = Virsh(VIRSH["fails"]).run("meminfo", "dom", "-t", 20000)
+    assert result.status == 4 and "libvirt says: error: no such domain" in result.err, result
+
+
+@case("through libvirt: a name is no option of virsh's")
+def dashes():
+    """Nor a UUID that a process names."""
+    virsh = Virsh(VIRSH["fine"])
+    assert virsh.run("meminfo", "-t", 20000, "--", "-dom").status == 0
+    assert "'domuuid', '--', '-dom'" in virsh.words(), virsh.words()
+    assert "'qemu-monitor-command', '--', '8e3e1e0e" in virsh.words(), virsh.words()
+
+
+@case("through libvirt: a virsh that does not end costs the timeout", timeout=90)
+def unending():
+    """Also when it has answered, or has a child that holds its output."""
+    for behaviour in ("hangs", "lingers", "child"):
+        result = Virsh(VIRSH[behaviour]).run("meminfo", "dom", "-t", 1500)
+        assert result.status == 6 and 1.2 < result.seconds < 5, (behaviour, result)
+
+
+if __name__ == "__main__":
+    main(guests=False)

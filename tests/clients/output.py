@@ -1,0 +1,142 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Output that does not arrive is an error; a closed standard file is no other file's place. No guest runs."""
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+
+# pylint: disable=wrong-import-position
+from fake import ANSWER, FakeVM, Frame, SUBMIT  # noqa: E402
+from harness import BUILD, case, comment, main, wait_for  # noqa: E402
+from tools import EXPORTER, RVMRPC, environment  # noqa: E402
+
+RVMRPCD = BUILD / "host-tools" / "rvmrpcd-asan"
+COMMANDS = [["list"], ["list", "--json"], ["info", "vm"], ["info", "vm", "--json"], ["meminfo", "vm"],
+            ["meminfo", "vm", "--json"], ["loadavg", "vm"], ["cpuinfo", "vm"], ["cpustat", "vm"],
+            ["osinfo", "vm"], ["drop-caches", "vm", "all"], ["call", "vm", "1", "0", "text"],
+            ["call", "vm", "1", "0", "text", "--json"], ["ping", "vm", "-c", "1"], ["ping", "vm", "-c", "1", "--json"],
+            ["watch", "vm", "-c", "1"], ["watch", "vm", "-c", "1", "--json"], ["top", "--json", "-n", "1", "-i", "0.1"],
+            ["--help"], ["--version"]]
+
+
+def drop(frame, connection):
+    """Answers reclaim.drop_caches, which the fake does not."""
+    if frame.kind == SUBMIT and frame.module == 3:
+        connection.sendall(Frame(ANSWER, bytes(16), cookie=frame.cookie).pack())
+        return True
+    return False
+
+
+def run(words, *closed, folder=None, **options):
+    """(status, stderr) of a program; of these numbers no file is open."""
+    def close():
+        for number in closed:
+            os.close(number)
+
+    done = subprocess.run(words, stderr=subprocess.PIPE, env=environment(folder), text=True, timeout=30, check=False,
+                          preexec_fn=close if closed else None, **options)  # pylint: disable=subprocess-popen-preexec-fn
+    return done.returncode, done.stderr
+
+
+@case("every command: a full disk is an error", timeout=120)
+def full():
+    """With exit status 1; what failed before keeps its own."""
+    with tempfile.TemporaryDirectory() as folder, open("/dev/full", "wb") as out:
+        vm = FakeVM(folder, "vm", behave=drop)
+        for words in COMMANDS:
+            status, err = run([RVMRPC, *words], stdout=out, folder=folder)
+            reason = "it failed" if words == ["--help"] else "No space left"      # GLib prints that one
+            assert status == 1 and f"cannot write the output: {reason}" in err, (words, status, err)
+        assert run([RVMRPC, "meminfo", "nobody"], stdout=out, folder=folder)[0] == 3
+        for words in ([EXPORTER, "--help"], [RVMRPCD, "--help"], [RVMRPCD, "--version"]):
+            status, err = run(words, stdout=out)
+            assert status == 1 and "cannot write the output" in err, (words, status, err)
+        vm.close()
+
+
+@case("every command: a closed standard output is an error, and not the VM's socket", timeout=120)
+def closed_output():
+    """Nothing but frames goes to the VM."""
+    with tempfile.TemporaryDirectory() as folder:
+        vm = FakeVM(folder, "vm", behave=drop)
+        for words in COMMANDS:
+            status, err = run([RVMRPC, *words], 1, folder=folder)
+            assert status == 1 and "cannot write the output" in err, (words, status, err)
+            done = subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", RVMRPC, *words], check=False,
+                                  env=environment(folder), timeout=30)
+            assert done.returncode == 1, (words, done)
+        assert not vm.strange, vm.strange
+        vm.close()
+
+
+def standard_files(words, folder, ready):
+    """What 0, 1 and 2 are in a program that was started without."""
+    with subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(str, words)],
+                          env=environment(folder)) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or ready(), 20, f"{words[0]} to start")
+            assert process.poll() is None, process.returncode
+            return {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)}
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+@case("daemons that are started without standard files log into nobody's socket")
+def daemons():
+    """rvmrpcd and the exporter."""
+    with tempfile.TemporaryDirectory() as folder:
+        socket = pathlib.Path(folder, "a.sock")
+        config = pathlib.Path(folder, "conf")
+        config.write_text(f"[daemon]\nsocket-dir={folder}\nivshmem-dir={folder}\nvm-dir={folder}/none\n",
+                          encoding="ascii")
+        assert standard_files([RVMRPCD, "-c", config, "--vm", "name=a"], folder, socket.exists) == {"/dev/null"}
+        start = time.monotonic()
+        assert standard_files([EXPORTER, "-l", "127.0.0.1:0"], folder,
+                              lambda: time.monotonic() > start + 1) == {"/dev/null"}
+
+
+def cpu_seconds(pid):
+    """CPU time of a process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@case("top ends when its terminal is gone")
+def hangup():
+    """Also where SIGHUP is ignored, as under nohup."""
+    with tempfile.TemporaryDirectory() as folder:
+        vm = FakeVM(folder, "vm")
+        pid, master = pty.fork()
+        if not pid:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            os.execvpe(RVMRPC, [RVMRPC, "top"], {**environment(folder), "TERM": "xterm"})
+        ended = 0
+        try:
+            end = time.monotonic() + 3
+            while time.monotonic() < end and b"connected" not in os.read(master, 65536):
+                pass
+            os.close(master)
+            before = cpu_seconds(pid)
+            time.sleep(2)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if not ended:
+                comment(f"it took {cpu_seconds(pid) - before:.1f} s of CPU time in 2 s")
+            assert ended and os.WEXITSTATUS(status) == 1, (ended, status)
+        finally:
+            if not ended:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            vm.close()
+
+
+if __name__ == "__main__":
+    main(guests=False)

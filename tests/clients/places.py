@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code."""
+import multiprocessing
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+
+# pylint: disable=wrong-import-position
+from harness import BUILD, Skip, case, main, wait_for  # noqa: E402
+from harness.sock import ERROR, INFO, SUBSCRIBE, SocketClient  # noqa: E402
+from tools import RVMRPC, environment  # noqa: E402
+
+RVMRPCD = BUILD / "host-tools" / "rvmrpcd-asan"
+PLACES, IDLE = 64, 10
+NOBODY = 65534
+
+
+class Daemon:
+    """rvmrpcd with one VM, whose socket everyone may open."""
+
+    def __init__(self, *options):
+        self.folder = tempfile.TemporaryDirectory(prefix="rvmrpc-places-")
+        os.chmod(self.folder.name, 0o755)
+        self.path = pathlib.Path(self.folder.name, "web.sock")
+        config = pathlib.Path(self.folder.name, "conf")
+        config.write_text(f"[daemon]\nsocket-dir={self.folder.name}\nivshmem-dir={self.folder.name}\n"
+                          f"vm-dir={self.folder.name}/none\nsocket-mode=0666\n", encoding="ascii")
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [RVMRPCD, "-c", config, "--vm", "name=web", *options], env=environment(), stderr=subprocess.PIPE, text=True)
+        self.clients = []
+
+    def __enter__(self):
+        wait_for(self.path.exists, 20, "the daemon")
+        return self
+
+    def __exit__(self, kind, *_):
+        for client in self.clients:
+            client.close()
+        self.process.terminate()
+        _, err = self.process.communicate(timeout=20)
+        assert kind or self.process.returncode == 0 and "Sanitizer" not in err, err
+
+    def client(self):
+        """One more connection."""
+        self.clients.append(SocketClient(self.path))
+        return self.clients[-1]
+
+
+def served(client):
+    """None, or why it is not."""
+    try:
+        client.send(3)
+    except OSError:
+        pass        # refused already; what was said can still be read
+    frame = client.recv(5)
+    assert frame.kind in (INFO, ERROR), vars(frame)
+    return None if frame.kind == INFO else frame.payload.decode()
+
+
+@case("idle connections lose their place to who needs one", timeout=60)
+def idle():
+    """After a while; never those that ask, or that wait for events."""
+    with Daemon() as daemon:
+        clients = [daemon.client() for _ in range(PLACES)]
+        asks, waits, *others = clients
+        for client in others:
+            assert served(client) is None
+        waits.query(SUBSCRIBE)
+        start = time.monotonic()
+        assert served(daemon.client()) == "too many clients"
+        while time.monotonic() < start + IDLE + 0.5:
+            assert served(asks) is None
+            time.sleep(0.5)
+        late = [daemon.client() for _ in range(5)]
+        assert [served(client) for client in late] == [None] * 5
+        gone = [client.recv(5) for client in others[:5]]
+        assert all(frame.kind == ERROR and b"idle" in frame.payload for frame in gone)
+        assert served(asks) is None and served(others[5]) is None
+        assert waits.query()["protocol"] == 1
+        # The newcomers are not idle for long enough, others are.
+        for _ in range(PLACES - 2 - 5 - 1):
+            assert served(daemon.client()) is None
+        assert served(daemon.client()) == "too many clients"
+
+
+def as_nobody(path, answers):
+    """In a process of its own: connections of another user, and how each fared."""
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    clients = [SocketClient(path) for _ in range(40)]
+    answers.put([served(client) for client in clients])
+    time.sleep(60)
+
+
+@case("one user does not take all places")
+def share():
+    """Half of them, as long as the others are free; root and others get in."""
+    if os.geteuid():
+        raise Skip("needs root to become somebody else")
+    with Daemon() as daemon:
+        answers = multiprocessing.Queue()
+        process = multiprocessing.Process(target=as_nobody, args=(daemon.path, answers))
+        process.start()
+        try:
+            got = answers.get(timeout=30)
+            assert got == [None] * (PLACES // 2) + ["too many clients of one user"] * (40 - PLACES // 2), got
+            assert [served(daemon.client()) for _ in range(PLACES // 2)] == [None] * (PLACES // 2)
+        finally:
+            process.kill()
+            process.join()
+
+
+@case("a VM's sockets are its own groups', where it has such")
+def groups():
+    """Else the daemon's."""
+    if os.geteuid():
+        raise Skip("needs root to give files away")
+    with Daemon("--vm", "name=own,ivshmem-group=1234,socket-group=1235") as daemon:
+        folder = pathlib.Path(daemon.folder.name)
+        wait_for((folder / "own.ivshmem").exists, 10, "the other VM")
+        assert [(folder / name).stat().st_gid for name in ("own.ivshmem", "own.sock", "web.ivshmem", "web.sock")] == [
+            1234, 1235, os.getegid(), os.getegid()]
+
+
+# In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.
+INSTALLED = """mount -t tmpfs -o mode=755 tmpfs /run
+"$1" --vm name=places-web 2>/dev/null & daemon=$!
+until [ -S /run/rvmrpcd/places-web.sock ]; do sleep 0.1; done
+stat -c '%U %a' /run/rvmrpcd
+"$2" list --json | grep -c '"socket" : "/run/rvmrpcd/places-web.sock"'
+setpriv --reuid=65534 --regid=65534 --clear-groups sh -c '
+    rm -f /run/rvmrpcd/places-web.sock
+    ln -s /dev/null /run/rvmrpcd/places-new.ivshmem
+    mv /run/rvmrpcd/places-web.ivshmem /tmp' 2>/dev/null
+ls /run/rvmrpcd
+kill $daemon
+wait $daemon"""
+
+
+@case("nobody but root replaces rvmrpcd's sockets, where it has them unless told")
+def folders():
+    """And the command finds them there."""
+    if os.geteuid():
+        raise Skip("needs root for a /run of its own")
+    done = subprocess.run(["timeout", "30", "unshare", "--mount", "--propagation", "private", "sh", "-c", INSTALLED, "sh",
+                           RVMRPCD, RVMRPC], stdout=subprocess.PIPE, text=True, check=False, env=environment())
+    assert done.returncode == 0 and done.stdout.split("\n") == [
+        "root 755", "1", "places-web.ivshmem", "places-web.sock", ""], done
+
+
+if __name__ == "__main__":
+    main(guests=False)
