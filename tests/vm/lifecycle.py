@@ -298,6 +298,45 @@ def migrates():
     assert call(vm.qmp, "sysinfo", "meminfo")[0] == "ok"
 
 
+def saved(vm, capability=False):
+    """Migrates the VM to a file."""
+    vm.qmp2.cmd("migrate-set-capabilities",
+                capabilities=[{"capability": "background-snapshot", "state": capability}])
+    vm.qmp2.cmd("migrate", uri=f"file:{vm.dir}/state")
+    wait_for(lambda: vm.qmp2.cmd("query-migrate")["status"] == "completed", 30, "migration")
+
+
+@case("a background snapshot takes the channel from nobody")
+def background_snapshot():
+    """The VM goes on, and so does a call under way."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        before = vm.query()
+        vm.qmp.take_events()
+        ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(3000), 9000))
+        saved(vm, capability=True)
+        assert vm.qmp2.cmd("query-status")["status"] == "running"
+        assert vm.qmp.recv(ident, timeout=9)["status"] == "ok"
+        works(vm)
+        assert vm.query()["epoch"] == before["epoch"]
+
+
+@case("migrate and cont: the source has its channel again at once")
+def migrate_and_cont():
+    """In the mode in which the guest sleeps longest."""
+    with VM(**options()) as vm:
+        loaded(vm)
+        set_mode(vm, 0)
+        epoch = vm.query()["epoch"]
+        saved(vm)
+        assert vm.qmp2.cmd("query-status")["status"] == "postmigrate"
+        vm.qmp2.cmd("cont")
+        start = time.monotonic()
+        wait_connected(vm, epoch)
+        assert time.monotonic() - start < 1, time.monotonic() - start
+        works(vm)
+
+
 @case("suspend to RAM and wake up")
 def suspends():
     """The driver leaves before, and registers after."""

@@ -177,7 +177,9 @@ static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
 {
     RvmrpcHost *h = container_of(n, RvmrpcHost, migration_notifier);
 
-    if (e->type == MIG_EVENT_PRECOPY_DONE && !h->ended) {
+    /* One that runs has not moved: a snapshot was taken behind its back. */
+    if (e->type == MIG_EVENT_PRECOPY_DONE && !h->ended &&
+        !runstate_is_running()) {
         rvmrpc_host_end(h, RVMRPC_CLOSED_MIGRATED);
         /* The kernel has one VM of a uuid, and that is another QEMU's now. */
         h->offer_due = h->device->kernel != ON_OFF_AUTO_OFF;
