@@ -310,6 +310,7 @@ static void write_header(const struct rvmrpc_owner *o, const struct rvmrpc_call 
 		RVMRPC_HDR_PAIR(call->module, call->procedure),
 		0,
 		RVMRPC_HDR_PAIR(call->arglen, rvmrpc_ms_left(call->deadline, now)),
+		call->list,
 	};
 
 	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, call->slot), words);

@@ -324,6 +324,7 @@ static void fill_header(const struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc
 	hdr->procedure = call->procedure;
 	hdr->length = call->arglen;
 	hdr->timeout_ms = rvmrpc_ms_left(call->deadline, now);
+	hdr->list = call->list;
 }
 
 bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)

@@ -44,6 +44,7 @@ struct rvmrpc_call {
 	uint32_t module;
 	uint32_t procedure;
 	uint16_t version;	/* of the module, 0 = any */
+	uint32_t list;		/* generation of the list that told the numbers, 0 = any */
 	uint32_t arglen;
 	const void *arg;
 	uint32_t res_max;	/* most bytes of an answer that the caller takes */

@@ -131,7 +131,7 @@ static inline uint64_t rvmrpc_res_at(const struct rvmrpc_layout *l, uint32_t slo
 
 #define RVMRPC_WANT_AT		__builtin_offsetof(struct rvmrpc_host_slot, want)
 
-RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved[1], RVMRPC_SLOT_SEQ);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved2, RVMRPC_SLOT_SEQ);
 
 /* The seq of the slot at that offset: what was written before it is seen after. */
 static inline uint32_t rvmrpc_win_seq(const struct rvmrpc_window *w, uint64_t slot_at)
@@ -143,7 +143,7 @@ static inline uint32_t rvmrpc_win_seq(const struct rvmrpc_window *w, uint64_t sl
 static inline void rvmrpc_win_read_hdr(const struct rvmrpc_window *w, uint64_t slot_at, struct rvmrpc_hdr *hdr)
 {
 	rvmrpc_win_read(w, slot_at, hdr, RVMRPC_SLOT_SEQ);
-	hdr->reserved[1] = 0;
+	hdr->reserved2 = 0;
 }
 
 /* Writes a slot's header; it and the payload count once its seq is published. */

@@ -281,7 +281,9 @@ struct rvmrpc_hdr {
 	uint32_t status;	/* request: zero; reply: RVMRPC_STATUS_* */
 	uint32_t length;	/* of the payload */
 	uint32_t timeout_ms;	/* request: time that is left; reply: zero */
-	uint64_t reserved[2];
+	uint32_t list;		/* request: generation of the list that its numbers are of, 0 = any; reply: zero */
+	uint32_t reserved;
+	uint64_t reserved2;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_hdr, 64);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, epoch, 8);
@@ -382,7 +384,7 @@ struct rvmrpc_list_entry {
 	uint16_t version;	/* of the module */
 	uint32_t number;
 	uint32_t flags;		/* RVMRPC_PROC_* */
-	uint32_t reserved;
+	uint32_t generation;	/* of the list, which changes with each module that comes or goes; 0: the guest tells none */
 	char name[RVMRPC_NAME_MAX + 1];
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_list_entry, 16 + 32);

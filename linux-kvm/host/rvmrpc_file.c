@@ -169,7 +169,7 @@ static void call_done(struct rvmrpc_kcall *kcall)
 static bool submit_ok(const struct rvmrpc_file *file, const struct rvmrpc_submit *s, size_t payload)
 {
 	return s->arglen == payload && s->arglen <= CALL_BYTES_MAX && s->res_max <= CALL_BYTES_MAX &&
-	       s->timeout_ms >= 1 && s->timeout_ms <= RVMRPC_TIMEOUT_MS_MAX && !s->reserved &&
+	       s->timeout_ms >= 1 && s->timeout_ms <= RVMRPC_TIMEOUT_MS_MAX && !s->flags && !s->reserved &&
 	       !(file->vmm && s->vm);
 }
 
@@ -203,6 +203,8 @@ static struct client_call *call_create(struct rvmrpc_file *file, const struct rv
 	call->kcall.done = call_done;
 	call->kcall.core.module = s->module;
 	call->kcall.core.procedure = s->procedure;
+	call->kcall.core.list = s->list;
+	call->kcall.core.version = s->version;
 	call->kcall.core.arglen = s->arglen;
 	call->vm = file->vmm ? file_vm(file) : rvmrpc_vm_by_id(s->vm);
 	call->kcall.core.res_max = s->res_max;

@@ -271,6 +271,26 @@ def module_leaves():
     works(vm)
 
 
+@case("a module of another name with the same number does not get its calls")
+def module_replaced():
+    """What a name meant belongs to the list that told it."""
+    vm = guest()
+    set_parameter(vm, "allow", "default,test.*,other.*")
+    assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    vm.guest.check("insmod /lib/rvmrpc/rvmrpc_test_mod.ko name=other")
+    assert call(vm.qmp, "test", "big", ms(3))[0] == "module-unavailable"
+    assert call(vm.qmp, "other", "big", ms(3)) == ("ok", b"\0\1\2")
+    assert call(vm.qmp, 0x101, "big", ms(3)) == ("ok", b"\0\1\2")
+    # The allow-list changes the list, too: the call finds its name anew.
+    set_parameter(vm, "allow", "default,other.*,test.*")
+    assert call(vm.qmp, "other", "big", ms(3)) == ("ok", b"\0\1\2")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    insmod(vm, "rvmrpc_test_mod")
+    assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+    works(vm)
+
+
 @case("rmmod of a module whose procedure runs says busy")
 def module_busy():
     """It is held while it is called."""

@@ -122,9 +122,9 @@ static void answer_call(void)
 	for (unsigned int i = 0; i < layout()->nslots; i++) {
 		const struct rvmrpc_host_slot *req = (void *)(window + layout()->host_slots + i * sizeof(*req));
 		struct rvmrpc_guest_slot *res = (void *)(window + layout()->guest_slots + i * sizeof(*res));
-		uint32_t seq = (uint32_t)req->hdr.reserved[1];
+		uint32_t seq = (uint32_t)req->hdr.reserved2;
 
-		if (!seq || seq == (uint32_t)res->hdr.reserved[1])
+		if (!seq || seq == (uint32_t)res->hdr.reserved2)
 			continue;
 		memcpy(&res->hdr, &req->hdr, RVMRPC_SLOT_SEQ);
 		res->hdr.timeout_ms = 0;

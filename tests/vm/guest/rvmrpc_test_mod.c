@@ -12,6 +12,10 @@
 
 #define MOD_TEST	0x101
 
+static char *name = "test";
+module_param(name, charp, 0444);
+MODULE_PARM_DESC(name, "what the module is called; its number stays");
+
 enum {
 	TEST_SLEEP_INLINE,	/* u32 ms; in the server thread, which it holds up */
 	TEST_SLEEP,		/* u32 ms; in a worker */
@@ -85,6 +89,7 @@ static struct rvmrpc_module test_module = {
 
 static int __init test_init(void)
 {
+	test_module.name = name;
 	return rvmrpc_register_module(&test_module);
 }
 

@@ -137,7 +137,10 @@ struct rvmrpc_submit {
 	__u32 arglen;
 	__u32 res_max;		/* most bytes of an answer; at most 1 MiB */
 	__u32 timeout_ms;	/* 1 to 60000 */
-	__u32 reserved;
+	__u32 list;		/* generation of the guest's list that told the numbers (core.list); 0: any */
+	__u16 version;		/* of the module; 0: any */
+	__u16 flags;		/* zero */
+	__u32 reserved;		/* zero */
 };
 
 #define RVMRPC_REC_ANSWER	0
