@@ -211,10 +211,11 @@ bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p)
 
 static uint32_t submit_check(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now)
 {
-	if (!p->epoch)
-		return RVMRPC_STATUS_NOT_CONNECTED;
+	/* First: a VM that does not run, or not yet, cannot have its driver register. */
 	if (p->stopped)
 		return RVMRPC_STATUS_STOPPED;
+	if (!p->epoch)
+		return RVMRPC_STATUS_NOT_CONNECTED;
 	if (call->arglen > p->req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
 	if (call->deadline <= now)

@@ -162,7 +162,12 @@ static void test_submit_refusals(void)
 	setup(4);
 	proxy.stopped = true;
 	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_STOPPED);
+	/* Nor is it the driver that a VM lacks which was not started. */
+	proxy.epoch = 0;
+	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_STOPPED);
 	proxy.stopped = false;
+	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_NOT_CONNECTED);
+	proxy.epoch = EPOCH;
 	calls[0].deadline = NOW;
 	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_TIMED_OUT);
 	calls[0].deadline = NOW + 1;
@@ -178,7 +183,7 @@ static void test_submit_refusals(void)
 	assert_ended(0, RVMRPC_STATUS_RESET);
 	assert_ended(1, RVMRPC_STATUS_RESET);
 	g_assert_cmpuint(submit(2), ==, RVMRPC_STATUS_NOT_CONNECTED);
-	g_assert_cmpuint(proxy.stats.refused, ==, 5);
+	g_assert_cmpuint(proxy.stats.refused, ==, 7);
 	g_assert_cmpuint(proxy.stats.calls, ==, 2);
 	assert_quiet();
 }

@@ -46,6 +46,19 @@ def no_device():
         assert vm.qmp.hmp("info rvmrpc").strip() == "state: absent"
 
 
+@case("a VM that was not started: stopped, and the reason says cont")
+def not_started():
+    """No driver is missing before the first instruction."""
+    with VM(extra=["-S"]).start() as vm:
+        reply = vm.qmp.cmd("guest-kernel-call", call_args("echo", "echo", b"x", 30000))
+        assert reply["status"] == "stopped" and "'cont'" in reply["reason"], reply
+        for name, args in TYPED.items():
+            error = error_of(vm.qmp, name, args)
+            assert error.desc.startswith("stopped") and "'cont'" in error.desc, error
+        vm.qmp.cmd("cont")
+        vm.wait_state()
+
+
 @case("a guest that never loads the driver: not-connected, at once")
 def no_driver():
     """With the device; and after the driver was loaded, all is well."""

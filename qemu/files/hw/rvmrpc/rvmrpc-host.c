@@ -156,13 +156,19 @@ static void in_thread(RvmrpcHost *h, GSourceFunc func)
     g_source_unref(source);
 }
 
+static void set_stopped(RvmrpcHost *h, bool stopped)
+{
+    if (!h->ended) {
+        rvmrpc_channel_set_stopped(h->channel, stopped);
+    }
+}
+
 static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     RvmrpcHost *h = opaque;
 
-    if (!h->ended) {
-        rvmrpc_channel_set_stopped(h->channel, !running);
-    }
+    /* One that sleeps (S3) "runs" when it is resumed. */
+    set_stopped(h, !running || state == RUN_STATE_SUSPENDED);
     if (!h->ended && running && h->offer_due) {
         h->offer_due = false;
         in_thread(h, offer);
@@ -186,6 +192,17 @@ static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
         in_thread(h, take_back);
     }
     return 0;
+}
+
+/* No change of state is told of these two. */
+static void suspended(Notifier *n, void *data)
+{
+    set_stopped(container_of(n, RvmrpcHost, suspend_notifier), true);
+}
+
+static void woken_up(Notifier *n, void *data)
+{
+    set_stopped(container_of(n, RvmrpcHost, wakeup_notifier), false);
 }
 
 /* A client must not keep QEMU from ending. */
@@ -303,6 +320,10 @@ static void listen_to_the_vm(RvmrpcHost *h)
 {
     h->state_entry = qemu_add_vm_change_state_handler(vm_state_changed, h);
     migration_add_notifier(&h->migration_notifier, migration_changed);
+    h->suspend_notifier.notify = suspended;
+    qemu_register_suspend_notifier(&h->suspend_notifier);
+    h->wakeup_notifier.notify = woken_up;
+    qemu_register_wakeup_notifier(&h->wakeup_notifier);
     h->shutdown_notifier.notify = shutting_down;
     qemu_register_shutdown_notifier(&h->shutdown_notifier);
     h->exit_notifier.notify = exiting;
@@ -334,6 +355,8 @@ void rvmrpc_host_free(RvmrpcHost *h)
     end(h);
     qemu_del_vm_change_state_handler(h->state_entry);
     migration_remove_notifier(&h->migration_notifier);
+    notifier_remove(&h->suspend_notifier);
+    notifier_remove(&h->wakeup_notifier);
     notifier_remove(&h->shutdown_notifier);
     qemu_remove_exit_notifier(&h->exit_notifier);
     g_free(h);

@@ -81,6 +81,8 @@ struct RvmrpcHost {
     bool offer_due;             /* the kernel has not been asked yet; BQL */
     VMChangeStateEntry *state_entry;
     NotifierWithReturn migration_notifier;
+    Notifier suspend_notifier;
+    Notifier wakeup_notifier;
     Notifier shutdown_notifier;
     Notifier exit_notifier;
 };

@@ -108,13 +108,26 @@ call_and_wait(RvmrpcHost *h, const Target *target, const void *arg,
     return call;
 }
 
+static const char *stopped_hint(void)
+{
+    if (runstate_check(RUN_STATE_SUSPENDED)) {
+        return "the VM is suspended; 'system_wakeup' wakes it";
+    }
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        return "the VM waits for the state that a migration brings";
+    }
+    return runstate_needs_reset() ?
+           "the VM has ended; 'system_reset' starts it anew" :
+           "the VM does not run; 'cont' resumes it";
+}
+
 static const char *status_hint(uint32_t status)
 {
     switch (status) {
     case RVMRPC_STATUS_NOT_CONNECTED:
         return "load the rvmrpc driver in the guest";
     case RVMRPC_STATUS_STOPPED:
-        return "the VM does not run; 'cont' resumes it";
+        return stopped_hint();
     case RVMRPC_STATUS_TIMED_OUT:
         return "the guest did not answer before the deadline";
     case RVMRPC_STATUS_NOT_ALLOWED:
