@@ -226,6 +226,30 @@ def reloads():
         works(vm)
 
 
+@case("a driver that comes and goes without end fills no monitor")
+def comes_and_goes():
+    """A few events in a row, then one state a second; the last tells how it is."""
+    with VM(**options()) as vm:
+        vm.qmp.take_events()
+        before = vm.query()["stats"]["registrations"]
+        start = time.monotonic()
+        vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); end=$(($(date +%s) + 6)); "
+                       "while [ $(date +%s) -lt $end ]; do echo $d > unbind; echo $d > bind; done",
+                       timeout=30)
+        wait_connected(vm, 0)
+        took = time.monotonic() - start
+        came = vm.query()["stats"]["registrations"] - before
+        events = [e for e in vm.qmp.take_events() if e["event"].startswith("RVMRPC_")]
+        comment(f"{came} registrations, {len(events)} events in {took:.1f} s")
+        assert came > 30, came
+        # Ten to begin with, then at each second an end and a beginning.
+        assert len(events) <= 10 + 2 * took + 2, len(events)
+        time.sleep(2)
+        events += [e for e in vm.qmp.take_events() if e["event"].startswith("RVMRPC_")]
+        assert events[-1]["event"] == "RVMRPC_CONNECTED", events[-1]
+        assert events[-1]["data"]["epoch"] == vm.query()["epoch"]
+
+
 @case("rmmod while a call sleeps in a worker waits for it, and no longer")
 def rmmod_waits():
     """The host hears at once that the driver leaves."""

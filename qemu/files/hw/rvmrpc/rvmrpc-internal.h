@@ -68,6 +68,20 @@ struct RvmrpcPCIState {
 
 /* ---- rvmrpc-host.c ---- */
 
+/*
+ * What was told of the channel's state, and what not yet: a guest must not fill
+ * a monitor that does not read.  The channel's thread; after its end whoever
+ * ends it.
+ */
+typedef struct RvmrpcTold {
+    unsigned left;              /* that may be told at once */
+    int64_t since;              /* ns, when the last of them became free */
+    GSource *later;             /* the state is told then; NULL: it was told */
+    bool connected;             /* the state */
+    RvmrpcDisconnectReason reason;  /* of the last that ended */
+    bool told_connected;        /* the one that was told last */
+} RvmrpcTold;
+
 struct RvmrpcHost {
     RvmrpcPCIState *device;     /* its properties; fixed, as gate */
     RvmrpcGate gate;            /* by which the guest can call us */
@@ -77,6 +91,7 @@ struct RvmrpcHost {
     RvmrpcChannel *channel;     /* fixed until the end, as those below */
     RvmrpcList *list;
     RvmrpcSockServer *server;   /* NULL: no socket */
+    RvmrpcTold told;
     bool ended;                 /* thread and all it had are gone; BQL */
     bool offer_due;             /* the kernel has not been asked yet; BQL */
     VMChangeStateEntry *state_entry;
