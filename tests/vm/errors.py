@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every way in which a call can fail has its own answer, and the next call works."""
+import os
+import tempfile
 import time
 
 from harness import (VM, QMPError, call, call_args, case, counters, insmod, main, ms,
@@ -253,6 +255,39 @@ def stuck():
     after = stats(vm)
     assert after["bad-replies"] == bad and after["in-flight"] == 0
     assert vm.guest.check("cat /sys/bus/pci/drivers/rvmrpc/0000:*/abandoned").strip() == "0"
+
+
+def throttle(vm, bps):
+    """The disk's speed; 0 is its own."""
+    limits = {"bps": bps, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+    vm.qmp2.cmd("block_set_io_throttle", {"device": "drive0", **limits})
+
+
+@case("a disk that hangs: drop-caches says busy, and all else answers", timeout=120)
+def hung_disk():
+    """Slow procedures leave a slot to quick ones, and one sync is enough."""
+    with tempfile.TemporaryFile() as disk:
+        disk.truncate(1 << 30)
+        with VM(extra=["-drive", f"if=none,id=drive0,format=raw,file=/proc/{os.getpid()}/fd/{disk.fileno()}",
+                       "-device", "virtio-blk-pci,drive=drive0"]) as vm:
+            throttle(vm, 1)
+            vm.guest.check("(exec 3>/dev/vda; dd if=/dev/zero bs=1M count=30 >&3 2>/dev/null; "
+                           "sleep 1000) >/dev/null 2>&1 & sleep 1")
+            errors = []
+            for i in range(16):
+                errors.append(error_of(vm.qmp, "guest-drop-caches",
+                                       {"mode": "all", "sync": True, "timeout": 200}).desc.split(":")[0])
+                start = time.monotonic()
+                assert vm.qmp.cmd("guest-meminfo")["total"] > 0
+                assert time.monotonic() - start < 1
+                if i % 4 == 3:
+                    time.sleep(3.5)
+            assert errors == ["timed-out"] + 15 * ["busy"], errors
+            assert vm.query()["state"] == "connected"
+            works(vm)
+            throttle(vm, 0)
+            wait_for(lambda: call(vm.qmp, "reclaim", "drop_caches", ms(3) + ms(1), 5000)[0] == "ok", 60,
+                     "the disk")
 
 
 @case("a VM that is stopped: stopped, at once; after cont all is well")
