@@ -57,7 +57,7 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 #define RVMRPC_REG_FEATURES		0x08	/* u32, RVMRPC_FEAT_*; may change at reset and migration */
 #define RVMRPC_REG_HYPERCALL		0x0c	/* u32, number to load into EAX */
 #define RVMRPC_REG_ABI			0x10	/* u32, lowest | highest << 16 */
-#define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: GPA of a struct rvmrpc_frame */
+#define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: DMA address of a struct rvmrpc_frame */
 #define RVMRPC_REG_RING			0x28	/* u32, write only, any value: the guest rings its window's host */
 #define RVMRPC_REG_SIZE			0x1000
 
@@ -76,7 +76,7 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 
 /*
  * Hypercall gate: EAX = RVMRPC_HYPERCALL_NR, RBX = op, RCX = a0, RDX = a1, RSI = a2; the answer comes in RAX.
- * Doorbell gate: the same five words in a frame that lies within one page of RAM.
+ * Doorbell gate: the same five words in a frame that lies within one page of RAM, where the device may reach it.
  */
 struct rvmrpc_frame {
 	uint64_t op;		/* RVMRPC_OP_* | RVMRPC_OP_KERNEL */

@@ -232,6 +232,30 @@ def user_space():
     works(vm)
 
 
+@case("user space that has the device's registers cannot call the host by the doorbell")
+def user_doorbell():
+    """As with vfio: a name of its own memory, in a frame of its own memory."""
+    with VM(append=f"iomem=relaxed {ALLOW}", device_opts="hypercall=off,addr=7") as vm:
+        g = Gate(vm, "doorbell")
+        assert isinstance(g.bind("log"), int)
+        answer = int(vm.guest.check("user-gate doorbell /sys/bus/pci/devices/0000:00:07.0/resource0"), 16)
+        assert answer == TAG << 32 | 0x8000000b, hex(answer)
+        works(vm)
+
+
+@case("behind an IOMMU the doorbell reaches what the driver has mapped, and nothing else")
+def iommu():
+    """The device's DMA address space, and what it may do in it."""
+    with VM(machine="q35", append=f"intel_iommu=on iommu.passthrough=0 iommu.strict=1 {ALLOW}",
+            extra=["-device", "intel-iommu"], device_opts="hypercall=off") as vm:
+        assert vm.query()["gate"] == "doorbell"
+        vm.guest.check("insmod /lib/rvmrpc/vmrpc_print_example.ko space=vmm message='\"behind it\"'")
+        assert "rvmrpc: guest: behind it\n" in vm.log_text()
+        # The module's frame has no mapping for the device.
+        assert Gate(vm, "doorbell").raw(NULL) == "0x0"
+        works(vm)
+
+
 @case("with hypercall=off, VMCALL and VMMCALL are #UD in the kernel too; the doorbell serves")
 def no_hypercall():
     """As on a stock machine."""
