@@ -219,6 +219,27 @@ def flood():
     works(g.vm)
 
 
+@case("a vCPU that is unplugged while it waits in the host leaves nothing behind")
+def vcpu_unplugged():
+    """By the guest's own hand, which asks nobody whether the CPU is idle."""
+    with VM(smp=2, append=ALLOW, extra=["-trace", "rvmrpc_wait*"]) as vm:
+        g = Gate(vm, "vmmcall")
+        words = (PERFORM, g.bind("MOD_RVMRPC", "2") | MAIN << 32, vm.query()["epoch"], g.posted() | WAIT)
+        text = " ".join(f"{word:x}" for word in words)
+        vm.guest.check(f"taskset 2 sh -c 'echo vmmcall {text} again > {g.FOLDER}/call' >/dev/null 2>&1 &")
+        wait_for(lambda: "rvmrpc_wait cpu 1" in vm.log_text(), 10, "a wait")
+        # The control of ACPI's CPU hotplug: which one, and to eject it. The guest does not get over that.
+        vm.guest.start("printf '\\1' | dd of=/dev/port bs=1 seek=44800 conv=notrunc 2>/dev/null; "
+                       "printf '\\10' | dd of=/dev/port bs=1 seek=44804 conv=notrunc 2>/dev/null")
+        vm.qmp.wait_event("DEVICE_DELETED", timeout=10)
+        assert len(vm.qmp.cmd("query-cpus-fast")) == 1
+        log = vm.log_text()
+        begun, at_unplug = log.count("rvmrpc_wait cpu 1"), log.count(": unplugged")
+        ended = log.count("rvmrpc_wait_end cpu 1:") + at_unplug
+        comment(f"{begun} waits, {ended} ends, {at_unplug} of them by the unplug")
+        assert begun == ended, (begun, ended)
+
+
 @case("user space cannot call the host: VMCALL and VMMCALL at CPL 3 are #UD")
 def user_space():
     """With the device there, and the driver at work."""

@@ -11,6 +11,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "hw/qdev-core.h"
 #include "hw/rvmrpc/vmrpc.h"
 #include "rvmrpc-internal.h"
 #include "trace.h"
@@ -288,6 +289,21 @@ static const VmrpcGateOps gate_ops = {
     .wait_end = gate_wait_end,
 };
 
+/* Its thread has ended, and will neither be woken nor wait again. */
+static void device_gone(DeviceListener *listener, DeviceState *dev)
+{
+    CPUState *cpu = (CPUState *)object_dynamic_cast(OBJECT(dev), TYPE_CPU);
+    MainCall m;
+
+    if (cpu) {
+        take_waiter(cpu, NULL, "unplugged", &m);
+    }
+}
+
+static DeviceListener device_listener = {
+    .unrealize = device_gone,
+};
+
 void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall)
 {
     if (!initialized) {
@@ -298,6 +314,7 @@ void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall)
         rouse_bh = qemu_bh_new(rouse, NULL);
         vmrpc_register_module(&proxy_module);
         vmrpc_log_register();
+        device_listener_register(&device_listener);
         qatomic_set(&vmrpc_wait_gate_ops, &gate_ops);
     }
     WITH_QEMU_LOCK_GUARD(&channel_lock) {

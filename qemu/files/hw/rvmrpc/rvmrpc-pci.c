@@ -235,6 +235,11 @@ static bool check_config(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
 {
     bool ambiguous;
 
+    /* Requests of the host are input that a recording does not have. */
+    if (replay_mode != REPLAY_MODE_NONE) {
+        error_setg(errp, TYPE_RVMRPC " does not work with record/replay");
+        return false;
+    }
     object_resolve_path_type("", TYPE_RVMRPC, &ambiguous);
     if (ambiguous) {
         error_setg(errp, "only one " TYPE_RVMRPC " device is possible");
@@ -352,8 +357,6 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
     rvmrpc_main_serve(s->host->channel, s->hypercall && tcg_enabled());
     rvmrpc_tcg_keep_barriers();
-    /* Requests of the host are input that a recording does not have. */
-    replay_add_blocker("rvmrpc");
     return;
 
 no_host:
