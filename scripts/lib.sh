@@ -199,3 +199,23 @@ prepare_build() {
         step meson-setup "meson setup $build" /usr/bin/meson setup "$build" "$top"
     fi
 }
+
+# headers_of SERIES: of the machine's own Debian, or of another.
+headers_of() {
+    if [[ $1 == [0-9]* ]]; then
+        printf '/usr/src/linux-headers-%s\n' "$(kver_of "$1")"
+    else
+        cat "$build/headers/$1/kdir"
+    fi
+}
+
+# compiler_for KDIR NAME: the array NAME has make's words for it. The compiler of another Debian is not here, nor its pahole.
+compiler_for() {
+    local -n words=$2
+    words=()
+    if [[ $1 != /usr/src/* ]]; then words=(CC="$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=); fi
+}
+
+# What kbuild warns of that is no fault of a module's, for grep -v.
+# shellcheck disable=SC2034
+not_ours=(-e 'the compiler differs' -e vmlinux -e 'pahole version')

@@ -16,6 +16,7 @@
 #include <linux/namei.h>
 #include <linux/seq_file.h>
 #include <linux/uio.h>
+#include <linux/version.h>
 #include <linux/workqueue.h>
 #include "rvmrpc_drv.h"
 
@@ -50,6 +51,15 @@ static ssize_t rvmrpc_seq_read(struct file *file, char *buf, size_t size, loff_t
 	return got;
 }
 
+static struct dentry *rvmrpc_lookup_one(const char *name, struct dentry *parent, size_t length)
+{
+#if KERNEL_VERSION(6, 16, 0) > LINUX_VERSION_CODE
+	return lookup_positive_unlocked(name, parent, length);
+#else
+	return lookup_noperm_positive_unlocked(&QSTR_LEN(name, length), parent);
+#endif
+}
+
 /* Name by name: nothing is followed, be it a symbolic link, ".." or a mount. */
 static struct dentry *rvmrpc_proc_lookup(const char *path)
 {
@@ -59,8 +69,7 @@ static struct dentry *rvmrpc_proc_lookup(const char *path)
 	while (*path) {
 		length = strcspn(path, "/");
 		parent = dentry;
-		dentry = d_can_lookup(parent) ? lookup_positive_unlocked(path, parent, length) :
-						ERR_PTR(-ENOTDIR);
+		dentry = d_can_lookup(parent) ? rvmrpc_lookup_one(path, parent, length) : ERR_PTR(-ENOTDIR);
 		dput(parent);
 		if (IS_ERR(dentry))
 			break;

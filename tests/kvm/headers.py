@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""rvmrpc_host.ko and its clients build for Debian's kernels from the oldest to the newest, without a warning.
+"""rvmrpc_host.ko and its clients, and the guests' driver, build for Debian's kernels from the oldest to the newest, without
+a warning.
 
 Warnings are build-host's to find; here each symbol must be one that the kernel exports, and none of KVM's.
 """
@@ -52,6 +53,17 @@ def builds(series):
         assert not missing, (name, missing)
         assert not [symbol for symbol in needed if known.get(symbol, "").endswith("/kvm")], name
     comment(kdir.name)
+
+
+@case("the guests' driver, the newest kernel, of sid", timeout=300)
+def guest_driver():
+    """build-modules finds its warnings."""
+    try:
+        run("scripts/fetch-headers", "sid")
+    except AssertionError as error:
+        raise Skip(f"no headers: {str(error)[-200:]}") from None
+    run("scripts/build-modules", "sid")
+    assert (BUILD / "modules" / "sid" / "rvmrpc.ko").exists()
 
 
 if __name__ == "__main__":
