@@ -135,6 +135,8 @@ def killed(series):
     seconds = time.monotonic() - start
     comment(f"{seconds:.2f} s")
     assert seconds < 3
+    # Whose init function ended so.
+    assert "sleeper -4 " in shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1")
     assert l1.client("rvmrpc_echo_client")[0]
 
 
@@ -152,6 +154,15 @@ vmm_case("calls", "calls of a VMM whose guest is not there")
 vmm_case("hostile", "a window that is scribbled over, and gone; one eventfd for both ways")
 vmm_case("child", "a VMM that ends, and whose child keeps the file")
 vmm_case("limits", "limits of memory and windows; nobody may attach")
+
+
+@each("a client's notifier that takes its time holds up no VMM")
+def slow_notifier(series):
+    """vmm_files notices."""
+    l1 = host(series)
+    l1.guest.check("insmod /host/rvmrpc_test_client.ko slow_ms=3000")
+    l1.guest.check("/clients/vmm_files notices", 40)
+    l1.guest.check("rmmod rvmrpc_test_client", 40)
 
 
 @each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on, the module goes", timeout=180)
