@@ -12,11 +12,12 @@ from harness import VM, call, case, comment, insmod, main, shared, stats, wait_f
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, TAG, UNBIND, WAIT, Gate
 
 ALLOW = "rvmrpc.allow=default,0x100.*"
+LOG = "log=1G"
 
 
 def gate(kind):
     """A guest on which that gate can be tried beside the driver."""
-    return Gate(shared(append=ALLOW), kind)
+    return Gate(shared(append=ALLOW, device_opts=LOG), kind)
 
 
 def works(vm):
@@ -36,7 +37,7 @@ def unharmed(vm, before, log):
 @case("figure 1: a line of the guest's kernel is printed by the host")
 def figure_1():
     """By the server "log" of the VMM; there is none in the host's kernel here."""
-    vm = shared(append=ALLOW)
+    vm = shared(append=ALLOW, device_opts=LOG)
     vm.guest.check("insmod /lib/rvmrpc/vmrpc_print_example.ko space=vmm "
                    "message='\"Hello from figure 1\"'")
     assert "rvmrpc: guest: Hello from figure 1\n" in vm.log_text()
@@ -49,7 +50,7 @@ def figure_1():
 @case("figure 5: a server module out of tree answers the host")
 def figure_5():
     """Loaded at run time, by its number; gone when it is unloaded."""
-    vm = shared(append=ALLOW)
+    vm = shared(append=ALLOW, device_opts=LOG)
     assert call(vm.qmp, 0x100, 0, b"x")[0] == "module-unavailable"
     insmod(vm, "rvmrpc_echo_example")
     assert call(vm.qmp, 0x100, 0, b"hello, guest") == ("ok", b"hello, guest")
@@ -199,7 +200,7 @@ def scribbled():
 @case("a flood of lines for the log is cut, and the host says how many it dropped", timeout=60)
 def flood():
     """A guest cannot fill the host's disk."""
-    g = Gate(shared(append=ALLOW), "vmmcall")
+    g = Gate(shared(append=ALLOW, device_opts=LOG), "vmmcall")
     time.sleep(1.1)
     handle = g.bind("log")
     gva = g.put(b"flood")
@@ -217,6 +218,25 @@ def flood():
     comment(f"{lines} lines, {dropped} dropped, in {seconds:.1f} s")
     assert dropped > 0 and lines <= 50 * (seconds + 2) and lines + dropped == 1001
     works(g.vm)
+
+
+@case("the host's log is the guest's only where it was said, and as much a day as was said")
+def log_budget():
+    """Off by default."""
+    with VM(append=ALLOW) as vm:
+        g = Gate(vm, "vmmcall")
+        assert g.bind("log") == "NO_MODULE"
+        assert g.bind("MOD_RVMRPC", "2") not in ("NO_MODULE", "BAD_VERSION")
+    with VM(append=ALLOW, device_opts="log=4K") as vm:
+        g = Gate(vm, "vmmcall")
+        handle, text = g.bind("log"), g.put(b"x" * 200)
+        before = len(vm.log_text())
+        for _ in range(25):
+            assert g.perform(handle, 0, text, 200) == 0
+        came = vm.log_text()[before:]
+        assert came.count("rvmrpc: guest: x") == 4096 // (200 + 64), came
+        assert came.count("the rest of the day is dropped") == 1 and len(came) < 4500, came
+        works(vm)
 
 
 @case("a vCPU that is unplugged while it waits in the host leaves nothing behind")
@@ -243,7 +263,7 @@ def vcpu_unplugged():
 @case("user space cannot call the host: VMCALL and VMMCALL at CPL 3 are #UD")
 def user_space():
     """With the device there, and the driver at work."""
-    vm = shared(append=ALLOW)
+    vm = shared(append=ALLOW, device_opts=LOG)
     before = stats(vm)["hypercalls"]
     assert vm.guest.check("ls /bin/user-gate")
     for instruction in ("vmcall", "vmmcall"):
@@ -256,7 +276,7 @@ def user_space():
 @case("user space that has the device's registers cannot call the host by the doorbell")
 def user_doorbell():
     """As with vfio: a name of its own memory, in a frame of its own memory."""
-    with VM(append=f"iomem=relaxed {ALLOW}", device_opts="hypercall=off,addr=7") as vm:
+    with VM(append=f"iomem=relaxed {ALLOW}", device_opts=f"hypercall=off,addr=7,{LOG}") as vm:
         g = Gate(vm, "doorbell")
         assert isinstance(g.bind("log"), int)
         answer = int(vm.guest.check("user-gate doorbell /sys/bus/pci/devices/0000:00:07.0/resource0"), 16)
@@ -268,7 +288,7 @@ def user_doorbell():
 def iommu():
     """The device's DMA address space, and what it may do in it."""
     with VM(machine="q35", append=f"intel_iommu=on iommu.passthrough=0 iommu.strict=1 {ALLOW}",
-            extra=["-device", "intel-iommu"], device_opts="hypercall=off") as vm:
+            extra=["-device", "intel-iommu"], device_opts=f"hypercall=off,{LOG}") as vm:
         assert vm.query()["gate"] == "doorbell"
         vm.guest.check("insmod /lib/rvmrpc/vmrpc_print_example.ko space=vmm message='\"behind it\"'")
         assert "rvmrpc: guest: behind it\n" in vm.log_text()

@@ -59,6 +59,7 @@ struct RvmrpcPCIState {
     uint32_t response_bytes;
     uint32_t spin_us;
     uint32_t default_timeout;   /* ms */
+    uint64_t log_bytes;         /* a day, of the guest's; 0: no server */
     bool hypercall;
     bool doorbell;
     OnOffAuto kernel;           /* rvmrpc_host.ko may own the window */
@@ -134,8 +135,8 @@ void rvmrpc_main_wake_all(void);
 /* It waited for a request of that epoch.  Any thread. */
 bool rvmrpc_main_waited(uint64_t epoch);
 
-/* Registers the VMRPC server "log".  BQL held. */
-void vmrpc_log_register(void);
+/* The VMRPC server "log", with so much for a guest; 0: none.  BQL held. */
+void vmrpc_log_serve(uint64_t bytes_per_day);
 
 /* ---- rvmrpc-event.c, rvmrpc-query.c ---- */
 

@@ -356,6 +356,7 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
     rvmrpc_main_serve(s->host->channel, s->hypercall && tcg_enabled());
+    vmrpc_log_serve(s->log_bytes);
     rvmrpc_tcg_keep_barriers();
     return;
 
@@ -372,6 +373,7 @@ static void rvmrpc_pci_exit(PCIDevice *dev)
 {
     RvmrpcPCIState *s = RVMRPC(dev);
 
+    vmrpc_log_serve(0);
     rvmrpc_host_free(s->host);
     s->host = NULL;
     close_gate(s);
@@ -419,6 +421,7 @@ static const Property rvmrpc_pci_properties[] = {
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
     DEFINE_PROP_BOOL("doorbell", RvmrpcPCIState, doorbell, true),
+    DEFINE_PROP_SIZE("log", RvmrpcPCIState, log_bytes, 0),
     DEFINE_PROP_ON_OFF_AUTO("kernel", RvmrpcPCIState, kernel,
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("socket", RvmrpcPCIState, socket),
