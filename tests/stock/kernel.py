@@ -140,6 +140,18 @@ def killed(series):
     assert l1.client("rvmrpc_echo_client")[0]
 
 
+@each("a call under way does not keep the host from being suspended", timeout=120)
+def suspends(series):
+    """As far as the freezer, by the kernel's own test."""
+    shell = guest(series).l1.guest
+    shell.check("(insmod /host/rvmrpc_test_client.ko threads=1 calls=1 sleep_ms=50000 timeout_ms=60000 "
+                "</dev/null >/dev/null 2>&1 & echo $! >/tmp/caller)")
+    time.sleep(1)
+    # Whoever cannot be frozen makes it fail after 20 s.
+    shell.check("echo freezer >/sys/power/pm_test && echo freeze >/sys/power/state", 60)
+    shell.check("kill -9 $(cat /tmp/caller); while test -d /proc/$(cat /tmp/caller); do usleep 10000; done", 20)
+
+
 def vmm_case(name, title):
     """A case of the program vmm_files."""
     @each(title)
