@@ -210,6 +210,7 @@ headers_of() {
 }
 
 # compiler_for KDIR NAME: the array NAME has make's words for it. The compiler of another Debian is not here, nor its pahole.
+# shellcheck disable=SC2034
 compiler_for() {
     local -n words=$2
     words=()
