@@ -9,6 +9,7 @@
 #include "rvmrpc_list.h"
 
 #define AGE_NS          1000000000ull
+#define RESTARTS_MAX    3       /* since the list changed meanwhile */
 #define ENTRIES_MAX     (RVMRPC_LIST_MODULES * (1 + RVMRPC_LIST_PROCEDURES))
 
 struct RvmrpcList {
@@ -19,6 +20,8 @@ struct RvmrpcList {
     GArray *coming;             /* being fetched, or NULL */
     uint64_t coming_epoch;
     uint32_t at;                /* index of the next page's first */
+    uint32_t generation;        /* of what is coming; 0: not known */
+    unsigned restarts;
     uint32_t modules;           /* in what is coming */
     uint32_t procedures;        /* of the last of them */
     uint64_t asked_at;          /* ns */
@@ -67,6 +70,13 @@ static void take_entry(RvmrpcList *list, const struct rvmrpc_list_entry *e)
     }
 }
 
+/* Its numbers are good as long as the guest has that list. */
+static uint32_t generation_of(const GArray *entries)
+{
+    return entries->len ?
+           g_array_index(entries, struct rvmrpc_list_entry, 0).generation : 0;
+}
+
 /* True: there is more to come. */
 static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
 {
@@ -84,6 +94,7 @@ static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
         take_entry(list, &e);
     }
     list->at += have;
+    list->generation = generation_of(list->coming);
     return have && list->at < MIN(head.total, ENTRIES_MAX);
 }
 
@@ -104,6 +115,14 @@ static void finish(RvmrpcList *list, uint32_t status)
 
 static uint32_t ask(RvmrpcList *list);
 
+/* Lock held. */
+static uint32_t ask_from_the_start(RvmrpcList *list)
+{
+    g_array_set_size(list->coming, 0);
+    list->at = list->generation = list->modules = list->procedures = 0;
+    return ask(list);
+}
+
 static void got_page(RvmrpcCall *call, void *opaque)
 {
     RvmrpcList *list = opaque;
@@ -123,6 +142,13 @@ static void got_page(RvmrpcCall *call, void *opaque)
             list->entries = g_steal_pointer(&list->coming);
             list->epoch = list->coming_epoch;
         }
+    } else if (status == RVMRPC_STATUS_VERSION_MISMATCH &&
+               list->restarts++ < RESTARTS_MAX) {
+        status = ask_from_the_start(list);
+        if (status == RVMRPC_STATUS_OK) {
+            g_mutex_unlock(&list->lock);
+            return;
+        }
     }
     finish(list, status);
 }
@@ -137,6 +163,7 @@ static uint32_t ask(RvmrpcList *list)
     wanted->first = list->at;
     call = rvmrpc_call_new(NULL, RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, wanted,
                            sizeof(*wanted), 0, got_page, list);
+    call->core.list = list->generation;
     status = rvmrpc_channel_submit(list->ch, call);
     rvmrpc_call_unref(call);
     return status;
@@ -150,8 +177,8 @@ static uint32_t start(RvmrpcList *list, uint64_t epoch)
     list->asked_at = rvmrpc_clock();
     list->coming_epoch = epoch;
     list->coming = entries_new();
-    list->at = list->modules = list->procedures = 0;
-    status = ask(list);
+    list->restarts = 0;
+    status = ask_from_the_start(list);
     if (status != RVMRPC_STATUS_OK) {
         g_clear_pointer(&list->coming, g_array_unref);
     }

@@ -309,7 +309,7 @@ static void write_header(const struct rvmrpc_owner *o, const struct rvmrpc_call 
 	w[3] = RVMRPC_HDR_PAIR(call->module, call->procedure);
 	w[4] = 0;
 	w[5] = RVMRPC_HDR_PAIR(call->arglen, rvmrpc_ms_left(call->deadline, now));
-	w[6] = 0;
+	w[6] = call->list;
 	rvmrpc_win_write_hdr(&o->win, rvmrpc_host_slot_at(&o->config.layout, call->slot), &hdr);
 }
 

@@ -214,10 +214,11 @@ bool rvmrpc_proxy_stuck(const struct rvmrpc_proxy *p)
 
 static uint32_t submit_check(const struct rvmrpc_proxy *p, const struct rvmrpc_call *call, uint64_t now)
 {
-	if (!p->epoch)
-		return RVMRPC_STATUS_NOT_CONNECTED;
+	/* First: a VM that does not run, or not yet, cannot have its driver register. */
 	if (p->stopped)
 		return RVMRPC_STATUS_STOPPED;
+	if (!p->epoch)
+		return RVMRPC_STATUS_NOT_CONNECTED;
 	if (call->arglen > p->req_bytes)
 		return RVMRPC_STATUS_TOO_BIG;
 	if (call->deadline <= now)
@@ -327,6 +328,7 @@ static void fill_header(const struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc
 	hdr->procedure = call->procedure;
 	hdr->length = call->arglen;
 	hdr->timeout_ms = rvmrpc_ms_left(call->deadline, now);
+	hdr->list = call->list;
 }
 
 bool rvmrpc_proxy_deliver_begin(struct rvmrpc_proxy *p, struct rvmrpc_xfer *x, uint64_t now, struct rvmrpc_done *done)

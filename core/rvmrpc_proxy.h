@@ -44,6 +44,7 @@ struct rvmrpc_call {
 	uint32_t module;
 	uint32_t procedure;
 	uint16_t version;	/* of the module, 0 = any */
+	uint32_t list;		/* generation of the list that told the numbers, 0 = any */
 	uint32_t arglen;
 	const void *arg;
 	uint32_t res_max;	/* most bytes of an answer that the caller takes */
@@ -156,7 +157,7 @@ void rvmrpc_proxy_open(struct rvmrpc_proxy *p, const struct rvmrpc_terms *terms,
 void rvmrpc_proxy_unregister(struct rvmrpc_proxy *p, uint32_t status, uint64_t now, struct rvmrpc_done *done);
 
 /*
- * Queues a call.  OK, or it is refused and not in *done: NOT_CONNECTED, STOPPED, TOO_BIG (argument), TIMED_OUT (the
+ * Queues a call.  OK, or it is refused and not in *done: STOPPED, NOT_CONNECTED, TOO_BIG (argument), TIMED_OUT (the
  * deadline has passed), BUSY (quota, or no slot answers).  After it: deliver.
  */
 uint32_t rvmrpc_proxy_submit(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint64_t now);

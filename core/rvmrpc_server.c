@@ -196,6 +196,12 @@ static bool normalize(const char *text, char *out, uint32_t *length, uint32_t *b
 	return true;
 }
 
+static void list_changed(struct rvmrpc_server *s)
+{
+	if (!++s->generation)
+		s->generation = 1;
+}
+
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad)
 {
 	uint32_t length = 0;
@@ -208,7 +214,7 @@ int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad
 		text = "none";
 	normalize(text, s->allow, &length, bad);
 	s->allow[length] = 0;
-	s->generation++;
+	list_changed(s);
 	return RVMRPC_STATUS_OK;
 }
 
@@ -302,7 +308,7 @@ int rvmrpc_server_add(struct rvmrpc_server *s, struct rvmrpc_module *m)
 	for (i = s->nmodules++; i && s->modules[i - 1]->number > m->number; i--)
 		s->modules[i] = s->modules[i - 1];
 	s->modules[i] = m;
-	s->generation++;
+	list_changed(s);
 	return RVMRPC_STATUS_OK;
 }
 
@@ -317,7 +323,7 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m)
 	for (s->nmodules--; i < s->nmodules; i++)
 		s->modules[i] = s->modules[i + 1];
 	s->modules[i] = NULL;
-	s->generation++;
+	list_changed(s);
 	return m->running ? RVMRPC_STATUS_BUSY : RVMRPC_STATUS_OK;
 }
 
@@ -395,6 +401,7 @@ struct list_writer {
 	uint32_t total;
 	uint32_t count;
 	uint32_t max;
+	uint32_t generation;
 	struct rvmrpc_list_entry *entries;
 };
 
@@ -406,6 +413,7 @@ static void list_entry(struct list_writer *w, uint16_t kind, uint16_t version, u
 		.version = version,
 		.number = number,
 		.flags = flags,
+		.generation = w->generation,
 	};
 
 	if (w->total++ < w->first || w->count == w->max)
@@ -426,6 +434,7 @@ uint32_t rvmrpc_server_list(const struct rvmrpc_server *s, uint32_t first, void 
 		return 0;
 	memset(&w, 0, sizeof(w));
 	w.first = first;
+	w.generation = s->generation;
 	w.max = (bytes - sizeof(head)) / sizeof(struct rvmrpc_list_entry);
 	w.entries = (struct rvmrpc_list_entry *)((char *)buf + sizeof(head));
 	for (i = 0; i < s->nmodules; i++) {

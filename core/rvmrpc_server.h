@@ -59,7 +59,7 @@ struct rvmrpc_module {
 struct rvmrpc_server {
 	struct rvmrpc_module *modules[RVMRPC_MODULES_MAX];	/* sorted by number; registry lock */
 	uint32_t nmodules;					/* registry lock */
-	uint32_t generation;	/* changes with anything that a lookup found; registry lock to write */
+	uint32_t generation;	/* not 0 once there is a module; changes with anything that a lookup found; registry lock to write */
 	char allow[RVMRPC_ALLOW_MAX];				/* normal form; registry lock */
 };
 
@@ -126,6 +126,9 @@ void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32
 static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const struct rvmrpc_hdr *hdr,
 					    uint32_t req_bytes)
 {
+	/* Numbers of a list that is no more may be another module's by now. */
+	if (hdr->list && hdr->list != l->generation)
+		return RVMRPC_STATUS_VERSION_MISMATCH;
 	/* A wrong version comes before what the version that is there does not have. */
 	if (hdr->version && l->module && hdr->version != l->version)
 		return RVMRPC_STATUS_VERSION_MISMATCH;
@@ -146,8 +149,8 @@ static inline bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const stru
 {
 	const rvmrpc_hdr_word *w = (const rvmrpc_hdr_word *)hdr;
 
-	/* magic and abi; epoch; flags and status; what is reserved.  And an xid. */
-	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | w[4] | w[6] | w[7] ||
+	/* magic and abi; epoch; flags and status; what is reserved beside list.  And an xid. */
+	if (((w[0] ^ RVMRPC_HDR_WORD0(abi, 0)) & RVMRPC_HDR_WORD0_FIXED) | (w[1] ^ epoch) | w[4] | w[6] >> 32 | w[7] ||
 	    !epoch || !w[2])
 		return false;
 	a->status = rvmrpc_lookup_status(l, hdr, req_bytes);

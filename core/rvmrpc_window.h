@@ -132,7 +132,7 @@ static inline uint64_t rvmrpc_res_at(const struct rvmrpc_layout *l, uint32_t slo
 #define RVMRPC_WANT_AT		__builtin_offsetof(struct rvmrpc_host_slot, want)
 #define RVMRPC_TIMEOUT_AT	__builtin_offsetof(struct rvmrpc_host_slot, hdr.timeout_ms)
 
-RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved[1], RVMRPC_SLOT_SEQ);
+RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, reserved2, RVMRPC_SLOT_SEQ);
 
 /* The seq of the slot at that offset: what was written before it is seen after. */
 static inline uint32_t rvmrpc_win_seq(const struct rvmrpc_window *w, uint64_t slot_at)
@@ -171,7 +171,7 @@ static inline void rvmrpc_win_read_hdr(const struct rvmrpc_window *w, uint64_t s
 {
 	rvmrpc_os_move_hdr((rvmrpc_hdr_word *)hdr, (const rvmrpc_hdr_word *)(w->base + slot_at));
 	rvmrpc_os_barrier();
-	hdr->reserved[1] = 0;
+	hdr->reserved2 = 0;
 }
 
 /* Writes a slot's header; it and the payload count once its seq is published. */

@@ -57,7 +57,7 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 #define RVMRPC_REG_FEATURES		0x08	/* u32, RVMRPC_FEAT_*; may change at reset and migration */
 #define RVMRPC_REG_HYPERCALL		0x0c	/* u32, number to load into EAX */
 #define RVMRPC_REG_ABI			0x10	/* u32, lowest | highest << 16 */
-#define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: GPA of a struct rvmrpc_frame */
+#define RVMRPC_REG_DOORBELL		0x20	/* u64, write only: DMA address of a struct rvmrpc_frame */
 #define RVMRPC_REG_RING			0x28	/* u32, write only, any value: the guest rings its window's host */
 #define RVMRPC_REG_SIZE			0x1000
 
@@ -76,7 +76,7 @@ RVMRPC_STATIC_ASSERT(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the wire is lit
 
 /*
  * Hypercall gate: EAX = RVMRPC_HYPERCALL_NR, RBX = op, RCX = a0, RDX = a1, RSI = a2; the answer comes in RAX.
- * Doorbell gate: the same five words in a frame that lies within one page of RAM.
+ * Doorbell gate: the same five words in a frame that lies within one page of RAM, where the device may reach it.
  */
 struct rvmrpc_frame {
 	uint64_t op;		/* RVMRPC_OP_* | RVMRPC_OP_KERNEL */
@@ -281,7 +281,9 @@ struct rvmrpc_hdr {
 	uint32_t status;	/* request: zero; reply: RVMRPC_STATUS_* */
 	uint32_t length;	/* of the payload */
 	uint32_t timeout_ms;	/* request: time that is left; reply: zero */
-	uint64_t reserved[2];
+	uint32_t list;		/* request: generation of the list that its numbers are of, 0 = any; reply: zero */
+	uint32_t reserved;
+	uint64_t reserved2;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_hdr, 64);
 RVMRPC_ASSERT_OFFSET(rvmrpc_hdr, epoch, 8);
@@ -379,7 +381,7 @@ struct rvmrpc_list_entry {
 	uint16_t version;	/* of the module */
 	uint32_t number;
 	uint32_t flags;		/* RVMRPC_PROC_* */
-	uint32_t reserved;
+	uint32_t generation;	/* of the list, which changes with each module that comes or goes; 0: the guest tells none */
 	char name[RVMRPC_NAME_MAX + 1];
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_list_entry, 16 + 32);

@@ -34,6 +34,7 @@ enum rvmrpc_gate_kind {
 
 struct rvmrpc_gate {
 	void __iomem *regs;
+	struct device *dev;		/* which reads the frames; fixed, as regs */
 	struct mutex choose_lock;	/* one thread tries gates */
 	struct rvmrpc_frame *frame;	/* for trying; choose_lock */
 	u32 number;			/* for EAX; choose_lock to write, any to read */

@@ -4,6 +4,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/srcu.h>
@@ -37,8 +38,14 @@ static u64 rvmrpc_hypercall(u32 number, u64 op, u64 a0, u64 a1, u64 a2)
 static u64 rvmrpc_doorbell(struct rvmrpc_gate *gate, struct rvmrpc_frame *frame, u64 op, u64 a0,
 			   u64 a1, u64 a2)
 {
+	dma_addr_t addr;
+
 	*frame = (struct rvmrpc_frame) { .op = op, .a0 = a0, .a1 = a1, .a2 = a2 };
-	writeq(virt_to_phys(frame), gate->regs + RVMRPC_REG_DOORBELL);
+	addr = dma_map_single(gate->dev, frame, sizeof(*frame), DMA_BIDIRECTIONAL);
+	if (dma_mapping_error(gate->dev, addr))
+		return 0;
+	writeq(addr, gate->regs + RVMRPC_REG_DOORBELL);
+	dma_unmap_single(gate->dev, addr, sizeof(*frame), DMA_BIDIRECTIONAL);
 	return READ_ONCE(frame->answer);
 }
 
@@ -95,7 +102,7 @@ enum rvmrpc_gate_kind rvmrpc_gate_choose(struct rvmrpc_gate *gate)
 /**
  * rvmrpc_gate_call() - call the host by the gate that answers
  * @gate: gate
- * @frame: the caller's own, in memory that virt_to_phys() knows, not across pages
+ * @frame: the caller's own, in memory that dma_map_single() knows, not across pages
  * @op: RVMRPC_OP_*
  * @a0: first argument
  * @a1: second argument
@@ -165,7 +172,8 @@ int rvmrpc_gate_init(struct rvmrpc_gate *gate, struct pci_dev *pdev, void __iome
 {
 	mutex_init(&gate->choose_lock);
 	gate->regs = regs;
-	/* A page: aligned, known to virt_to_phys(); the second frame is the server thread's. */
+	gate->dev = &pdev->dev;
+	/* A page: aligned, known to dma_map_single(); the second frame is the server thread's. */
 	gate->frame = (void *)devm_get_free_pages(&pdev->dev, GFP_KERNEL | __GFP_ZERO, 0);
 	return gate->frame ? 0 : -ENOMEM;
 }

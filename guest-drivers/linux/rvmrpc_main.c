@@ -7,6 +7,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/dma-mapping.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
 #include <linux/module.h>
@@ -81,6 +82,11 @@ static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 	if (!rvmrpc_device_claim(rdev)) {
 		dev_err(&rdev->pdev->dev, "there is another such device\n");
 		return -EBUSY;
+	}
+	err = dma_set_mask_and_coherent(&rdev->pdev->dev, DMA_BIT_MASK(64));
+	if (err) {
+		rvmrpc_device_release();
+		return err;
 	}
 	pci_set_master(rdev->pdev);
 	rvmrpc_probe_irq(rdev);

@@ -3,8 +3,9 @@
  * Reverse VMRPC in the host's kernel: calls of other code in it (linux/rvmrpc.h)
  */
 #include <linux/err.h>
+#include <linux/kernel.h>
 #include <linux/module.h>
-#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include "rvmrpc_host.h"
 
@@ -32,6 +33,13 @@ int rvmrpc_status_to_errno(u32 status)
 }
 EXPORT_SYMBOL_GPL(rvmrpc_status_to_errno);
 
+/* Of this thread's call. */
+static int call_errno(u32 status)
+{
+	return status == RVMRPC_STATUS_CANCELLED && fatal_signal_pending(current) ? -EINTR :
+	       rvmrpc_status_to_errno(status);
+}
+
 /* 0: not a time that may be given. */
 static u32 check_timeout(unsigned int timeout_ms)
 {
@@ -55,13 +63,14 @@ ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg,
 	u32 status;
 
 	might_sleep();
+	might_fault();
 	timeout_ms = check_timeout(timeout_ms);
 	if (!timeout_ms || (!arg && arglen))
 		return -EINVAL;
 	status = rvmrpc_channel_call(vm, &call, timeout_ms);
 	/* Not by ?:, which would make the errno unsigned. */
 	if (status != RVMRPC_STATUS_OK)
-		return rvmrpc_status_to_errno(status);
+		return call_errno(status);
 	return call.core.reslen;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_call_vm);
@@ -136,6 +145,7 @@ ssize_t rvmrpc_call_run(struct rvmrpc_held *held, u32 mod, u32 proc, u32 arglen,
 	/* Only to be told: the way of a call in a burst has no time for a reschedule that it does not need. */
 	if (IS_ENABLED(CONFIG_DEBUG_ATOMIC_SLEEP))
 		might_sleep();
+	might_fault();
 	call->core.module = mod;
 	call->core.procedure = proc;
 	call->core.arglen = arglen;
@@ -147,7 +157,7 @@ ssize_t rvmrpc_call_run(struct rvmrpc_held *held, u32 mod, u32 proc, u32 arglen,
 		return -EINVAL;
 	status = rvmrpc_channel_run(h->vm, call, timeout_ms);
 	if (status != RVMRPC_STATUS_OK)
-		return rvmrpc_status_to_errno(status);
+		return call_errno(status);
 	return call->core.reslen;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_call_run);

@@ -314,25 +314,20 @@ static noinline u32 take_answer(struct rvmrpc_vm *vm, u32 slot, struct turn *t)
 	struct rvmrpc_owner *o = &vm->owner;
 	struct rvmrpc_kcall *call;
 	struct rvmrpc_xfer x;
-	bool ok = true, pause;
+	bool pause;
 
 	if (!rvmrpc_owner_reap_begin(o, slot, &x, t->now, &t->done)) {
 		answered(vm, slot, t);
 		return 0;
 	}
 	call = kcall_of(x.call);
-	pause = x.length > INLINE_BYTES || (x.length && !call->task);
+	pause = x.length > INLINE_BYTES;
 	if (pause)
 		turn_pause(vm, t);
-	if (x.length && !call->task) {
-		call->res = kvmalloc(x.length, GFP_KERNEL);
-		ok = call->res;
-	}
-	if (ok)
-		rvmrpc_owner_copy_out(o, &x, call->res);
+	rvmrpc_owner_copy_out(o, &x, call->res);
 	if (pause)
 		turn_resume(vm, t);
-	rvmrpc_owner_reap_commit(o, &x, ok, t->now, &t->done);
+	rvmrpc_owner_reap_commit(o, &x, true, t->now, &t->done);
 	if (o->proxy.epoch == x.epoch)
 		answered(vm, slot, t);
 	return x.length;
@@ -430,7 +425,6 @@ static void probed(struct rvmrpc_kcall *call)
 	struct rvmrpc_vm *vm = container_of(call, struct rvmrpc_vm, probe);
 	struct turn t;
 
-	kvfree(call->res);
 	turn_begin(vm, &t);
 	vm->probing = false;
 	vm->silent = call->core.status == RVMRPC_STATUS_TIMED_OUT;
@@ -670,7 +664,7 @@ static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct tu
 		pass_on(vm, t);
 		return 0;
 	}
-	set_current_state(TASK_KILLABLE);
+	set_current_state(RVMRPC_TASK_WAITS);
 	if (call->core.state == RVMRPC_CALL_DELIVERED && !rvmrpc_owner_sleep_on(o, call->core.slot)) {
 		__set_current_state(TASK_RUNNING);
 		return 0;
@@ -690,7 +684,7 @@ static noinline void call_wait(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, 
 		left = call_turn(vm, call, &t);
 		turn_end(vm, &t);
 		if (left) {
-			schedule_timeout(left);
+			rvmrpc_schedule_timeout(left);
 			__set_current_state(TASK_RUNNING);
 		}
 	}
@@ -825,6 +819,11 @@ u32 rvmrpc_channel_hold(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
 	}
 	turn_end(vm, &t);
 	return status;
+}
+
+u32 rvmrpc_channel_res_bytes(const struct rvmrpc_vm *vm)
+{
+	return vm->owner.config.layout.res_bytes;
 }
 
 void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call)
@@ -1009,7 +1008,8 @@ void rvmrpc_channel_status(struct rvmrpc_vm *vm, struct rvmrpc_kvm_status *s)
 
 int rvmrpc_channel_init(void)
 {
-	channel_wq = alloc_workqueue("rvmrpc_host", WQ_UNBOUND | WQ_HIGHPRI, 0);
+	/* It allocates nothing, and who frees memory may wait for a call that it ends. */
+	channel_wq = alloc_workqueue("rvmrpc_host", WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM, 0);
 	return channel_wq ? 0 : -ENOMEM;
 }
 

@@ -6,6 +6,7 @@
 #define RVMRPC_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/freezer.h>
 #include <linux/mm.h>
 #include <linux/proc_fs.h>
 #include <linux/version.h>
@@ -14,6 +15,20 @@
 #define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx, 1)
 #else
 #define rvmrpc_eventfd_signal(ctx)	eventfd_signal(ctx)
+#endif
+
+/* A sleep that keeps no host from being suspended. */
+#if KERNEL_VERSION(6, 1, 0) > LINUX_VERSION_CODE
+#define RVMRPC_TASK_WAITS		TASK_KILLABLE
+#define rvmrpc_schedule_timeout(left)			\
+	do {						\
+		freezer_do_not_count();			\
+		schedule_timeout(left);			\
+		freezer_count();			\
+	} while (0)
+#else
+#define RVMRPC_TASK_WAITS		(TASK_KILLABLE | TASK_FREEZABLE)
+#define rvmrpc_schedule_timeout(left)	schedule_timeout(left)
 #endif
 
 #if KERNEL_VERSION(5, 17, 0) > LINUX_VERSION_CODE

@@ -169,7 +169,7 @@ static void call_done(struct rvmrpc_kcall *kcall)
 static bool submit_ok(const struct rvmrpc_file *file, const struct rvmrpc_submit *s, size_t payload)
 {
 	return s->arglen == payload && s->arglen <= CALL_BYTES_MAX && s->res_max <= CALL_BYTES_MAX &&
-	       s->timeout_ms >= 1 && s->timeout_ms <= RVMRPC_TIMEOUT_MS_MAX && !s->reserved &&
+	       s->timeout_ms >= 1 && s->timeout_ms <= RVMRPC_TIMEOUT_MS_MAX && !s->flags && !s->reserved &&
 	       !(file->vmm && s->vm);
 }
 
@@ -188,6 +188,17 @@ static int call_arg(struct rvmrpc_kcall *kcall, struct iov_iter *from)
 	return 0;
 }
 
+/* Before the call: charged to the client, and whoever takes the answer allocates nothing. */
+static int call_res(struct client_call *call, u32 bytes)
+{
+	bytes = call->vm ? min(bytes, rvmrpc_channel_res_bytes(call->vm)) : 0;
+	call->kcall.core.res_max = bytes;
+	if (!bytes)
+		return 0;
+	call->kcall.res = kvmalloc(bytes, GFP_KERNEL_ACCOUNT);
+	return call->kcall.res ? 0 : -ENOMEM;
+}
+
 static struct client_call *call_create(struct rvmrpc_file *file, const struct rvmrpc_submit *s, struct iov_iter *from)
 {
 	struct client_call *call = kzalloc(sizeof(*call), GFP_KERNEL_ACCOUNT);
@@ -203,10 +214,13 @@ static struct client_call *call_create(struct rvmrpc_file *file, const struct rv
 	call->kcall.done = call_done;
 	call->kcall.core.module = s->module;
 	call->kcall.core.procedure = s->procedure;
+	call->kcall.core.list = s->list;
+	call->kcall.core.version = s->version;
 	call->kcall.core.arglen = s->arglen;
 	call->vm = file->vmm ? file_vm(file) : rvmrpc_vm_by_id(s->vm);
-	call->kcall.core.res_max = s->res_max;
-	ret = call_arg(&call->kcall, from);
+	ret = call_res(call, s->res_max);
+	if (!ret)
+		ret = call_arg(&call->kcall, from);
 	if (ret) {
 		call_put(call);
 		return ERR_PTR(ret);
@@ -712,7 +726,7 @@ int rvmrpc_file_init(void)
 {
 	int ret;
 
-	client_wq = alloc_workqueue("rvmrpc_client", WQ_UNBOUND, 0);
+	client_wq = alloc_workqueue("rvmrpc_client", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!client_wq)
 		return -ENOMEM;
 	ret = misc_register(&rvmrpc_misc);

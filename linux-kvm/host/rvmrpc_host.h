@@ -31,7 +31,7 @@ struct rvmrpc_kcall {
 	 */
 	struct task_struct *task;
 	bool ended;			/* with a task; vm->lock to set, which is the last that others do with the call */
-	void *res;			/* with a task its memory; else made by kvmalloc() when the size is known */
+	void *res;			/* core.res_max bytes; with a task its memory */
 	void (*done)(struct rvmrpc_kcall *call);	/* without a task: it has ended.  Any thread, must not sleep */
 };
 
@@ -62,6 +62,8 @@ struct rvmrpc_vm {
 	u32 spin_us;			/* most that the guest may */
 
 	struct list_head list;		/* vms_lock */
+	struct list_head told;		/* notify_lock */
+	struct work_struct tell_attached, tell_detached;
 	wait_queue_entry_t ring_wait;	/* on the doorbell */
 	poll_table ring_table;		/* while that is being put there */
 	wait_queue_head_t quiet;	/* copying has become 0 */
@@ -127,11 +129,16 @@ void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call);
 u32 rvmrpc_channel_call(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms);
 /* The same with a call in place, in a slot that it holds. */
 u32 rvmrpc_channel_run(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, u32 timeout_ms);
+/* Bytes beyond which no answer comes. */
+u32 rvmrpc_channel_res_bytes(const struct rvmrpc_vm *vm);
 /* Holds a slot, and the window, until release(). */
 u32 rvmrpc_channel_hold(struct rvmrpc_vm *vm, struct rvmrpc_call *call);
 void rvmrpc_channel_release(struct rvmrpc_vm *vm, struct rvmrpc_call *call);
 
 /* ---- rvmrpc_vm.c ---- */
+
+int rvmrpc_vm_init(void);
+void rvmrpc_vm_exit(void);
 
 /* -errno, or a VM that rvmrpc_vm_detach() ends.  Process context. */
 struct rvmrpc_vm *rvmrpc_vm_attach(const struct rvmrpc_vm_attach *attach, struct rvmrpc_file *file);

@@ -39,15 +39,25 @@ static int __init rvmrpc_host_init(void)
 
 	if (ret)
 		return ret;
+	ret = rvmrpc_vm_init();
+	if (ret)
+		goto channel;
 	ret = rvmrpc_file_init();
 	if (ret)
-		rvmrpc_channel_exit();
+		goto vm;
+	return 0;
+
+vm:
+	rvmrpc_vm_exit();
+channel:
+	rvmrpc_channel_exit();
 	return ret;
 }
 
 static void __exit rvmrpc_host_exit(void)
 {
 	rvmrpc_file_exit();
+	rvmrpc_vm_exit();
 	rvmrpc_channel_exit();
 }
 

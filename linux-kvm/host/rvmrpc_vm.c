@@ -35,8 +35,10 @@ static LIST_HEAD(vms);			/* sorted by id; vms_lock */
 static u64 last_id;			/* vms_lock */
 static bool refused;			/* vms_lock to write */
 static const struct rvmrpc_glue *glue;	/* vms_lock */
-static DEFINE_MUTEX(notify_lock);	/* outside vms_lock; from the list's change to the end of its notice */
+static struct workqueue_struct *notice_wq;	/* ordered: no VMM waits for a notifier */
+static DEFINE_MUTEX(notify_lock);	/* held while notifiers run */
 static RAW_NOTIFIER_HEAD(vm_notifiers);	/* notify_lock */
+static LIST_HEAD(told);			/* VMs that they were told of; notify_lock */
 
 /* ---- References ---- */
 
@@ -195,6 +197,29 @@ static struct pid *get_vmm(pid_t nr)
 	return pid;
 }
 
+/* ---- Notices, one after another; each VM's come in their order ---- */
+
+static void tell_attached(struct work_struct *work)
+{
+	struct rvmrpc_vm *vm = container_of(work, struct rvmrpc_vm, tell_attached);
+
+	mutex_lock(&notify_lock);
+	list_add_tail(&vm->told, &told);
+	raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_ATTACHED, vm);
+	mutex_unlock(&notify_lock);
+}
+
+static void tell_detached(struct work_struct *work)
+{
+	struct rvmrpc_vm *vm = container_of(work, struct rvmrpc_vm, tell_detached);
+
+	mutex_lock(&notify_lock);
+	list_del(&vm->told);
+	raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_DETACHED, vm);
+	mutex_unlock(&notify_lock);
+	rvmrpc_vm_put(vm);
+}
+
 /* Whether another VM keeps this one from being attached.  vms_lock. */
 static int find_conflict(const struct rvmrpc_vm *vm)
 {
@@ -222,7 +247,6 @@ static int vm_publish(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *co
 {
 	int ret;
 
-	mutex_lock(&notify_lock);
 	mutex_lock(&vms_lock);
 	ret = find_conflict(vm);
 	if (!ret) {
@@ -230,11 +254,11 @@ static int vm_publish(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *co
 		rvmrpc_channel_listen(vm);
 		vm->id = ++last_id;
 		list_add_tail(&vm->list, &vms);
+		/* Until it was told that it has gone. */
+		rvmrpc_vm_get(vm);
+		queue_work(notice_wq, &vm->tell_attached);
 	}
 	mutex_unlock(&vms_lock);
-	if (!ret)
-		raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_ATTACHED, vm);
-	mutex_unlock(&notify_lock);
 	return ret;
 }
 
@@ -254,6 +278,8 @@ static struct rvmrpc_vm *vm_alloc(const struct rvmrpc_vm_attach *attach, struct 
 	kref_init(&vm->kref);
 	kref_init(&vm->mapped);
 	rvmrpc_channel_prepare(vm);
+	INIT_WORK(&vm->tell_attached, tell_attached);
+	INIT_WORK(&vm->tell_detached, tell_detached);
 	import_uuid(&vm->uuid, attach->uuid);
 	memcpy(vm->name, attach->name, sizeof(vm->name));
 	vm->uid = current_uid();
@@ -302,13 +328,11 @@ put:
 
 void rvmrpc_vm_detach(struct rvmrpc_vm *vm)
 {
-	mutex_lock(&notify_lock);
 	rvmrpc_channel_close(vm);
 	mutex_lock(&vms_lock);
 	list_del_init(&vm->list);
+	queue_work(notice_wq, &vm->tell_detached);
 	mutex_unlock(&vms_lock);
-	raw_notifier_call_chain(&vm_notifiers, RVMRPC_VM_DETACHED, vm);
-	mutex_unlock(&notify_lock);
 	unbind(vm);
 	put_eventfds(vm);
 	rvmrpc_vm_unmap(vm);
@@ -343,7 +367,7 @@ int rvmrpc_register_notifier(struct notifier_block *nb)
 	mutex_lock(&notify_lock);
 	ret = raw_notifier_chain_register(&vm_notifiers, nb);
 	if (!ret) {
-		for (vm = rvmrpc_vm_next(NULL); vm; vm = rvmrpc_vm_next(vm))
+		list_for_each_entry(vm, &told, told)
 			nb->notifier_call(nb, RVMRPC_VM_ATTACHED, vm);
 	}
 	mutex_unlock(&notify_lock);
@@ -479,3 +503,15 @@ bool rvmrpc_vm_connected(struct rvmrpc_vm *vm)
 	return connected;
 }
 EXPORT_SYMBOL_GPL(rvmrpc_vm_connected);
+
+int rvmrpc_vm_init(void)
+{
+	notice_wq = alloc_ordered_workqueue("rvmrpc_notice", 0);
+	return notice_wq ? 0 : -ENOMEM;
+}
+
+/* No VM is attached any more. */
+void rvmrpc_vm_exit(void)
+{
+	destroy_workqueue(notice_wq);
+}

@@ -50,7 +50,7 @@ complete() {
 # A wrong size must not compile: the assertions of the header are alive.
 assertions() {
     local status=0
-    sed 's/^\tuint64_t reserved\[2\];$/\tuint64_t reserved[3];/' \
+    sed 's/^\tuint64_t reserved2;$/\tuint64_t reserved2[2];/' \
         "$root/include/rvmrpc_abi.h" >"$tmp/rvmrpc_abi.h"
     if gcc -fsyntax-only -I "$tmp" "$here/layout.c" >"$tmp/log" 2>&1 ||
         ! grep -q 'rvmrpc_hdr has the wrong size' "$tmp/log"; then

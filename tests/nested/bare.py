@@ -23,7 +23,7 @@ def gate_main(words):
     plan = int(re.search(r"^1\.\.(\d+)$", text, re.MULTILINE)[1])
     passed = re.findall(r"^ok \d+ - ", text, re.MULTILINE)
     failed = re.findall(r"^not ok .*$", text, re.MULTILINE)
-    comment(f"{len(passed)} checks")
+    comment(f"{len(passed)} checks; waits: " + ", ".join(re.findall(r"^# (\d+ ms)$", text, re.MULTILINE)))
     assert code == 0 and not failed and len(passed) == plan >= 10, (code, failed, text[-500:])
 
 

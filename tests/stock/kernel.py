@@ -135,7 +135,21 @@ def killed(series):
     seconds = time.monotonic() - start
     comment(f"{seconds:.2f} s")
     assert seconds < 3
+    # Whose init function ended so.
+    assert "sleeper -4 " in shell.check("dmesg | grep rvmrpc_test_client: | tail -n 1")
     assert l1.client("rvmrpc_echo_client")[0]
+
+
+@each("a call under way does not keep the host from being suspended", timeout=120)
+def suspends(series):
+    """As far as the freezer, by the kernel's own test."""
+    shell = guest(series).l1.guest
+    shell.check("(insmod /host/rvmrpc_test_client.ko threads=1 calls=1 sleep_ms=50000 timeout_ms=60000 "
+                "</dev/null >/dev/null 2>&1 & echo $! >/tmp/caller)")
+    time.sleep(1)
+    # Whoever cannot be frozen makes it fail after 20 s.
+    shell.check("echo freezer >/sys/power/pm_test && echo freeze >/sys/power/state", 60)
+    shell.check("kill -9 $(cat /tmp/caller); while test -d /proc/$(cat /tmp/caller); do usleep 10000; done", 20)
 
 
 def vmm_case(name, title):
@@ -163,6 +177,15 @@ def becomes(vm, owner, epoch):
     wait_for(lambda: vm.query()["state"] == "connected", 20, "the driver", interval=0.2)
     assert driver_file(vm, "epoch") != epoch
     assert vm.json("meminfo", "web")["total"] == total(vm)
+
+
+@each("a client's notifier that takes its time holds up no VMM")
+def slow_notifier(series):
+    """vmm_files notices."""
+    l1 = host(series)
+    l1.guest.check("insmod /host/rvmrpc_test_client.ko slow_ms=3000")
+    l1.guest.check("/clients/vmm_files notices", 40)
+    l1.guest.check("rmmod rvmrpc_test_client", 40)
 
 
 @each("the module stays while a VMM uses it; detach under load: calls end, rvmrpcd goes on; the next module takes over",

@@ -162,7 +162,12 @@ static void test_submit_refusals(void)
 	setup(4);
 	proxy.stopped = true;
 	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_STOPPED);
+	/* Nor is it the driver that a VM lacks which was not started. */
+	proxy.epoch = 0;
+	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_STOPPED);
 	proxy.stopped = false;
+	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_NOT_CONNECTED);
+	proxy.epoch = EPOCH;
 	calls[0].deadline = NOW;
 	g_assert_cmpuint(submit(0), ==, RVMRPC_STATUS_TIMED_OUT);
 	calls[0].deadline = NOW + 1;
@@ -178,7 +183,7 @@ static void test_submit_refusals(void)
 	assert_ended(0, RVMRPC_STATUS_RESET);
 	assert_ended(1, RVMRPC_STATUS_RESET);
 	g_assert_cmpuint(submit(2), ==, RVMRPC_STATUS_NOT_CONNECTED);
-	g_assert_cmpuint(proxy.stats.refused, ==, 5);
+	g_assert_cmpuint(proxy.stats.refused, ==, 7);
 	g_assert_cmpuint(proxy.stats.calls, ==, 2);
 	assert_quiet();
 }
@@ -243,7 +248,7 @@ static void test_header(void)
 	g_assert_cmpuint(hdr.procedure, ==, 20);
 	g_assert_cmpuint(hdr.length, ==, 8);
 	g_assert_cmpuint(hdr.timeout_ms, ==, 6);
-	g_assert_cmpuint(hdr.flags | hdr.status | hdr.reserved[0] | hdr.reserved[1], ==, 0);
+	g_assert_cmpuint(hdr.flags | hdr.status | hdr.list | hdr.reserved | hdr.reserved2, ==, 0);
 	calls[1].deadline = UINT64_MAX;
 	submit_ok(1);
 	deliver(&hdr);
@@ -527,8 +532,8 @@ static void test_reply_malformed(void)
 		bad = reply_to(&hdr, RVMRPC_STATUS_OK, 3);
 		bad.flags = i == 0;
 		bad.timeout_ms = i == 1;
-		bad.reserved[0] = i == 2;
-		bad.reserved[1] = i == 3;
+		bad.list = i == 2;
+		bad.reserved2 = i == 3;
 		bad.length = i == 4 ? RES + 1 : i == 5 ? UINT32_MAX : 3;
 		bad.status = i == 6 ? RVMRPC_STATUS_RESET : i == 7 ? RVMRPC_STATUS_TIMED_OUT :
 			     i == 8 ? RVMRPC_STATUS_MAX + 1 : i == 9 ? UINT32_MAX : RVMRPC_STATUS_OK;

@@ -90,7 +90,8 @@ static uint32_t call(struct rvmrpc_hdr hdr, const void *arg, void *res, uint32_t
 	g_assert_cmpuint(reply->xid, ==, hdr.xid);
 	g_assert_cmpuint(reply->module, ==, hdr.module);
 	g_assert_cmpuint(reply->procedure, ==, hdr.procedure);
-	g_assert_cmpuint(reply->flags | reply->timeout_ms | reply->reserved[0] | reply->reserved[1], ==, 0);
+	g_assert_cmpuint(reply->flags | reply->timeout_ms | reply->list | reply->reserved | reply->reserved2, ==,
+			 0);
 	return reply->status;
 }
 
@@ -243,7 +244,7 @@ static void test_accept_malformed(void)
 		{ "magic", offsetof(struct rvmrpc_hdr, magic), 4 }, { "abi", offsetof(struct rvmrpc_hdr, abi), 2 },
 		{ "epoch", offsetof(struct rvmrpc_hdr, epoch), 8 }, { "flags", offsetof(struct rvmrpc_hdr, flags), 4 },
 		{ "status", offsetof(struct rvmrpc_hdr, status), 4 },
-		{ "reserved", offsetof(struct rvmrpc_hdr, reserved), 16 },
+		{ "reserved", offsetof(struct rvmrpc_hdr, reserved), 12 },
 	};
 	struct rvmrpc_accepted a;
 	struct rvmrpc_hdr hdr;
@@ -293,6 +294,40 @@ static void test_refusals(void)
 	hdr.version = 3;
 	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpuint(echo_mod.running | core.running | user.running, ==, 0);
+}
+
+static struct rvmrpc_list_entry first_entry(void)
+{
+	char buf[sizeof(struct rvmrpc_list) + sizeof(struct rvmrpc_list_entry)];
+	struct rvmrpc_list_entry e;
+
+	g_assert_cmpuint(rvmrpc_server_list(&server, 0, buf, sizeof(buf)), ==, sizeof(buf));
+	memcpy(&e, buf + sizeof(struct rvmrpc_list), sizeof(e));
+	return e;
+}
+
+/* Numbers that a list told are good as long as it is. */
+static void test_list_generation(void)
+{
+	struct rvmrpc_hdr hdr, reply;
+	uint32_t told;
+
+	setup();
+	told = first_entry().generation;
+	g_assert_cmpuint(told, !=, 0);
+	hdr = header(RVMRPC_MOD_ECHO, 0, 0);
+	hdr.list = told;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
+	/* The same number, the same version: another module. */
+	g_assert_cmpint(rvmrpc_server_remove(&server, &echo_mod), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpint(rvmrpc_server_add(&server, &echo_mod), ==, RVMRPC_STATUS_OK);
+	hdr = header(RVMRPC_MOD_ECHO, 0, 0);
+	hdr.list = told;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_VERSION_MISMATCH);
+	hdr.list = first_entry().generation;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
+	hdr.list = 0;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
 }
 
 /* ---- run ---- */
@@ -687,6 +722,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/accept/malformed", test_accept_malformed);
 	g_test_add_func("/server/accept/refusals", test_refusals);
 	g_test_add_func("/server/accept/given-up", test_given_up);
+	g_test_add_func("/server/accept/list-generation", test_list_generation);
 	g_test_add_func("/server/run/reply", test_run);
 	g_test_add_func("/server/run/statuses", test_run_statuses);
 	g_test_add_func("/server/run/dispatch", test_dispatch);

@@ -237,7 +237,7 @@ static void test_header(void)
 	g_assert_cmphex(t.hdr.procedure, ==, call.procedure);
 	g_assert_cmpuint(t.hdr.length, ==, 5);
 	g_assert_cmpuint(t.hdr.timeout_ms, ==, 1501);
-	g_assert_true(!t.hdr.flags && !t.hdr.status && !t.hdr.reserved[0] && !t.hdr.reserved[1]);
+	g_assert_true(!t.hdr.flags && !t.hdr.status && !t.hdr.list && !t.hdr.reserved && !t.hdr.reserved2);
 	world_end();
 }
 
@@ -485,7 +485,8 @@ SPOIL(module, hdr->module ^= 0x80000000)
 SPOIL(procedure, hdr->procedure++)
 SPOIL(flags, hdr->flags = 0x80000000)
 SPOIL(timeout, hdr->timeout_ms = 1)
-SPOIL(reserved, hdr->reserved[0] = 1ull << 63)
+SPOIL(list, hdr->list = 1)
+SPOIL(reserved, hdr->reserved = 1u << 31)
 SPOIL(length, hdr->length = RES + 1)
 SPOIL(huge, hdr->length = 0xffffffff)
 SPOIL(more, hdr->length = 65)
@@ -508,6 +509,7 @@ static const struct bad bads[] = {
 	{ "procedure", spoil_procedure, RVMRPC_STATUS_SYSTEM_ERROR, true },
 	{ "flags", spoil_flags, RVMRPC_STATUS_SYSTEM_ERROR, true },
 	{ "timeout", spoil_timeout, RVMRPC_STATUS_SYSTEM_ERROR, true },
+	{ "list", spoil_list, RVMRPC_STATUS_SYSTEM_ERROR, true },
 	{ "reserved", spoil_reserved, RVMRPC_STATUS_SYSTEM_ERROR, true },
 	{ "length", spoil_length, RVMRPC_STATUS_SYSTEM_ERROR, true },
 	{ "length of 4 GiB", spoil_huge, RVMRPC_STATUS_SYSTEM_ERROR, true },

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every way in which a call can fail has its own answer, and the next call works."""
+import os
+import tempfile
 import time
 
 from harness import (VM, QMPError, balloon_window, call, call_args, case, counters, driver_file, insmod, main, ms,
@@ -49,6 +51,19 @@ def no_device():
             assert error.kind == "DeviceNotActive", error
         assert vm.query() == {"state": "absent"}
         assert vm.qmp.hmp("info rvmrpc").strip() == "state: absent"
+
+
+@case("a VM that was not started: stopped, and the reason says cont")
+def not_started():
+    """No driver is missing before the first instruction."""
+    with VM(extra=["-S"]).start() as vm:
+        reply = vm.qmp.cmd("guest-kernel-call", call_args("echo", "echo", b"x", 30000))
+        assert reply["status"] == "stopped" and "'cont'" in reply["reason"], reply
+        for name, args in TYPED.items():
+            error = error_of(vm.qmp, name, args)
+            assert error.desc.startswith("stopped") and "'cont'" in error.desc, error
+        vm.qmp.cmd("cont")
+        vm.wait_state()
 
 
 @case("a guest that never loads the driver: not-connected, at once")
@@ -302,6 +317,39 @@ def hanging():
             works(vm)
 
 
+def throttle(vm, bps):
+    """The disk's speed; 0 is its own."""
+    limits = {"bps": bps, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}
+    vm.qmp2.cmd("block_set_io_throttle", {"device": "drive0", **limits})
+
+
+@case("a disk that hangs: drop-caches says busy, and all else answers", timeout=120)
+def hung_disk():
+    """Slow procedures leave a slot to quick ones, and one sync is enough."""
+    with tempfile.TemporaryFile() as disk:
+        disk.truncate(1 << 30)
+        with VM(extra=["-drive", f"if=none,id=drive0,format=raw,file=/proc/{os.getpid()}/fd/{disk.fileno()}",
+                       "-device", "virtio-blk-pci,drive=drive0"]) as vm:
+            throttle(vm, 1)
+            vm.guest.check("(exec 3>/dev/vda; dd if=/dev/zero bs=1M count=30 >&3 2>/dev/null; "
+                           "sleep 1000) >/dev/null 2>&1 & sleep 1")
+            errors = []
+            for i in range(16):
+                errors.append(error_of(vm.qmp, "guest-drop-caches",
+                                       {"mode": "all", "sync": True, "timeout": 200}).desc.split(":")[0])
+                start = time.monotonic()
+                assert vm.qmp.cmd("guest-meminfo")["total"] > 0
+                assert time.monotonic() - start < 1
+                if i % 4 == 3:
+                    time.sleep(3.5)
+            assert errors == ["timed-out"] + 15 * ["busy"], errors
+            assert vm.query()["state"] == "connected"
+            works(vm)
+            throttle(vm, 0)
+            wait_for(lambda: call(vm.qmp, "reclaim", "drop_caches", ms(3) + ms(1), 5000)[0] == "ok", 60,
+                     "the disk")
+
+
 @case("a VM that is stopped: stopped, at once; after cont all is well")
 def stopped():
     """Also a call that was under way when it stopped keeps to its deadline."""
@@ -326,6 +374,26 @@ def module_leaves():
     vm.guest.check("rmmod rvmrpc_test_mod")
     assert call(vm.qmp, 0x101, 2, ms(1))[0] == "module-unavailable"
     assert call(vm.qmp, "test", "big", ms(1))[0] == "module-unavailable"
+    insmod(vm, "rvmrpc_test_mod")
+    assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+    works(vm)
+
+
+@case("a module of another name with the same number does not get its calls")
+def module_replaced():
+    """What a name meant belongs to the list that told it."""
+    vm = guest()
+    set_parameter(vm, "allow", "default,test.*,other.*")
+    assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    vm.guest.check("insmod /lib/rvmrpc/rvmrpc_test_mod.ko name=other")
+    assert call(vm.qmp, "test", "big", ms(3))[0] == "module-unavailable"
+    assert call(vm.qmp, "other", "big", ms(3)) == ("ok", b"\0\1\2")
+    assert call(vm.qmp, 0x101, "big", ms(3)) == ("ok", b"\0\1\2")
+    # The allow-list changes the list, too: the call finds its name anew.
+    set_parameter(vm, "allow", "default,other.*,test.*")
+    assert call(vm.qmp, "other", "big", ms(3)) == ("ok", b"\0\1\2")
+    vm.guest.check("rmmod rvmrpc_test_mod")
     insmod(vm, "rvmrpc_test_mod")
     assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
     works(vm)

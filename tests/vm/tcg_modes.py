@@ -3,7 +3,7 @@
 """TCG with one thread for all vCPUs, and with icount."""
 import time
 
-from harness import VM, call, case, comment, main, set_parameter, stats, wait_for
+from harness import VM, QMPError, call, case, comment, main, set_parameter, stats, wait_for
 
 MODES = (0, -1, 50)
 
@@ -60,6 +60,19 @@ def shares():
         comment(f"{time.monotonic() - start:.2f} s, {stats(vm)['waits'] - before} waits")
         assert stats(vm)["waits"] > before
         assert call(vm.qmp, "echo", "echo", b"x", timeout=10000) == ("ok", b"x")
+
+
+@case("record/replay: the device is refused, when it is plugged in, too")
+def replay():
+    """What the host asks is in no recording."""
+    with VM(kernel=None, device=False, accel="tcg,thread=single",
+            extra=["-icount", "shift=7,rr=record,rrfile=record.bin", "-S"]).start() as vm:
+        try:
+            vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0")
+        except QMPError as error:
+            assert "record/replay" in error.desc, error
+        else:
+            raise AssertionError("it was plugged in")
 
 
 if __name__ == "__main__":

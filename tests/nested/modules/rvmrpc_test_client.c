@@ -7,12 +7,14 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/atomic.h>
+#include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/ktime.h>
 #include <linux/minmax.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/notifier.h>
 #include <linux/random.h>
 #include <linux/rvmrpc.h>
 #include <linux/slab.h>
@@ -57,6 +59,10 @@ MODULE_PARM_DESC(held, "echo calls without copies, of size bytes, in one slot");
 static unsigned int sleep_ms;
 module_param(sleep_ms, uint, 0444);
 MODULE_PARM_DESC(sleep_ms, "one call of the guest's module test, which takes so long");
+
+static unsigned int slow_ms;
+module_param(slow_ms, uint, 0444);
+MODULE_PARM_DESC(slow_ms, "instead of all that: a notifier that takes so long for each VM");
 
 static bool keep;
 module_param(keep, bool, 0444);
@@ -233,10 +239,22 @@ static int run(void)
 	return ret ?: call_sleeper();
 }
 
+static int slow_notified(struct notifier_block *nb, unsigned long action, void *data)
+{
+	msleep(slow_ms);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block slow_notifier = {
+	.notifier_call = slow_notified,
+};
+
 static int __init test_init(void)
 {
 	int ret;
 
+	if (slow_ms)
+		return rvmrpc_register_notifier(&slow_notifier);
 	if (threads < 1 || threads > THREADS_MAX)
 		return -EINVAL;
 	vm = find_vm();
@@ -249,6 +267,8 @@ static int __init test_init(void)
 
 static void __exit test_exit(void)
 {
+	if (slow_ms)
+		rvmrpc_unregister_notifier(&slow_notifier);
 }
 
 module_init(test_init);

@@ -122,9 +122,9 @@ static void answer_call(void)
 	for (unsigned int i = 0; i < layout()->nslots; i++) {
 		const struct rvmrpc_host_slot *req = (void *)(window + layout()->host_slots + i * sizeof(*req));
 		struct rvmrpc_guest_slot *res = (void *)(window + layout()->guest_slots + i * sizeof(*res));
-		uint32_t seq = (uint32_t)req->hdr.reserved[1];
+		uint32_t seq = (uint32_t)req->hdr.reserved2;
 
-		if (!seq || seq == (uint32_t)res->hdr.reserved[1])
+		if (!seq || seq == (uint32_t)res->hdr.reserved2)
 			continue;
 		memcpy(&res->hdr, &req->hdr, RVMRPC_SLOT_SEQ);
 		res->hdr.timeout_ms = 0;
@@ -219,6 +219,26 @@ static void test_calls(bool waits)
 	check(has_channel(), "and says hello again, without a ring");
 }
 
+static void set_spin(const char *ns)
+{
+	FILE *f = fopen("/sys/module/kvm/parameters/vmlp_spin_ns", "w");
+
+	must(f && fputs(ns, f) > 0 && !fclose(f), "vmlp_spin_ns");
+}
+
+static void test_spin(void)
+{
+	unsigned int start, ms;
+
+	set_spin("400000000");
+	start = ms_now();
+	guest_main(epoch, 1000);
+	ms = ms_now() - start;
+	set_spin("50000");
+	printf("# %u ms\n", ms);
+	check(ms < 200, "a wait of 1 ms spins no longer than that");
+}
+
 static void test_ends(void)
 {
 	unsigned int ms;
@@ -242,6 +262,8 @@ int main(int argc, char **argv)
 	guest_main(1, 0);
 	check(has_channel(), "a hello is heard by MAIN");
 	test_calls(irqchip);
+	if (irqchip)
+		test_spin();
 	test_ends();
 	printf("1..%d\n", cases);
 	return failed ? 1 : 0;

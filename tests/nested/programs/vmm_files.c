@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <linux/rvmrpc.h>
 #include "rvmrpc_abi.h"
@@ -297,6 +298,27 @@ static void case_torn(void)
 	}
 }
 
+/* Some client's notifier takes 3 s for each: no VMM waits for it. */
+static void case_notices(void)
+{
+	struct window w = make_window(1), w2 = make_window(2);
+	int fd = open_dev(), other = open_dev();
+	struct timespec begin, end;
+	double seconds;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	wants(0, attach(fd, &w));
+	wants(0, attach(other, &w2));
+	wants(0, ioctl(fd, RVMRPC_VM_DETACH));
+	wants(0, attach(fd, &w));
+	wants(0, ioctl(fd, RVMRPC_VM_DETACH));
+	close(other);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9;
+	if (seconds > 2)
+		errx(1, "%.1f s", seconds);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -305,7 +327,7 @@ int main(int argc, char **argv)
 	} cases[] = {
 		{ "refused", case_refused }, { "owners", case_owners }, { "calls", case_calls },
 		{ "hostile", case_hostile }, { "child", case_child }, { "limits", case_limits },
-		{ "detach", case_detach }, { "torn", case_torn },
+		{ "detach", case_detach }, { "torn", case_torn }, { "notices", case_notices },
 	};
 
 	alarm(60);
@@ -315,5 +337,5 @@ int main(int argc, char **argv)
 			return 0;
 		}
 	}
-	errx(2, "usage: vmm_files refused|owners|calls|hostile|child|limits|detach|torn");
+	errx(2, "usage: vmm_files refused|owners|calls|hostile|child|limits|detach|torn|notices");
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * map-race RESOURCE SECONDS CONFIG...: reads our device's first register on CPU 0 while CPU 1 maps and unmaps others.
+ * map-race read|xadd RESOURCE SECONDS CONFIG...: reads our device's first register on CPU 0 while CPU 1 maps and unmaps others.
  *
+ * xadd: by an atomic access, which TCG runs apart from all other vCPUs.
  * RESOURCE is the device's memory and CONFIG another's configuration space, both in sysfs. Prints how often it read, how
  * often that was not the device's magic, and how often the others were mapped.
  */
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,7 +61,18 @@ static void *map_and_unmap(void *unused)
 	return NULL;
 }
 
-static const volatile uint32_t *map_register(const char *path)
+static uint32_t read_register(volatile uint32_t *reg, bool atomic)
+{
+	uint32_t value = 0;
+
+	if (atomic)
+		__asm__ volatile("lock xaddl %0, %1" : "+r" (value), "+m" (*reg) : : "memory");
+	else
+		value = *reg;
+	return value;
+}
+
+static volatile uint32_t *map_register(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 	void *mem = fd < 0 ? MAP_FAILED : mmap(NULL, RVMRPC_REG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -72,24 +85,26 @@ static const volatile uint32_t *map_register(const char *path)
 int main(int argc, char **argv)
 {
 	unsigned long reads = 0, wrong = 0;
-	const volatile uint32_t *reg;
+	volatile uint32_t *reg;
+	bool xadd;
 	pthread_t thread;
 	time_t end;
 
-	if (argc < 4 || argc - 3 > DEVICES_MAX)
-		errx(2, "map-race RESOURCE SECONDS CONFIG...");
-	for (; ndevices < argc - 3; ndevices++) {
-		devices[ndevices] = open(argv[ndevices + 3], O_RDWR | O_CLOEXEC);
+	if (argc < 5 || argc - 4 > DEVICES_MAX)
+		errx(2, "map-race read|xadd RESOURCE SECONDS CONFIG...");
+	for (; ndevices < argc - 4; ndevices++) {
+		devices[ndevices] = open(argv[ndevices + 4], O_RDWR | O_CLOEXEC);
 		if (devices[ndevices] < 0)
-			err(1, "%s", argv[ndevices + 3]);
+			err(1, "%s", argv[ndevices + 4]);
 	}
+	xadd = !strcmp(argv[1], "xadd");
 	use_cpu(0);
-	reg = map_register(argv[1]);
-	end = time(NULL) + atoi(argv[2]);
+	reg = map_register(argv[2]);
+	end = time(NULL) + atoi(argv[3]);
 	if (pthread_create(&thread, NULL, map_and_unmap, NULL))
 		errx(1, "no thread");
 	while (reads % BETWEEN_LOOKS || time(NULL) < end) {
-		wrong += *reg != RVMRPC_DEV_MAGIC;
+		wrong += read_register(reg, xadd) != RVMRPC_DEV_MAGIC;
 		reads++;
 	}
 	atomic_store(&stop, true);

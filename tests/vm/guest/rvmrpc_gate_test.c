@@ -3,7 +3,7 @@
  * Makes any gate call that a test writes to a file, right or wrong.
  *
  * /sys/kernel/debug/rvmrpc_gate/
- *	call		write "GATE OP A0 A1 A2 [noirq]"; read the answer, or #UD, or none
+ *	call		write "GATE OP A0 A1 A2 [noirq|again]"; read the answer, or #UD, or none; again: until it is killed
  *			GATE: vmcall, vmmcall, doorbell (by a frame of its own), ring (A0 is the frame's address)
  *	buffer		memory for arguments; a guard page follows it
  *	addresses	where things are
@@ -19,6 +19,7 @@
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 #include <asm/asm.h>
@@ -81,9 +82,10 @@ static int gate_call(const char *gate, u64 op, u64 a0, u64 a1, u64 a2, u64 *resu
 
 static ssize_t call_write(struct file *file, const char __user *user, size_t bytes, loff_t *pos)
 {
-	char text[160], gate[16], noirq[8] = "";
+	char text[160], gate[16], how[8] = "";
 	u64 op, a0, a1, a2, result;
 	unsigned long flags = 0;
+	bool noirq, again;
 	int err;
 
 	if (bytes >= sizeof(text))
@@ -91,14 +93,19 @@ static ssize_t call_write(struct file *file, const char __user *user, size_t byt
 	if (copy_from_user(text, user, bytes))
 		return -EFAULT;
 	text[bytes] = 0;
-	if (sscanf(text, "%15s %llx %llx %llx %llx %7s", gate, &op, &a0, &a1, &a2, noirq) < 5)
+	if (sscanf(text, "%15s %llx %llx %llx %llx %7s", gate, &op, &a0, &a1, &a2, how) < 5)
 		return -EINVAL;
+	noirq = !strcmp(how, "noirq");
+	again = !strcmp(how, "again");
 	mutex_lock(&lock);
-	if (*noirq)
-		local_irq_save(flags);
-	err = gate_call(gate, op, a0, a1, a2, &result);
-	if (*noirq)
-		local_irq_restore(flags);
+	do {
+		cond_resched();
+		if (noirq)
+			local_irq_save(flags);
+		err = gate_call(gate, op, a0, a1, a2, &result);
+		if (noirq)
+			local_irq_restore(flags);
+	} while (again && !err && !fatal_signal_pending(current));
 	if (!err && result == RVMRPC_HYPERCALL_NR)
 		strscpy(answer, "#UD\n", sizeof(answer));
 	else if (!err)

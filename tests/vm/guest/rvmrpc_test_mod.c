@@ -12,6 +12,10 @@
 
 #define MOD_TEST	0x101
 
+static char *name = "test";
+module_param(name, charp, 0444);
+MODULE_PARM_DESC(name, "what the module is called; its number stays");
+
 enum {
 	TEST_SLEEP_INLINE,	/* u32 ms; in the server thread, which it holds up */
 	TEST_SLEEP,		/* u32 ms; in a worker */
@@ -118,6 +122,7 @@ static int __init test_init(void)
 {
 	int err;
 
+	test_module.name = name;
 	if (steal)
 		return unregister_server_module(steal);
 	err = rvmrpc_register_module(&test_module);

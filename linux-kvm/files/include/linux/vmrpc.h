@@ -5,6 +5,7 @@
 #ifndef _LINUX_VMRPC_H
 #define _LINUX_VMRPC_H
 
+#include <linux/atomic.h>
 #include <linux/list.h>
 #include <linux/types.h>
 
@@ -33,11 +34,12 @@ struct vmrpc_module {
 	/* private: */
 	struct list_head node;
 	u32 handle;
+	atomic_t running;
 };
 
 /* May sleep.  -EEXIST: the name is taken.  -EINVAL: bad names. */
 int vmrpc_register_module(struct vmrpc_module *module);
-/* May sleep.  For the owner's exit function: a call holds the owner, so none runs by then. */
+/* Waits for the calls that run in it; for the owner's exit function, or an init function that fails later. */
 void vmrpc_unregister_module(struct vmrpc_module *module);
 
 /*

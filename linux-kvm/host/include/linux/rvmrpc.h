@@ -26,8 +26,10 @@ struct rvmrpc_vm;
  *
  * @arg and @res are touched by the calling thread only, and only before this returns.
  *
- * Context: process context, may sleep until the answer, the timeout or a fatal signal.
- * Return: bytes of the answer, or -errno as rvmrpc_status_to_errno() maps it.
+ * Context: process context, may sleep until the answer, the timeout or a fatal signal.  With no lock held that a page fault
+ * of a VMM takes (mmap_lock, locks of file systems), nor one that reclaim takes: the guest answers only as long as its memory
+ * is served.  Lockdep knows of mmap_lock.
+ * Return: bytes of the answer, or -errno as rvmrpc_status_to_errno() maps it; -EINTR after a fatal signal.
  */
 ssize_t rvmrpc_call_vm(struct rvmrpc_vm *vm, u32 mod, u32 proc, const void *arg, u32 arglen, void *res,
 		       u32 res_buflen, unsigned int timeout_ms);
@@ -123,7 +125,7 @@ bool rvmrpc_vm_connected(struct rvmrpc_vm *vm);
 
 /*
  * Registering tells @nb of the VMs that are attached already, as if they came now; then each is told once, and once when
- * it goes.  Unregistering tells nothing.  May sleep; not from a notifier.
+ * it goes, soon after it did: no VMM waits for a notifier, and it may sleep in a call.  Unregistering tells nothing.  May sleep; not from a notifier.
  */
 int rvmrpc_register_notifier(struct notifier_block *nb);
 void rvmrpc_unregister_notifier(struct notifier_block *nb);

@@ -11,10 +11,15 @@
 #include "migration/misc.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "qemu/uuid.h"
 #include "system/system.h"
 #include "rvmrpc-internal.h"
 #include "trace.h"
+
+/* Changes of state that are told at once, and the time of one more. */
+#define TELL_AT_ONCE    10
+#define TELL_NS         NANOSECONDS_PER_SECOND
 
 RvmrpcChannel *rvmrpc_host_channel(RvmrpcHost *h)
 {
@@ -49,21 +54,91 @@ static void tell(RvmrpcHost *h, char *json)
     g_free(json);
 }
 
-static void opened(void *opaque)
+static void tell_connected(RvmrpcHost *h)
 {
-    RvmrpcHost *h = opaque;
     RvmrpcChannelInfo info;
 
     rvmrpc_channel_get_info(h->channel, &info);
-    trace_rvmrpc_opened(info.epoch, info.os, info.nslots);
-    tell(h, rvmrpc_tell_connected(&info));
+    /* It has ended meanwhile, which is told next. */
+    if (info.open) {
+        trace_rvmrpc_opened(info.epoch, info.os, info.nslots);
+        tell(h, rvmrpc_tell_connected(&info));
+        h->told.told_connected = true;
+    }
+}
+
+static void tell_disconnected(RvmrpcHost *h)
+{
+    trace_rvmrpc_closed(RvmrpcDisconnectReason_str(h->told.reason));
+    tell(h, rvmrpc_tell_disconnected(h->told.reason));
+    h->told.told_connected = false;
+}
+
+/* Nobody is left in the belief that an earlier epoch goes on. */
+static void tell_state(RvmrpcHost *h)
+{
+    if (!h->told.connected || h->told.told_connected) {
+        tell_disconnected(h);
+    }
+    if (h->told.connected) {
+        tell_connected(h);
+    }
+}
+
+static bool may_tell(RvmrpcTold *told)
+{
+    int64_t now = rvmrpc_clock(), free = (now - told->since) / TELL_NS;
+
+    if (free) {
+        told->left = MIN(told->left + free, TELL_AT_ONCE);
+        told->since = now;
+    }
+    if (!told->left) {
+        return false;
+    }
+    told->left--;
+    return true;
+}
+
+static gboolean tell_later(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+
+    g_clear_pointer(&h->told.later, g_source_unref);
+    may_tell(&h->told);
+    tell_state(h);
+    return G_SOURCE_REMOVE;
+}
+
+/* The state has changed.  Of many changes in a row the last is told. */
+static void changed(RvmrpcHost *h)
+{
+    if (h->told.later) {
+        return;
+    }
+    if (may_tell(&h->told)) {
+        tell_state(h);
+        return;
+    }
+    h->told.later = g_timeout_source_new(TELL_NS / SCALE_MS);
+    g_source_set_callback(h->told.later, tell_later, h, NULL);
+    g_source_attach(h->told.later, h->context);
+}
+
+static void opened(void *opaque)
+{
+    RvmrpcHost *h = opaque;
+
+    h->told.connected = true;
+    changed(h);
     rvmrpc_list_refresh(h->list);
 }
 
 static void disconnected(RvmrpcHost *h, RvmrpcDisconnectReason reason)
 {
-    trace_rvmrpc_closed(RvmrpcDisconnectReason_str(reason));
-    tell(h, rvmrpc_tell_disconnected(reason));
+    h->told.connected = false;
+    h->told.reason = reason;
+    changed(h);
 }
 
 static void closed(void *opaque, RvmrpcClosed why)
@@ -156,13 +231,19 @@ static void in_thread(RvmrpcHost *h, GSourceFunc func)
     g_source_unref(source);
 }
 
+static void set_stopped(RvmrpcHost *h, bool stopped)
+{
+    if (!h->ended) {
+        rvmrpc_channel_set_stopped(h->channel, stopped);
+    }
+}
+
 static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     RvmrpcHost *h = opaque;
 
-    if (!h->ended) {
-        rvmrpc_channel_set_stopped(h->channel, !running);
-    }
+    /* One that sleeps (S3) "runs" when it is resumed. */
+    set_stopped(h, !running || state == RUN_STATE_SUSPENDED);
     if (!h->ended && running && h->offer_due) {
         h->offer_due = false;
         in_thread(h, offer);
@@ -177,13 +258,26 @@ static int migration_changed(NotifierWithReturn *n, MigrationEvent *e,
 {
     RvmrpcHost *h = container_of(n, RvmrpcHost, migration_notifier);
 
-    if (e->type == MIG_EVENT_PRECOPY_DONE && !h->ended) {
+    /* One that runs has not moved: a snapshot was taken behind its back. */
+    if (e->type == MIG_EVENT_PRECOPY_DONE && !h->ended &&
+        !runstate_is_running()) {
         rvmrpc_host_end(h, RVMRPC_CLOSED_MIGRATED);
         /* The kernel has one VM of a uuid, and that is another QEMU's now. */
         h->offer_due = h->device->kernel != ON_OFF_AUTO_OFF;
         in_thread(h, take_back);
     }
     return 0;
+}
+
+/* No change of state is told of these two. */
+static void suspended(Notifier *n, void *data)
+{
+    set_stopped(container_of(n, RvmrpcHost, suspend_notifier), true);
+}
+
+static void woken_up(Notifier *n, void *data)
+{
+    set_stopped(container_of(n, RvmrpcHost, wakeup_notifier), false);
 }
 
 /* A client must not keep QEMU from ending. */
@@ -223,6 +317,22 @@ static void release(RvmrpcHost *h)
     g_main_context_unref(h->context);
 }
 
+/* What was not told yet is of no interest any more, but for the end. */
+static void end_telling(RvmrpcHost *h)
+{
+    if (h->told.later) {
+        g_source_destroy(h->told.later);
+        g_clear_pointer(&h->told.later, g_source_unref);
+    }
+    if (rvmrpc_channel_epoch(h->channel)) {
+        h->told.reason = RVMRPC_DISCONNECT_REASON_UNPLUGGED;
+        h->told.told_connected = true;
+    }
+    if (h->told.told_connected) {
+        tell_disconnected(h);
+    }
+}
+
 static void end(RvmrpcHost *h)
 {
     if (h->ended) {
@@ -233,9 +343,7 @@ static void end(RvmrpcHost *h)
     qemu_thread_join(&h->thread);
     h->ended = true;
     rvmrpc_main_serve(NULL, false);
-    if (rvmrpc_channel_epoch(h->channel)) {
-        disconnected(h, RVMRPC_DISCONNECT_REASON_UNPLUGGED);
-    }
+    end_telling(h);
     if (h->server) {
         rvmrpc_sockserver_set_channel(h->server, NULL);
     }
@@ -304,6 +412,10 @@ static void listen_to_the_vm(RvmrpcHost *h)
 {
     h->state_entry = qemu_add_vm_change_state_handler(vm_state_changed, h);
     migration_add_notifier(&h->migration_notifier, migration_changed);
+    h->suspend_notifier.notify = suspended;
+    qemu_register_suspend_notifier(&h->suspend_notifier);
+    h->wakeup_notifier.notify = woken_up;
+    qemu_register_wakeup_notifier(&h->wakeup_notifier);
     h->shutdown_notifier.notify = shutting_down;
     qemu_register_shutdown_notifier(&h->shutdown_notifier);
     h->exit_notifier.notify = exiting;
@@ -335,6 +447,8 @@ void rvmrpc_host_free(RvmrpcHost *h)
     end(h);
     qemu_del_vm_change_state_handler(h->state_entry);
     migration_remove_notifier(&h->migration_notifier);
+    notifier_remove(&h->suspend_notifier);
+    notifier_remove(&h->wakeup_notifier);
     notifier_remove(&h->shutdown_notifier);
     qemu_remove_exit_notifier(&h->exit_notifier);
     g_free(h);

@@ -60,6 +60,7 @@ struct RvmrpcPCIState {
     uint32_t response_bytes;
     uint32_t spin_us;
     uint32_t default_timeout;   /* ms */
+    uint64_t log_bytes;         /* a day, of the guest's; 0: no server */
     bool hypercall;
     bool doorbell;
     OnOffAuto kernel;           /* rvmrpc_host.ko may own the window */
@@ -68,6 +69,20 @@ struct RvmrpcPCIState {
 };
 
 /* ---- rvmrpc-host.c ---- */
+
+/*
+ * What was told of the channel's state, and what not yet: a guest must not fill
+ * a monitor that does not read.  The channel's thread; after its end whoever
+ * ends it.
+ */
+typedef struct RvmrpcTold {
+    unsigned left;              /* that may be told at once */
+    int64_t since;              /* ns, when the last of them became free */
+    GSource *later;             /* the state is told then; NULL: it was told */
+    bool connected;             /* the state */
+    RvmrpcDisconnectReason reason;  /* of the last that ended */
+    bool told_connected;        /* the one that was told last */
+} RvmrpcTold;
 
 struct RvmrpcHost {
     RvmrpcPCIState *device;     /* its properties; fixed, as gate */
@@ -78,10 +93,13 @@ struct RvmrpcHost {
     RvmrpcChannel *channel;     /* fixed until the end, as those below */
     RvmrpcList *list;
     RvmrpcSockServer *server;   /* NULL: no socket */
+    RvmrpcTold told;
     bool ended;                 /* thread and all it had are gone; BQL */
     bool offer_due;             /* the kernel has not been asked yet; BQL */
     VMChangeStateEntry *state_entry;
     NotifierWithReturn migration_notifier;
+    Notifier suspend_notifier;
+    Notifier wakeup_notifier;
     Notifier shutdown_notifier;
     Notifier exit_notifier;
 };
@@ -118,8 +136,8 @@ void rvmrpc_main_wake_all(void);
 /* It waited for a request of that epoch.  Any thread. */
 bool rvmrpc_main_waited(uint64_t epoch);
 
-/* Registers the VMRPC server "log".  BQL held. */
-void vmrpc_log_register(void);
+/* The VMRPC server "log", with so much for a guest; 0: none.  BQL held. */
+void vmrpc_log_serve(uint64_t bytes_per_day);
 
 /* ---- rvmrpc-event.c, rvmrpc-query.c ---- */
 

@@ -23,33 +23,40 @@ static void kick_readable(EventNotifier *n)
     }
 }
 
+static void drop_route(RvmrpcIrq *irq)
+{
+    kvm_irqchip_release_virq(kvm_state, irq->virq);
+    irq->virq = -1;
+}
+
+/* What fails here is kick_readable()'s: msix.c asserts that nothing does. */
 static int vector_use(PCIDevice *dev, unsigned vector, MSIMessage msg)
 {
     RvmrpcIrq *irq = &RVMRPC(dev)->irq;
-    int ret;
 
     if (irq->virq < 0) {
         KVMRouteChange c = kvm_irqchip_begin_route_changes(kvm_state);
 
         irq->virq = kvm_irqchip_add_msi_route(&c, vector, dev);
         if (irq->virq < 0) {
-            return 0;               /* kick_readable() does it */
+            return 0;
         }
         kvm_irqchip_commit_route_changes(&c);
     }
-    ret = kvm_irqchip_update_msi_route(kvm_state, irq->virq, msg, dev);
-    if (ret < 0) {
-        return ret;
+    /* The guest may have changed its remapping of interrupts since then. */
+    if (kvm_irqchip_update_msi_route(kvm_state, irq->virq, msg, dev) < 0) {
+        drop_route(irq);
+        return 0;
     }
     kvm_irqchip_commit_routes(kvm_state);
     /* One reader at a time. */
     event_notifier_set_handler(&irq->kick, NULL);
-    ret = kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &irq->kick, NULL,
-                                             irq->virq);
-    if (ret < 0) {
+    if (kvm_irqchip_add_irqfd_notifier_gsi(kvm_state, &irq->kick, NULL,
+                                           irq->virq) < 0) {
         event_notifier_set_handler(&irq->kick, kick_readable);
+        drop_route(irq);
     }
-    return ret;
+    return 0;
 }
 
 static void vector_release(PCIDevice *dev, unsigned vector)
@@ -59,8 +66,7 @@ static void vector_release(PCIDevice *dev, unsigned vector)
     if (irq->virq >= 0) {
         kvm_irqchip_remove_irqfd_notifier_gsi(kvm_state, &irq->kick,
                                               irq->virq);
-        kvm_irqchip_release_virq(kvm_state, irq->virq);
-        irq->virq = -1;
+        drop_route(irq);
         event_notifier_set_handler(&irq->kick, kick_readable);
     }
 }

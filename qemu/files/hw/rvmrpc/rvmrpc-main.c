@@ -11,6 +11,7 @@
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
+#include "hw/qdev-core.h"
 #include "hw/rvmrpc/vmrpc.h"
 #include "rvmrpc-internal.h"
 #include "trace.h"
@@ -72,21 +73,27 @@ static void wake_waiter(Waiter *w)
     w->ops->wake(w->cpu);
 }
 
-static bool wake_one(void)
+/*
+ * All of them: each looks whether it is meant.  One alone may be of an epoch
+ * that is over, and the wake would be lost on it.
+ */
+static bool wake_waiters(void)
 {
+    bool any = false;
+
     for (int i = 0; i < WAITERS_MAX; i++) {
         if (waiters[i].cpu && !waiters[i].woken) {
             wake_waiter(&waiters[i]);
-            return true;
+            any = true;
         }
     }
-    return false;
+    return any;
 }
 
 static void rouse(void *opaque)
 {
     QEMU_LOCK_GUARD(&lock);
-    wake_one();
+    wake_waiters();
 }
 
 /*
@@ -103,15 +110,13 @@ bool rvmrpc_main_rouse(void)
         return true;
     }
     QEMU_LOCK_GUARD(&lock);
-    return wake_one();
+    return wake_waiters();
 }
 
 void rvmrpc_main_wake_all(void)
 {
     QEMU_LOCK_GUARD(&lock);
-    while (wake_one()) {
-        continue;
-    }
+    wake_waiters();
 }
 
 void rvmrpc_main_abort(void)
@@ -288,6 +293,21 @@ static const VmrpcGateOps gate_ops = {
     .wait_end = gate_wait_end,
 };
 
+/* Its thread has ended, and will neither be woken nor wait again. */
+static void device_gone(DeviceListener *listener, DeviceState *dev)
+{
+    CPUState *cpu = (CPUState *)object_dynamic_cast(OBJECT(dev), TYPE_CPU);
+    MainCall m;
+
+    if (cpu) {
+        take_waiter(cpu, NULL, "unplugged", &m);
+    }
+}
+
+static DeviceListener device_listener = {
+    .unrealize = device_gone,
+};
+
 void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall)
 {
     if (!initialized) {
@@ -297,7 +317,7 @@ void rvmrpc_main_serve(RvmrpcChannel *ch, bool hypercall)
         timer = timer_new_ns(QEMU_CLOCK_REALTIME, timer_fired, NULL);
         rouse_bh = qemu_bh_new(rouse, NULL);
         vmrpc_register_module(&proxy_module);
-        vmrpc_log_register();
+        device_listener_register(&device_listener);
         qatomic_set(&vmrpc_wait_gate_ops, &gate_ops);
     }
     WITH_QEMU_LOCK_GUARD(&channel_lock) {

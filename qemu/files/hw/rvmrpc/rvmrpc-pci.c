@@ -93,30 +93,62 @@ static uint64_t regs_read(void *opaque, hwaddr addr, unsigned size)
     return value;
 }
 
+/*
+ * Whether the device can reach it: a bus master, by the guest's IOMMU.  What is
+ * not RAM is not touched.
+ */
+static bool frame_reachable(RvmrpcPCIState *s, uint64_t addr, bool write)
+{
+    hwaddr xlat, len = sizeof(struct rvmrpc_frame);
+    MemoryRegion *mr;
+
+    RCU_READ_LOCK_GUARD();
+    mr = address_space_translate(pci_get_address_space(PCI_DEVICE(s)), addr,
+                                 &xlat, &len, write, MEMTXATTRS_UNSPECIFIED);
+    return len == sizeof(struct rvmrpc_frame) &&
+           memory_access_is_direct(mr, write, MEMTXATTRS_UNSPECIFIED);
+}
+
+static uint64_t serve_frame(const struct rvmrpc_frame *frame)
+{
+    VmrpcCall call = {
+        .cpu = current_cpu,
+        .gate = VMRPC_GATE_DOORBELL,
+        .op = frame->op,
+        .a0 = frame->a0,
+        .a1 = frame->a1,
+        .a2 = frame->a2,
+    };
+
+    if (call.cpu && !vmrpc_cpu_may_call(call.cpu)) {
+        return RVMRPC_GATE_ANSWER(RVMRPC_GATE_DENIED);
+    }
+    if (frame->reserved[0] || frame->reserved[1] || frame->reserved[2]) {
+        return RVMRPC_GATE_ANSWER(RVMRPC_GATE_BAD_ARGS);
+    }
+    return vmrpc_call(&call);
+}
+
 /* The frame is copied once; the guest may change it meanwhile. */
-static void ring_doorbell(uint64_t gpa)
+static void ring_doorbell(RvmrpcPCIState *s, uint64_t addr)
 {
     struct rvmrpc_frame frame;
-    VmrpcCall call = { .cpu = current_cpu, .gate = VMRPC_GATE_DOORBELL };
 
-    trace_rvmrpc_pci_doorbell(gpa);
+    trace_rvmrpc_pci_doorbell(addr);
     qatomic_inc(&vmrpc_doorbells);
-    if (gpa % sizeof(frame) || !vmrpc_gpa_read(gpa, &frame, sizeof(frame))) {
+    if (addr % sizeof(frame) || !frame_reachable(s, addr, false) ||
+        pci_dma_read(PCI_DEVICE(s), addr, &frame, sizeof(frame))) {
         qemu_log_mask(LOG_GUEST_ERROR, "rvmrpc: frame at 0x%" PRIx64
-                      " is not in RAM or not aligned\n", gpa);
+                      " is not aligned, or not in RAM that the device may "
+                      "reach\n", addr);
         return;
     }
-    if (frame.reserved[0] || frame.reserved[1] || frame.reserved[2]) {
-        frame.answer = RVMRPC_GATE_ANSWER(RVMRPC_GATE_BAD_ARGS);
-    } else {
-        call.op = frame.op;
-        call.a0 = frame.a0;
-        call.a1 = frame.a1;
-        call.a2 = frame.a2;
-        frame.answer = vmrpc_call(&call);
+    frame.answer = serve_frame(&frame);
+    if (frame_reachable(s, addr, true)) {
+        pci_dma_write(PCI_DEVICE(s), addr +
+                      offsetof(struct rvmrpc_frame, answer), &frame.answer,
+                      sizeof(frame.answer));
     }
-    vmrpc_gpa_write(gpa + offsetof(struct rvmrpc_frame, answer), &frame.answer,
-                    sizeof(frame.answer));
 }
 
 static void regs_write(void *opaque, hwaddr addr, uint64_t value,
@@ -125,7 +157,7 @@ static void regs_write(void *opaque, hwaddr addr, uint64_t value,
     RvmrpcPCIState *s = opaque;
 
     if (addr == RVMRPC_REG_DOORBELL && size == 8 && s->doorbell) {
-        ring_doorbell(value);
+        ring_doorbell(s, value);
         return;
     }
     if (addr == RVMRPC_REG_RING && size == 4) {
@@ -204,6 +236,11 @@ static bool check_config(RvmrpcPCIState *s, struct rvmrpc_layout *layout,
     bool ambiguous;
     uint32_t mode;
 
+    /* Requests of the host are input that a recording does not have. */
+    if (replay_mode != REPLAY_MODE_NONE) {
+        error_setg(errp, TYPE_RVMRPC " does not work with record/replay");
+        return false;
+    }
     object_resolve_path_type("", TYPE_RVMRPC, &ambiguous);
     if (ambiguous) {
         error_setg(errp, "only one " TYPE_RVMRPC " device is possible");
@@ -321,9 +358,8 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
     rvmrpc_main_serve(s->host->channel, s->hypercall && tcg_enabled());
+    vmrpc_log_serve(s->log_bytes);
     rvmrpc_tcg_keep_barriers();
-    /* Requests of the host are input that a recording does not have. */
-    replay_add_blocker("rvmrpc");
     return;
 
 no_host:
@@ -339,6 +375,7 @@ static void rvmrpc_pci_exit(PCIDevice *dev)
 {
     RvmrpcPCIState *s = RVMRPC(dev);
 
+    vmrpc_log_serve(0);
     rvmrpc_host_free(s->host);
     s->host = NULL;
     close_gate(s);
@@ -386,6 +423,7 @@ static const Property rvmrpc_pci_properties[] = {
                        RVMRPC_TIMEOUT_MS_DEFAULT),
     DEFINE_PROP_BOOL("hypercall", RvmrpcPCIState, hypercall, true),
     DEFINE_PROP_BOOL("doorbell", RvmrpcPCIState, doorbell, true),
+    DEFINE_PROP_SIZE("log", RvmrpcPCIState, log_bytes, 0),
     DEFINE_PROP_ON_OFF_AUTO("kernel", RvmrpcPCIState, kernel,
                             ON_OFF_AUTO_AUTO),
     DEFINE_PROP_STRING("socket", RvmrpcPCIState, socket),

@@ -72,18 +72,30 @@ static void cancel_call(void *opaque)
     rvmrpc_channel_cancel(opaque);
 }
 
+/* What is called. */
+typedef struct Target {
+    uint32_t module;
+    uint32_t procedure;
+    uint16_t version;   /* of the module that was found by name, else 0 */
+    uint32_t list;      /* generation of the list that had the name, else 0 */
+} Target;
+
 /* Calls and waits.  The call's outcome is valid in any case. */
 static RvmrpcCall *coroutine_fn
-call_and_wait(RvmrpcHost *h, uint32_t module, uint32_t procedure,
-              const void *arg, uint32_t arglen, uint32_t timeout)
+call_and_wait(RvmrpcHost *h, const Target *target, const void *arg,
+              uint32_t arglen, uint32_t timeout)
 {
     CallWait wait = { .co = qemu_coroutine_self() };
-    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, module, procedure,
+    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, target->module,
+                                       target->procedure,
                                        g_memdup2(arg, arglen), arglen,
                                        timeout ?: rvmrpc_host_timeout(h),
                                        call_done, &wait);
-    uint32_t status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
+    uint32_t status;
 
+    call->core.version = target->version;
+    call->core.list = target->list;
+    status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
     if (status != RVMRPC_STATUS_OK) {
         call->core.status = status;
         return call;
@@ -96,13 +108,26 @@ call_and_wait(RvmrpcHost *h, uint32_t module, uint32_t procedure,
     return call;
 }
 
+static const char *stopped_hint(void)
+{
+    if (runstate_check(RUN_STATE_SUSPENDED)) {
+        return "the VM is suspended; 'system_wakeup' wakes it";
+    }
+    if (runstate_check(RUN_STATE_INMIGRATE)) {
+        return "the VM waits for the state that a migration brings";
+    }
+    return runstate_needs_reset() ?
+           "the VM has ended; 'system_reset' starts it anew" :
+           "the VM does not run; 'cont' resumes it";
+}
+
 static const char *status_hint(uint32_t status)
 {
     switch (status) {
     case RVMRPC_STATUS_NOT_CONNECTED:
         return "load the rvmrpc driver in the guest";
     case RVMRPC_STATUS_STOPPED:
-        return "the VM does not run; 'cont' resumes it";
+        return stopped_hint();
     case RVMRPC_STATUS_TIMED_OUT:
         return "the guest did not answer before the deadline";
     case RVMRPC_STATUS_NOT_ALLOWED:
@@ -220,28 +245,33 @@ static guint after_module(const GArray *entries, uint32_t number)
 }
 
 static uint32_t find_numbers(RvmrpcHost *h, const Selector *module,
-                             const Selector *procedure, uint32_t *mod,
-                             uint32_t *proc)
+                             const Selector *procedure, Target *t)
 {
     g_autoptr(GArray) entries = rvmrpc_list_get(rvmrpc_host_list(h));
     const struct rvmrpc_list_entry *e;
 
-    *mod = module->number;
-    *proc = procedure->number;
+    *t = (Target) {
+        .module = module->number,
+        .procedure = procedure->number,
+    };
     if (module->name) {
         e = find_entry(entries, 0, RVMRPC_LIST_MODULE, module->name);
         if (!e) {
             return RVMRPC_STATUS_MODULE_UNAVAILABLE;
         }
-        *mod = e->number;
+        t->module = e->number;
+        t->version = e->version;
+        t->list = e->generation;
     }
     if (procedure->name) {
-        e = find_entry(entries, after_module(entries, *mod),
+        e = find_entry(entries, after_module(entries, t->module),
                        RVMRPC_LIST_PROCEDURE, procedure->name);
         if (!e) {
             return RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
         }
-        *proc = e->number;
+        t->procedure = e->number;
+        t->version = e->version;
+        t->list = e->generation;
     }
     return RVMRPC_STATUS_OK;
 }
@@ -253,7 +283,23 @@ static uint32_t ms_left(int64_t start, uint32_t timeout)
     return spent < timeout ? timeout - spent : 1;
 }
 
-/* Resolves names and calls.  NULL: it did not come to the call. */
+/* After the guest was asked for its list once more; the device may have gone. */
+static uint32_t coroutine_fn
+find_anew(RvmrpcHost **h, const Selector *module, const Selector *procedure,
+          Target *target)
+{
+    uint32_t status = refresh_list(*h);
+
+    *h = rvmrpc_host_find();
+    return !*h ? RVMRPC_STATUS_NOT_CONNECTED :
+           status != RVMRPC_STATUS_OK ? status :
+           find_numbers(*h, module, procedure, target);
+}
+
+/*
+ * Resolves names and calls.  NULL: it did not come to the call.  A guest whose
+ * modules have changed since refuses it, and it is resolved once more.
+ */
 static RvmrpcCall *coroutine_fn
 resolve_and_call(const Selector *module, const Selector *procedure,
                  const void *arg, size_t arglen, uint32_t timeout,
@@ -261,25 +307,28 @@ resolve_and_call(const Selector *module, const Selector *procedure,
 {
     RvmrpcHost *h = rvmrpc_host_find();
     int64_t start = rvmrpc_clock();
-    uint32_t mod, proc;
-    RvmrpcCall *call;
+    RvmrpcCall *call = NULL;
+    Target target;
+    bool anew = false;
 
-    *status = find_numbers(h, module, procedure, &mod, &proc);
-    if (*status != RVMRPC_STATUS_OK) {
-        uint32_t list_status = refresh_list(h);
-
-        /* The device may have gone meanwhile. */
-        h = rvmrpc_host_find();
-        *status = !h ? RVMRPC_STATUS_NOT_CONNECTED :
-                  list_status != RVMRPC_STATUS_OK ? list_status :
-                  find_numbers(h, module, procedure, &mod, &proc);
-        if (*status != RVMRPC_STATUS_OK) {
-            return NULL;
+    *status = find_numbers(h, module, procedure, &target);
+    for (;;) {
+        if (*status == RVMRPC_STATUS_OK) {
+            call = call_and_wait(h, &target, arg, arglen,
+                                 ms_left(start, timeout));
+            *status = call->core.status;
+            if (*status != RVMRPC_STATUS_VERSION_MISMATCH || !target.list) {
+                return call;
+            }
         }
+        h = rvmrpc_host_find();
+        if (anew || !h) {
+            return call;
+        }
+        g_clear_pointer(&call, rvmrpc_call_unref);
+        anew = true;
+        *status = find_anew(&h, module, procedure, &target);
     }
-    call = call_and_wait(h, mod, proc, arg, arglen, ms_left(start, timeout));
-    *status = call->core.status;
-    return call;
 }
 
 /* qbase64_decode() takes what it can of a text that breaks off. */
@@ -340,6 +389,7 @@ static RvmrpcCall *coroutine_fn
 call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
         bool has_timeout, uint32_t timeout, Error **errp)
 {
+    const Target target = { .module = module, .procedure = procedure };
     RvmrpcHost *h = find_host(errp);
     RvmrpcCall *call;
     uint32_t status;
@@ -347,8 +397,7 @@ call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
     if (!h || !check_timeout(has_timeout, timeout, errp)) {
         return NULL;
     }
-    call = call_and_wait(h, module, procedure, arg, arglen,
-                         has_timeout ? timeout : 0);
+    call = call_and_wait(h, &target, arg, arglen, has_timeout ? timeout : 0);
     status = call->core.status;
     if (status == RVMRPC_STATUS_OK) {
         return call;

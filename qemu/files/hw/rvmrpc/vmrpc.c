@@ -9,6 +9,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/guest-random.h"
+#include "cpu.h"
 #include "exec/address-spaces.h"
 #include "system/hw_accel.h"
 #include "hw/rvmrpc/vmrpc.h"
@@ -65,16 +66,6 @@ static bool gpa_access(uint64_t gpa, void *buf, size_t len, bool write)
         len -= got;
     }
     return true;
-}
-
-bool vmrpc_gpa_read(uint64_t gpa, void *buf, size_t len)
-{
-    return gpa_access(gpa, buf, len, false);
-}
-
-bool vmrpc_gpa_write(uint64_t gpa, const void *buf, size_t len)
-{
-    return gpa_access(gpa, (void *)buf, len, true);
 }
 
 /* ---- Guest memory by virtual address ---- */
@@ -274,6 +265,12 @@ static uint32_t vmrpc_execute(VmrpcCall *call)
     default:
         return RVMRPC_GATE_BAD_OP;
     }
+}
+
+bool vmrpc_cpu_may_call(CPUState *cpu)
+{
+    cpu_synchronize_state(cpu);
+    return !(cpu_env(cpu)->hflags & (HF_CPL_MASK | HF_GUEST_MASK));
 }
 
 uint64_t vmrpc_call(VmrpcCall *call)

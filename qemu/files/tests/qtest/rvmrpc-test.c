@@ -214,6 +214,22 @@ static void test_bad_frames(void)
     stop(&f);
 }
 
+/* What is no bus master reads and writes no memory. */
+static void test_bus_master(void)
+{
+    uint16_t command;
+    Fixture f;
+
+    start(&f, "");
+    command = qpci_config_readw(f.dev, PCI_COMMAND);
+    qpci_config_writew(f.dev, PCI_COMMAND, command & ~PCI_COMMAND_MASTER);
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_NULL, 0), ==, 0);
+    qpci_config_writew(f.dev, PCI_COMMAND, command);
+    g_assert_cmphex(ring(&f, FRAME_GPA, RVMRPC_OP_NULL, 0), ==,
+                    RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER));
+    stop(&f);
+}
+
 static void test_reset(void)
 {
     Fixture f;
@@ -300,6 +316,7 @@ int main(int argc, char **argv)
     qtest_add_func("rvmrpc/hello", test_hello);
     qtest_add_func("rvmrpc/doorbell", test_doorbell);
     qtest_add_func("rvmrpc/bad-frames", test_bad_frames);
+    qtest_add_func("rvmrpc/bus-master", test_bus_master);
     qtest_add_func("rvmrpc/reset", test_reset);
     qtest_add_func("rvmrpc/not-connected", test_not_connected);
     qtest_add_func("rvmrpc/unplug", test_unplug);

@@ -76,9 +76,9 @@ static bool vmlp_must_end(struct kvm_vcpu *vcpu)
 }
 
 /* True: there is no need to sleep. */
-static bool vmlp_spin(struct kvm_vcpu *vcpu)
+static bool vmlp_spin(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 {
-	u64 window = READ_ONCE(vmlp_spin_ns);
+	u64 window = min_t(u64, READ_ONCE(vmlp_spin_ns), (u64)timeout_us * NSEC_PER_USEC);
 	ktime_t stop = ktime_add_ns(ktime_get(), window);
 
 	if (!window)
@@ -95,9 +95,10 @@ static void vmlp_sleep(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 {
 	struct vmlp_timer t = { .vcpu = vcpu };
 
-	hrtimer_init_on_stack(&t.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	/* Hard, as the APIC timer's: it wakes what a real-time kernel's soft ones would wait for. */
+	hrtimer_init_on_stack(&t.timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	t.timer.function = vmlp_timed_out;
-	hrtimer_start(&t.timer, ns_to_ktime((u64)timeout_us * NSEC_PER_USEC), HRTIMER_MODE_REL);
+	hrtimer_start(&t.timer, ns_to_ktime((u64)timeout_us * NSEC_PER_USEC), HRTIMER_MODE_REL_HARD);
 	kvm_vcpu_block(vcpu);
 	hrtimer_cancel(&t.timer);
 	destroy_hrtimer_on_stack(&t.timer);
@@ -117,7 +118,7 @@ static void vmlp_block(struct kvm_vcpu *vcpu, unsigned int timeout_us)
 	}
 
 	vcpu->arch.mp_state = KVM_MP_STATE_HALTED;
-	if (!vmlp_spin(vcpu))
+	if (!vmlp_spin(vcpu, timeout_us))
 		vmlp_sleep(vcpu, timeout_us);
 	vcpu->arch.mp_state = KVM_MP_STATE_RUNNABLE;
 	vcpu->arch.pv.pv_unhalted = false;

@@ -16,6 +16,7 @@
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/rwsem.h>
+#include <linux/wait_bit.h>
 
 #include "kvm_cache_regs.h"
 #include "mmu.h"
@@ -98,6 +99,7 @@ int vmrpc_register_module(struct vmrpc_module *module)
 		if (list_empty(&modules))
 			next_handle = get_random_u32();
 		module->handle = next_handle++ & VMRPC_HANDLE_MASK;
+		atomic_set(&module->running, 0);
 		list_add_tail(&module->node, &modules);
 	}
 	up_write(&modules_lock);
@@ -110,7 +112,8 @@ void vmrpc_unregister_module(struct vmrpc_module *module)
 	down_write(&modules_lock);
 	list_del(&module->node);
 	up_write(&modules_lock);
-	/* A call holds a reference to the owner, so none is running when its exit function comes here. */
+	/* A call's reference to the owner keeps its exit function away, but not an init function that fails. */
+	wait_var_event(&module->running, !atomic_read(&module->running));
 }
 EXPORT_SYMBOL_GPL(vmrpc_unregister_module);
 
@@ -122,12 +125,22 @@ static struct vmrpc_module *module_get(u32 handle)
 	down_read(&modules_lock);
 	list_for_each_entry(m, &modules, node) {
 		if (m->handle == handle && try_module_get(m->owner)) {
+			atomic_inc(&m->running);
 			found = m;
 			break;
 		}
 	}
 	up_read(&modules_lock);
 	return found;
+}
+
+static void vmrpc_module_put(struct vmrpc_module *m)
+{
+	struct module *owner = m->owner;
+
+	if (atomic_dec_and_test(&m->running))
+		wake_up_var(&m->running);
+	module_put(owner);
 }
 
 /* ---- Guest memory ---- */
@@ -265,7 +278,7 @@ static u32 gate_perform(struct vmrpc_data *rpcdata, const struct gate_args *args
 		return RVMRPC_GATE_BAD_HANDLE;
 	ret = m->dispatch(rpcdata, args->a0 >> 32, args->a1, args->a2);
 	vmrpc_put_hva(rpcdata);
-	module_put(m->owner);
+	vmrpc_module_put(m);
 	return ret >= 0 ? ret : errno_to_gate(ret);
 }
 
@@ -275,7 +288,7 @@ static u32 gate_unbind(const struct gate_args *args)
 
 	if (!m)
 		return RVMRPC_GATE_BAD_HANDLE;
-	module_put(m->owner);
+	vmrpc_module_put(m);
 	return 0;
 }
 
@@ -334,6 +347,7 @@ static int serve(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm)
 		.a2 = kvm_rsi_read(vcpu),
 	};
 	struct vmrpc_data rpcdata = { .vcpu = vcpu, .vm = vm };
+	unsigned long rip = kvm_rip_read(vcpu);
 	u32 answer;
 	int r;
 
@@ -341,8 +355,11 @@ static int serve(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm)
 	if (is_for_vmm(args.op))
 		return leave_to_vmm(vcpu, vm, &args);
 
-	kvm_rax_write(vcpu, RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN));
 	r = kvm_skip_emulated_instruction(vcpu);
+	/* It could not be skipped, and the VMM is told: nothing has been done, and it may be tried again. */
+	if (!r && kvm_rip_read(vcpu) == rip)
+		return 0;
+	kvm_rax_write(vcpu, RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN));
 	/* 0: single-step, to be reported now. */
 	rpcdata.can_wait = r == 1;
 
@@ -407,7 +424,6 @@ static int token_release(struct inode *inode, struct file *filp)
 	mutex_lock(&vms_lock);
 	hash_del_rcu(&vm->node);
 	mutex_unlock(&vms_lock);
-	static_branch_dec(&vmrpc_enabled);
 	kvm_put_kvm(vm->kvm);
 	vmrpc_vm_put(vm);
 	return 0;
@@ -450,11 +466,21 @@ static int vm_publish(struct vmrpc_vm *vm, struct kvm *kvm)
 	return taken ? -EBUSY : 0;
 }
 
+/* SEV of any kind: what the guest hands over by address is encrypted, if its registers can be read at all. */
+static bool is_protected(const struct kvm *kvm)
+{
+	return kvm->arch.has_protected_state || kvm->arch.has_private_mem ||
+	       kvm->arch.apicv_inhibit_reasons & BIT(APICV_INHIBIT_REASON_SEV);
+}
+
 static int vm_attach(struct kvm *kvm)
 {
-	struct vmrpc_vm *vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	struct vmrpc_vm *vm;
 	int ret;
 
+	if (is_protected(kvm))
+		return -EOPNOTSUPP;
+	vm = kvzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
 	if (!vm)
 		return -ENOMEM;
 	kref_init(&vm->kref);
@@ -463,7 +489,8 @@ static int vm_attach(struct kvm *kvm)
 		vmrpc_vm_put(vm);
 		return ret;
 	}
-	static_branch_inc(&vmrpc_enabled);
+	/* For good: to patch code interrupts all CPUs, and whoever may open /dev/kvm could do it without end. */
+	static_branch_enable(&vmrpc_enabled);
 	ret = anon_inode_getfd("vmrpc-token", &token_fops, vm, O_RDWR | O_CLOEXEC);
 	if (ret < 0) {
 		struct file none = { .private_data = vm };

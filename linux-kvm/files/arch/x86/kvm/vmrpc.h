@@ -10,7 +10,7 @@
 
 #ifdef CONFIG_KVM_VMRPC
 
-/* On while a VM is attached: without one KVM takes none of our paths. */
+/* On from the first VM on that is attached: before it KVM takes none of our paths. */
 DECLARE_STATIC_KEY_FALSE(vmrpc_enabled);
 
 bool __vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r);

@@ -14,7 +14,7 @@
 #include <linux/types.h>
 
 #define RVMRPC_VM_NAME_SIZE	64
-#define RVMRPC_IOC_MAGIC	0xb7
+#define RVMRPC_IOC_MAGIC	0xbe	/* nobody's in Linux' list of ioctl numbers; 0xb7 to 0xba are */
 
 /*
  * On /dev/rvmrpc-vm: from now on the kernel owns the window.  It begins a new epoch, so that the guest says hello again.
@@ -55,6 +55,7 @@ struct rvmrpc_vm_attach {
  * On a VM's file descriptor, with our KVM; any other answers ENOTTY.  Switches VMRPC's gate on, by which the guest calls
  * servers of the host's kernel and of its VMM, and returns a token.  The gate is on as long as the token is open.  With it
  * RVMRPC_VM_ATTACH lets the guest's vCPU wait for calls in the host (VMLP).  EINVAL: version or flags.  EBUSY: there is one.
+ * EOPNOTSUPP: the guest is protected (SEV of any kind).
  */
 struct rvmrpc_kvm_attach {
 	__u32 version;		/* RVMRPC_KVM_VERSION */
@@ -137,7 +138,10 @@ struct rvmrpc_submit {
 	__u32 arglen;
 	__u32 res_max;		/* most bytes of an answer; at most 1 MiB */
 	__u32 timeout_ms;	/* 1 to 60000 */
-	__u32 reserved;
+	__u32 list;		/* generation of the guest's list that told the numbers (core.list); 0: any */
+	__u16 version;		/* of the module; 0: any */
+	__u16 flags;		/* zero */
+	__u32 reserved;		/* zero */
 };
 
 #define RVMRPC_REC_ANSWER	0

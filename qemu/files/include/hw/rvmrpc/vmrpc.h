@@ -72,6 +72,12 @@ typedef struct VmrpcModule {
 /* Adds a server module for the life of the process.  BQL held. */
 void vmrpc_register_module(const VmrpcModule *module);
 
+/*
+ * Whether @cpu runs a kernel, and that of this VM: its user space, or a guest
+ * of it, may have been given the device.  Its own thread.
+ */
+bool vmrpc_cpu_may_call(CPUState *cpu);
+
 /* Executes a gate call and returns its answer.  vCPU thread. */
 uint64_t vmrpc_call(VmrpcCall *call);
 
@@ -97,9 +103,5 @@ void vmrpc_put_hva(VmrpcCall *call, void *hva);
 /* A KVM exit with the reason KVM_EXIT_VMRPC.  vCPU thread, no BQL. */
 struct kvm_run;
 int rvmrpc_kvm_handle_exit(CPUState *cpu, struct kvm_run *run);
-
-/* Copies between the host and guest RAM at @gpa.  False when it is not RAM. */
-bool vmrpc_gpa_read(uint64_t gpa, void *buf, size_t len);
-bool vmrpc_gpa_write(uint64_t gpa, const void *buf, size_t len);
 
 #endif
