@@ -74,7 +74,7 @@ static int sysinfo_begin(struct sysinfo_answer *a, const struct rvmrpc_request *
 	a->res = res;
 	a->first = wanted.first;
 	rvmrpc_info_begin(&a->writer, res, sysinfo_text, SYSINFO_TEXT_MAX);
-	if (pf && (numbers || (wanted & RVMRPC_INFO_TEXT)))
+	if (pf && (numbers || (wanted.flags & RVMRPC_INFO_TEXT)))
 		length = sysinfo_read(pf);
 	if (length < 0)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
