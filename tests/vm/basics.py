@@ -59,11 +59,16 @@ def meminfo_members():
         "slab-reclaimable": "SReclaimable", "slab-unreclaimable": "SUnreclaim",
         "kernel-stack": "KernelStack", "page-tables": "PageTables",
         "commit-limit": "CommitLimit", "committed-as": "Committed_AS",
-        "swap-total": "SwapTotal", "swap-free": "SwapFree"}
+        "swap-total": "SwapTotal", "swap-free": "SwapFree", "hugetlb": "Hugetlb",
+        "huge-size": "Hugepagesize", "percpu": "Percpu"}
+    if_configured = {"cma-total": "CmaTotal", "cma-free": "CmaFree", "zswap": "Zswap", "zswapped": "Zswapped"}
     got = guest().qmp.cmd("guest-meminfo", raw=True)
     raw = parse_meminfo(got["raw"])
-    values = {key: value for key, value in got.items() if key not in ("os", "raw")}
-    assert values == {key: raw[name] for key, name in names.items()}
+    names.update({key: name for key, name in if_configured.items() if name in raw})
+    wanted = {key: raw[name] for key, name in names.items()}
+    for key, name in (("huge-total", "HugePages_Total"), ("huge-free", "HugePages_Free")):
+        wanted[key] = raw[name] * raw["Hugepagesize"]
+    assert {key: value for key, value in got.items() if key not in ("os", "raw")} == wanted
 
 
 @case("guest-meminfo: raw is the text of /proc/meminfo")
