@@ -267,9 +267,11 @@ def vcpu_unplugged():
         text = " ".join(f"{word:x}" for word in words)
         vm.guest.check(f"taskset 2 sh -c 'echo vmmcall {text} again > {g.FOLDER}/call' >/dev/null 2>&1 &")
         wait_for(lambda: "rvmrpc_wait cpu 1" in vm.log_text(), 10, "a wait")
-        # The control of ACPI's CPU hotplug: which one, and to eject it. The guest does not get over that.
-        vm.guest.start("printf '\\1' | dd of=/dev/port bs=1 seek=44800 conv=notrunc 2>/dev/null; "
-                       "printf '\\10' | dd of=/dev/port bs=1 seek=44804 conv=notrunc 2>/dev/null")
+        # The control of ACPI's CPU hotplug: which one, and to eject it, from the other: QEMU's thread of a vCPU that ejects
+        # itself would wait for its own end. The guest does not get over that.
+        vm.guest.check("taskset -p 1 $$ >/dev/null; (printf '\\1' | dd of=/dev/port bs=1 seek=44800 conv=notrunc; "
+                       "printf '\\10' >/tmp/eject) 2>/dev/null")
+        vm.guest.start("taskset 1 dd if=/tmp/eject of=/dev/port bs=1 seek=44804 conv=notrunc 2>/dev/null")
         vm.qmp.wait_event("DEVICE_DELETED", timeout=10)
         assert len(vm.qmp.cmd("query-cpus-fast")) == 1
         log = vm.log_text()
