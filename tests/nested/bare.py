@@ -1,36 +1,18 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Our KVM without a device, and its files without QEMU."""
-import contextlib
 import re
 
-from levels import L2, shared_l1
+from ours import L2, shared_l1, traced
 
 from harness import case, comment, insmod, main
 
 ANSWERS = {}
-TRACING = "/sys/kernel/tracing"
-EVENTS = ("vmrpc", "rvmrpc_host")
 
 
 def host():
     """The L1 of all cases, with our KVM."""
     return shared_l1(kvm="ours")
-
-
-@contextlib.contextmanager
-def traced(l1):
-    """A list that has, after the block, what our tracepoints told in L1 during it: (event, {name: value})."""
-    found = []
-    l1.guest.check(f"cd {TRACING} && {{ test -e trace || mount -t tracefs tracefs {TRACING}; }} && cd {TRACING} && "
-                   "echo >trace && " + " && ".join(f"echo 1 >events/{name}/enable" for name in EVENTS))
-    try:
-        yield found
-    finally:
-        l1.guest.check(f"cd {TRACING} && " + " && ".join(f"echo 0 >events/{name}/enable" for name in EVENTS))
-    for line in l1.guest.check(f"grep -v '^#' {TRACING}/trace || true").splitlines():
-        name, words = re.search(r": (\w+): (.*)$", line).groups()
-        found.append((name, dict(word.split("=", 1) for word in words.split())))
 
 
 def check_trace(trace, counted):
