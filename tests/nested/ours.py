@@ -110,7 +110,7 @@ def mem_total(vm):
 
 @contextlib.contextmanager
 def traced(l1):
-    """A list that has, after the block, what our tracepoints told in L1 during it: (event, {name: value})."""
+    """A list that has, after the block, what our tracepoints told in L1 during it: (event, {name: value}), at: seconds."""
     found = []
     l1.guest.check(f"cd {TRACING} && {{ test -e trace || mount -t tracefs tracefs {TRACING}; }} && cd {TRACING} && "
                    "echo >trace && " + " && ".join(f"echo 1 >events/{name}/enable" for name in EVENTS))
@@ -119,8 +119,8 @@ def traced(l1):
     finally:
         l1.guest.check(f"cd {TRACING} && " + " && ".join(f"echo 0 >events/{name}/enable" for name in EVENTS))
     for line in l1.guest.check(f"grep -v '^#' {TRACING}/trace || true").splitlines():
-        name, words = re.search(r": (\w+): (.*)$", line).groups()
-        found.append((name, dict(word.split("=", 1) for word in words.split())))
+        seconds, name, words = re.search(r" (\d+\.\d+): (\w+): (.*)$", line).groups()
+        found.append((name, {"at": float(seconds), **dict(word.split("=", 1) for word in words.split())}))
 
 
 TOOLS = BUILD / "host-tools"
