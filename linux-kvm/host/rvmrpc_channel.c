@@ -24,6 +24,7 @@
 #include <linux/slab.h>
 #include <linux/rvmrpc_glue.h>
 #include "rvmrpc_host.h"
+#include "rvmrpc_host_trace.h"
 
 /* The core is one text for all hosts; here it is one piece with what calls it most, which halves the cost of a call. */
 #include "../../core/rvmrpc_proxy.c"
@@ -125,6 +126,7 @@ static void settle(struct rvmrpc_vm *vm, struct turn *t)
 		struct rvmrpc_kcall *call = kcall_of(core);
 
 		next = core->next;
+		trace_rvmrpc_host_call_end(vm->id, core->module, core->procedure, core->status, core->submitted);
 		if (!call->task) {
 			add_untold(t, core);
 			continue;
@@ -214,6 +216,11 @@ static void adapt_guest(struct rvmrpc_vm *vm, u64 now)
 		return;
 	vm->guest_spin_us = us;
 	rvmrpc_owner_set_spin(&vm->owner, us);
+}
+
+static void begun(const struct rvmrpc_vm *vm, const struct rvmrpc_call *core)
+{
+	trace_rvmrpc_host_call_begin(vm->id, core->module, core->procedure, core->arglen);
 }
 
 static void posted(struct rvmrpc_vm *vm, struct turn *t)
@@ -450,6 +457,7 @@ static void probe(struct rvmrpc_vm *vm, struct turn *t)
 		.done = probed,
 	};
 	if (rvmrpc_proxy_submit(p, &vm->probe.core, t->now) == RVMRPC_STATUS_OK) {
+		begun(vm, &vm->probe.core);
 		vm->probing = true;
 		rvmrpc_vm_get(vm);
 	} else {
@@ -585,6 +593,7 @@ u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
 	if (vm->attached)
 		status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t.now);
 	if (status == RVMRPC_STATUS_OK) {
+		begun(vm, &call->core);
 		arm(vm, call->core.deadline, t.now);
 		deliver_others(vm, &t);
 	}
@@ -707,7 +716,7 @@ static bool answered_soon(struct rvmrpc_vm *vm, u32 slot)
 	return false;
 }
 
-/* In a burst one look at the clock per tick will do: it takes longer than all else that is done here. */
+/* In a burst one look at the clock per tick will do, unless it is traced: it takes longer than all else that is done here. */
 static void run_begin(struct rvmrpc_vm *vm, struct turn *t)
 {
 	unsigned long tick = READ_ONCE(jiffies);
@@ -715,7 +724,7 @@ static void run_begin(struct rvmrpc_vm *vm, struct turn *t)
 	turn_begin_at(vm, t, 0);
 	t->now = vm->tick_now;
 	t->coarse = vm->soon && tick - vm->tick <= 1;
-	if (t->coarse && tick == vm->tick)
+	if (t->coarse && tick == vm->tick && !trace_rvmrpc_host_call_end_enabled())
 		return;
 	t->now = ktime_get_ns();
 	vm->tick = tick;
@@ -737,6 +746,7 @@ static u32 begin_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struc
 	status = rvmrpc_owner_run(o, &call->core, t->now);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
+	begun(vm, &call->core);
 	posted(vm, t);
 	vm->soon = !t->kick && call_spin_ns && answered_soon(vm, slot);
 	if (vm->soon) {
@@ -755,6 +765,7 @@ static u32 begin_copying(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct
 
 	if (status != RVMRPC_STATUS_OK)
 		return status;
+	begun(vm, &call->core);
 	kref_get(&vm->mapped);
 	if (!rvmrpc_proxy_pending(&vm->owner.proxy))
 		reap(vm, t);

@@ -10,6 +10,9 @@
 #include <linux/moduleparam.h>
 #include "rvmrpc_host.h"
 
+#define CREATE_TRACE_POINTS
+#include "rvmrpc_host_trace.h"
+
 /* Files of VMMs hold this module.  DKMS asks them to take their windows back, and can replace it then. */
 static int detach_set(const char *value, const struct kernel_param *kp)
 {

@@ -19,6 +19,7 @@
 #include <linux/string.h>
 #include <linux/rvmrpc_glue.h>
 #include "rvmrpc_host.h"
+#include "rvmrpc_host_trace.h"
 
 static unsigned int max_windows = 1024;
 module_param(max_windows, uint, 0644);
@@ -253,6 +254,7 @@ static int vm_publish(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *co
 		rvmrpc_channel_open(vm, config, stopped);
 		rvmrpc_channel_listen(vm);
 		vm->id = ++last_id;
+		trace_rvmrpc_host_attach(vm->id, pid_nr(vm->pid), vm->name, (u64)vm->pin.npages << PAGE_SHIFT);
 		list_add_tail(&vm->list, &vms);
 		/* Until it was told that it has gone. */
 		rvmrpc_vm_get(vm);
@@ -329,6 +331,7 @@ put:
 void rvmrpc_vm_detach(struct rvmrpc_vm *vm)
 {
 	rvmrpc_channel_close(vm);
+	trace_rvmrpc_host_detach(vm->id);
 	mutex_lock(&vms_lock);
 	list_del_init(&vm->list);
 	queue_work(notice_wq, &vm->tell_detached);

@@ -3,7 +3,7 @@
 """Our KVM without a device, and its files without QEMU."""
 import re
 
-from levels import L2, shared_l1
+from ours import L2, shared_l1, traced
 
 from harness import case, comment, insmod, main
 
@@ -15,16 +15,43 @@ def host():
     return shared_l1(kvm="ours")
 
 
+def check_trace(trace, counted):
+    """Each gate call, wait and call of the program was told once, and how it ended."""
+    told = {name: [words for event, words in trace if event == name] for name in (
+        "vmrpc_gate", "vmlp_wait_begin", "vmlp_wait_end", "rvmrpc_host_call_begin", "rvmrpc_host_call_end",
+        "rvmrpc_host_attach", "rvmrpc_host_detach")}
+    comment(str({name: len(words) for name, words in told.items()}) + f", counted {counted}")
+    assert sum(map(len, told.values())) == len(trace), trace
+    assert len(told["vmrpc_gate"]) == counted["gates"]
+    assert [(gate["op"], gate["result"][-2:]) for gate in told["vmrpc_gate"] if gate["server"] == "vmm"] == \
+        [("unbind", "4d")]
+    assert len(told["vmlp_wait_begin"]) == len(told["vmlp_wait_end"]) == counted["waits"]
+    reasons = [end["reason"] for end in told["vmlp_wait_end"]]
+    assert len(reasons) - reasons.count("woken") == counted["interrupted"] == reasons.count("timeout"), reasons
+    assert all(int(end["ns"]) >= 1000000 for end in told["vmlp_wait_end"]), told
+    assert len(told["rvmrpc_host_call_begin"]) == counted["submitted"]
+    ends = told["rvmrpc_host_call_end"]
+    assert [end["status"] for end in ends] == ["0"] * counted["submitted"], ends
+    assert all(0 < int(end["ns"]) < 5 * 10**9 for end in ends), ends
+    assert [attach["name"] for attach in told["rvmrpc_host_attach"]] == ["tiny"]
+    assert len({words["vm"] for event, words in trace if event.startswith("rvmrpc_host")}) == 1
+    assert len(told["rvmrpc_host_detach"]) == 1
+
+
 @case("RVMRPC_MAIN, from a VMM of two instructions whose vCPU cannot wait", timeout=240, words="")
 @case("RVMRPC_MAIN, from one whose vCPU waits in KVM", timeout=240, words="waits")
 def gate_main(words):
-    """Each check of the program tests/nested/programs/gate_main."""
-    code, text = host().guest.run(f"/clients/gate_main {words}", timeout=200)
+    """Each check of the program tests/nested/programs/gate_main, which asks for KVM's counters, too; and the trace."""
+    l1 = host()
+    with traced(l1) as trace:
+        code, text = l1.guest.run(f"/clients/gate_main {words}", timeout=200)
     plan = int(re.search(r"^1\.\.(\d+)$", text, re.MULTILINE)[1])
     passed = re.findall(r"^ok \d+ - ", text, re.MULTILINE)
     failed = re.findall(r"^not ok .*$", text, re.MULTILINE)
     comment(f"{len(passed)} checks; waits: " + ", ".join(re.findall(r"^# (\d+ ms)$", text, re.MULTILINE)))
     assert code == 0 and not failed and len(passed) == plan >= 10, (code, failed, text[-500:])
+    last, = re.findall(r"^# (gates .*)$", text, re.MULTILINE)
+    check_trace(trace, {name: int(value) for name, value in re.findall(r"(\w+) (\d+)", last)})
 
 
 def answers(l1):

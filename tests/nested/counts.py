@@ -7,7 +7,7 @@ KVM's own: gate calls and waits exactly, exits by the slope from N to 2N calls.
 """
 import statistics
 
-from ours import FAR, TICKLESS, dmesg, host, named, parse_vms, settled, shared_l2, status
+from ours import FAR, TICKLESS, dmesg, host, lkm, named, parse_vms, settled, shared_l2, status, traced
 
 from harness import case, comment, driver_file, main, wait_for
 from harness.rpc import DRIVER
@@ -16,6 +16,9 @@ NAME = "counted"
 CALLS = 1000
 # Enough that the guest's own exits, some per second, are few beside them.
 SLOPE_CALLS = 2000
+BURST = 100
+SPIN = "/sys/module/rvmrpc_host/parameters/call_spin_ns"
+ECHO = ("0x1", "0x0")
 # Without the hypercalls that Linux makes for itself.
 CPU = "host,kvm-pv-ipi=off,kvm-pv-sched-yield=off,kvm-pv-unhalt=off"
 
@@ -23,7 +26,7 @@ CPU = "host,kvm-pv-ipi=off,kvm-pv-sched-yield=off,kvm-pv-unhalt=off"
 def guest():
     """The L2 of all cases: two vCPUs, the server's alone on its own. A client's next call comes when it was woken."""
     l1 = host()
-    l1.guest.check("echo 0 >/sys/module/rvmrpc_host/parameters/call_spin_ns")
+    l1.guest.check(f"echo 0 >{SPIN}")
     vm = settled(shared_l2(l1, **named(NAME, 1, smp=2, append=TICKLESS, cpu=CPU)))
     assert driver_file(vm, "wait") == "vmlp"
     return vm
@@ -164,6 +167,28 @@ def asleep():
     assert grown["completed"] == grown["kicks"] == grown["interrupts"] - grown["rekicks"] == 50, grown
     assert grown["rings"] <= 50, grown
     assert grown["hypercalls"] == grown["user_exits"] == 0, grown
+
+
+@case("each call in place is traced once, with its own time", timeout=180)
+def in_place():
+    """An emulated CPU is too slow for a burst so close that it looks at the clock once per tick."""
+    vm = guest()
+    l1 = vm.l1
+    l1.guest.check(f"echo 200000 >{SPIN}")
+    start = status(l1, NAME)
+    with traced(l1) as trace:
+        lkm(l1, "rvmrpc_test_client", f"uuid={FAR}1 threads=1 calls=0 held={BURST} size=64")
+    l1.guest.check(f"echo 0 >{SPIN}")
+    grown = growth(start, status(l1, NAME))
+    begins, ends = ([words for event, words in trace if event == f"rvmrpc_host_call_{what}" and
+                     (words["module"], words["procedure"]) == ECHO] for what in ("begin", "end"))
+    times = [int(end["ns"]) / 1e9 for end in ends]
+    between = [end["at"] - begin["at"] for begin, end in zip(begins, ends)]
+    comment(f"{len(begins)} begin, {len(ends)} end, {grown['completed']} counted; {sum(times):.4f} s, by the trace's "
+            f"own clock {sum(between):.4f} s")
+    assert len(begins) == len(ends) == BURST <= grown["completed"]
+    assert all(begin["arglen"] == "64" for begin in begins) and all(end["status"] == "0" for end in ends)
+    assert all(after >= 0 for after in between) and 0.5 * sum(between) < sum(times) < 1.5 * sum(between) + 0.005
 
 
 def lkm_calls(l1):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the tests of our KVM share: guests whose proxy is in the kernel of L1."""
+import contextlib
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ from harness import BUILD, Timeout, wait_for
 
 __all__ = ["ALWAYS", "COMMAND", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "alone", "dmesg",
            "host", "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo", "parse_vms", "rvmrpc",
-           "settled", "shared_l1", "shared_l2", "status", "vms", "wait_status", "with_command"]
+           "settled", "shared_l1", "shared_l2", "status", "traced", "vms", "wait_status", "with_command"]
 
 HOST_OPTIONS = {"kvm": "ours"}
 # The server has vCPU 1 for itself and always waits in the host; no tick there, nor the interrupts of the test's shell.
@@ -20,6 +21,8 @@ LONE = f"{ALWAYS} rvmrpc.cpu=1"
 TICKLESS = f"{LONE} isolcpus=1 nohz_full=1 rcu_nocbs=1 irqaffinity=0 tsc=reliable"
 # The first uuid that a test takes; the others count on.
 FAR = "52564d52-0000-4000-8000-00000000000"
+TRACING = "/sys/kernel/tracing"
+EVENTS = ("vmrpc", "rvmrpc_host")
 
 
 def host():
@@ -103,6 +106,21 @@ def parse_meminfo(text):
 def mem_total(vm):
     """MemTotal as the guest's own /proc/meminfo has it, in bytes."""
     return parse_meminfo(vm.guest.check("cat /proc/meminfo"))["MemTotal"]
+
+
+@contextlib.contextmanager
+def traced(l1):
+    """A list that has, after the block, what our tracepoints told in L1 during it: (event, {name: value}), at: seconds."""
+    found = []
+    l1.guest.check(f"cd {TRACING} && {{ test -e trace || mount -t tracefs tracefs {TRACING}; }} && cd {TRACING} && "
+                   "echo >trace && " + " && ".join(f"echo 1 >events/{name}/enable" for name in EVENTS))
+    try:
+        yield found
+    finally:
+        l1.guest.check(f"cd {TRACING} && " + " && ".join(f"echo 0 >events/{name}/enable" for name in EVENTS))
+    for line in l1.guest.check(f"grep -v '^#' {TRACING}/trace || true").splitlines():
+        seconds, name, words = re.search(r" (\d+\.\d+): (\w+): (.*)$", line).groups()
+        found.append((name, {"at": float(seconds), **dict(word.split("=", 1) for word in words.split())}))
 
 
 TOOLS = BUILD / "host-tools"

@@ -14,8 +14,9 @@
 #define SIZE		0x80000u
 #define SEEN_HELLO	0x1234
 #define WAIT_US		500000u
+#define STAT_NAME_SIZE	48		/* KVM's */
 
-static int cases, failed, token, host;
+static int cases, failed, token, host, submitted;
 static unsigned char *window;
 static uint32_t handle;
 static uint64_t epoch;
@@ -140,6 +141,7 @@ static void submit(void)
 	const struct rvmrpc_submit s = { .cookie = 1, .timeout_ms = 5000 };
 
 	must(write(host, &s, sizeof(s)) == sizeof(s), "submit");
+	submitted++;
 }
 
 static void *submit_later(void *unused)
@@ -239,14 +241,92 @@ static void test_spin(void)
 	check(ms < 200, "a wait of 1 ms spins no longer than that");
 }
 
+/* ---- What KVM has counted, as its own counters are read ---- */
+
+/* From a file descriptor of KVM_GET_STATS_FD, by pread() alone, as QEMU does it.  ~0: there is no such counter. */
+static uint64_t stat_of(int fd, const char *name)
+{
+	struct {
+		struct kvm_stats_desc desc;
+		char name[STAT_NAME_SIZE];
+	} d;
+	struct kvm_stats_header h;
+	uint64_t value = ~0ull;
+
+	must(pread(fd, &h, sizeof(h), 0) == sizeof(h) && h.name_size == sizeof(d.name), "header of the statistics");
+	for (uint32_t i = 0; i < h.num_desc; i++) {
+		size_t size = sizeof(d.desc) + h.name_size;
+
+		must(pread(fd, &d, size, h.desc_offset + i * size) == (ssize_t)size, "descriptor");
+		if (!strcmp(d.name, name))
+			must(pread(fd, &value, sizeof(value), h.data_offset + d.desc.offset) == sizeof(value), "value");
+	}
+	return value;
+}
+
+/* Of the VM's folder.  ~0: there is no such file. */
+static uint64_t debugfs_of(const char *name)
+{
+	unsigned long long value;
+	char path[128];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/vmrpc/%s", getpid(), vm_fd, name);
+	f = fopen(path, "r");
+	if (!f)
+		return ~0ull;
+	must(fscanf(f, "%llu", &value) == 1, path);
+	fclose(f);
+	return value;
+}
+
+static int test_stats(void)
+{
+	int fd = ioctl(token, KVM_GET_STATS_FD, NULL), other = ioctl(vm_fd, KVM_GET_STATS_FD, NULL);
+	char id[STAT_NAME_SIZE], kvm[STAT_NAME_SIZE];
+	struct rvmrpc_gate_status s;
+	struct kvm_stats_header h;
+
+	check(gate(RVMRPC_OP_UNBIND, handle, 0, 0) == RVMRPC_GATE_ANSWER(VMM_ANSWER), "the VMM answers its own");
+	must(other >= 0 && !ioctl(token, RVMRPC_GATE_STATUS, &s), "counters");
+	check(fd >= 0 && pread(fd, &h, sizeof(h), 0) == sizeof(h) && h.num_desc * 8 == sizeof(s),
+	      "the token has statistics as KVM's");
+	check(pread(fd, id, sizeof(id), h.id_offset) == sizeof(id) &&
+	      pread(other, kvm, sizeof(kvm), h.id_offset) == sizeof(kvm) && !strncmp(id, kvm, strlen(kvm)) &&
+	      !strcmp(id + strlen(kvm), "/vmrpc"), "of which VM they say");
+	check(s.hypercalls == gates && stat_of(fd, "hypercalls") == gates && debugfs_of("hypercalls") == gates,
+	      "all three count each gate call");
+	check(stat_of(fd, "waits") == s.waits && debugfs_of("waits") == s.waits, "and each wait");
+	check(stat_of(fd, "interrupted") == s.interrupted && stat_of(fd, "refused_calls") == s.refused_calls &&
+	      stat_of(fd, "user_exits") == s.user_exits && s.refused_calls && s.user_exits == 1, "and what became of them");
+	close(other);
+	return fd;
+}
+
+/* For those who count beside: all so far. */
+static void tell_counters(void)
+{
+	struct rvmrpc_gate_status s;
+
+	must(!ioctl(token, RVMRPC_GATE_STATUS, &s), "counters");
+	printf("# gates %llu waits %llu interrupted %llu submitted %d\n", (unsigned long long)gates,
+	       (unsigned long long)s.waits, (unsigned long long)s.interrupted, submitted);
+}
+
 static void test_ends(void)
 {
+	int fd = test_stats();
+	uint64_t before;
 	unsigned int ms;
 
 	check(main_beside(detach_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_NO_MODULE) ||
 	      guest_main(epoch, 0) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_NO_MODULE), "after a detach there is no server");
+	tell_counters();
+	before = gates;
 	close(token);
 	check(gate(RVMRPC_OP_NULL, 0, 0, 0) != RVMRPC_GATE_ANSWER(RVMRPC_NULL_ANSWER), "without a token no gate");
+	check(stat_of(fd, "hypercalls") == before && debugfs_of("hypercalls") == ~0ull,
+	      "statistics outlive their token, the files in debugfs go");
 }
 
 int main(int argc, char **argv)

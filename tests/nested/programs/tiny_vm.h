@@ -17,15 +17,18 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/kvm.h>
+#include <linux/rvmrpc.h>
 #include "rvmrpc_abi.h"
 
 #define MEM_SIZE	(2u << 20)
 #define CODE		0x1000
 #define TABLES		0x2000
+#define VMM_ANSWER	77	/* of this VMM to any call of the guest's */
 
 static int vm_fd, vcpu_fd;
 static unsigned char *mem;
 static struct kvm_run *run;
+static uint64_t gates;		/* gate calls that KVM has served */
 static bool irqchip;		/* set before create_vm(): KVM has the interrupt controllers, and its vCPU can wait */
 
 static void must(bool ok, const char *what)
@@ -103,9 +106,15 @@ static uint64_t gate(uint64_t op, uint64_t a0, uint64_t a1, uint64_t a2)
 	};
 
 	must(!ioctl(vcpu_fd, KVM_SET_REGS, &regs), "set registers");
-	must(!ioctl(vcpu_fd, KVM_RUN, 0) && run->exit_reason == (irqchip ? KVM_EXIT_IO : KVM_EXIT_HLT),
+	must(!ioctl(vcpu_fd, KVM_RUN, 0), "run the guest");
+	if (run->exit_reason == KVM_EXIT_VMRPC) {
+		run->hypercall.ret = RVMRPC_GATE_ANSWER(VMM_ANSWER);
+		must(!ioctl(vcpu_fd, KVM_RUN, 0), "run the guest again");
+	}
+	must(run->exit_reason == (irqchip ? KVM_EXIT_IO : KVM_EXIT_HLT),
 	     "run the guest to its end");
 	must(!ioctl(vcpu_fd, KVM_GET_REGS, &regs), "get registers");
+	gates += regs.rax >> 32 == RVMRPC_GATE_TAG;
 	return regs.rax;
 }
 

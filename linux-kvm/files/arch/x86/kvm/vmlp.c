@@ -12,6 +12,7 @@
 #include "lapic.h"
 #include "smm.h"
 #include "vmrpc.h"
+#include "vmrpc_trace.h"
 #include "vmrpc_vm.h"
 #include "x86.h"
 
@@ -144,6 +145,27 @@ static bool vmlp_allowed(struct vmrpc_data *rpcdata)
 	return allowed;
 }
 
+/* Blocks, for whoever traces it too. */
+static void vmlp_block_traced(struct kvm_vcpu *vcpu, unsigned int timeout_us, bool (*condition)(void *data), void *data)
+{
+	ktime_t start = ktime_get();
+	u32 reason;
+	u64 ns;
+
+	trace_vmlp_wait_begin(vcpu->vcpu_id, timeout_us);
+	vmlp_block(vcpu, timeout_us);
+	if (!trace_vmlp_wait_end_enabled())
+		return;
+	ns = ktime_to_ns(ktime_sub(ktime_get(), start));
+	if (condition(data))
+		reason = VMLP_END_WOKEN;
+	else if (signal_pending(current))
+		reason = VMLP_END_SIGNAL;
+	else
+		reason = ns >= (u64)timeout_us * NSEC_PER_USEC ? VMLP_END_TIMEOUT : VMLP_END_EVENT;
+	trace_vmlp_wait_end(vcpu->vcpu_id, reason, ns);
+}
+
 int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *data, unsigned int timeout_us)
 {
 	struct vmrpc_vm *vm = rpcdata->vm;
@@ -159,13 +181,13 @@ int vmlp_wait(struct vmrpc_data *rpcdata, bool (*condition)(void *data), void *d
 	/* Pairs with the waker, which makes the condition true before it sets the bit in vm->woken. */
 	smp_mb__after_atomic();
 	if (!condition(data)) {
-		atomic64_inc(&vm->waits);
-		vmlp_block(rpcdata->vcpu, timeout_us);
+		atomic64_inc(&vm->counters.waits);
+		vmlp_block_traced(rpcdata->vcpu, timeout_us, condition, data);
 	}
 	clear_bit(idx, vm->waiting);
 	if (condition(data))
 		return 0;
-	atomic64_inc(&vm->interrupted);
+	atomic64_inc(&vm->counters.interrupted);
 	return -EAGAIN;
 }
 EXPORT_SYMBOL_GPL(vmlp_wait);

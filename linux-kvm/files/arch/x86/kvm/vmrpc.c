@@ -24,6 +24,9 @@
 #include "vmrpc_vm.h"
 #include "x86.h"
 
+#define CREATE_TRACE_POINTS
+#include "vmrpc_trace.h"
+
 DEFINE_STATIC_KEY_FALSE(vmrpc_enabled);
 
 /* ---- VMs ---- */
@@ -311,6 +314,8 @@ static u32 gate_execute(struct vmrpc_data *rpcdata, const struct gate_args *args
 /* The VMM has left its answer in kvm_run. */
 static int complete_vmm_call(struct kvm_vcpu *vcpu)
 {
+	trace_vmrpc_gate(vcpu->vcpu_id, vcpu->run->hypercall.nr, vcpu->run->hypercall.args[0],
+			 vcpu->run->hypercall.ret);
 	kvm_rax_write(vcpu, vcpu->run->hypercall.ret);
 	++vcpu->stat.hypercalls;
 	return kvm_skip_emulated_instruction(vcpu);
@@ -320,7 +325,7 @@ static int leave_to_vmm(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm, const struct
 {
 	struct kvm_run *run = vcpu->run;
 
-	atomic64_inc(&vm->user_exits);
+	atomic64_inc(&vm->counters.user_exits);
 	run->exit_reason = KVM_EXIT_VMRPC;
 	memset(&run->hypercall, 0, sizeof(run->hypercall));
 	run->hypercall.nr = args->op;
@@ -351,7 +356,7 @@ static int serve(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm)
 	u32 answer;
 	int r;
 
-	atomic64_inc(&vm->hypercalls);
+	atomic64_inc(&vm->counters.hypercalls);
 	if (is_for_vmm(args.op))
 		return leave_to_vmm(vcpu, vm, &args);
 
@@ -368,7 +373,8 @@ static int serve(struct kvm_vcpu *vcpu, struct vmrpc_vm *vm)
 	kvm_vcpu_srcu_read_lock(vcpu);
 
 	if (RVMRPC_GATE_IS_CODE(answer) && answer != RVMRPC_GATE_AGAIN)
-		atomic64_inc(&vm->refused_calls);
+		atomic64_inc(&vm->counters.refused_calls);
+	trace_vmrpc_gate(vcpu->vcpu_id, args.op, args.a0, RVMRPC_GATE_ANSWER(answer));
 	kvm_rax_write(vcpu, RVMRPC_GATE_ANSWER(answer));
 	++vcpu->stat.hypercalls;
 	return r;
@@ -401,11 +407,11 @@ bool __vmrpc_hypercall(struct kvm_vcpu *vcpu, int *r)
 static int token_status(struct vmrpc_vm *vm, struct rvmrpc_gate_status __user *argp)
 {
 	const struct rvmrpc_gate_status status = {
-		.hypercalls = atomic64_read(&vm->hypercalls),
-		.waits = atomic64_read(&vm->waits),
-		.interrupted = atomic64_read(&vm->interrupted),
-		.user_exits = atomic64_read(&vm->user_exits),
-		.refused_calls = atomic64_read(&vm->refused_calls),
+		.hypercalls = atomic64_read(&vm->counters.hypercalls),
+		.waits = atomic64_read(&vm->counters.waits),
+		.interrupted = atomic64_read(&vm->counters.interrupted),
+		.user_exits = atomic64_read(&vm->counters.user_exits),
+		.refused_calls = atomic64_read(&vm->counters.refused_calls),
 	};
 
 	return copy_to_user(argp, &status, sizeof(status)) ? -EFAULT : 0;
@@ -413,7 +419,14 @@ static int token_status(struct vmrpc_vm *vm, struct rvmrpc_gate_status __user *a
 
 static long token_ioctl(struct file *filp, unsigned int ioctl, unsigned long arg)
 {
-	return ioctl == RVMRPC_GATE_STATUS ? token_status(filp->private_data, (void __user *)arg) : -ENOTTY;
+	switch (ioctl) {
+	case RVMRPC_GATE_STATUS:
+		return token_status(filp->private_data, (void __user *)arg);
+	case KVM_GET_STATS_FD:
+		return vmrpc_stats_fd(filp->private_data);
+	default:
+		return -ENOTTY;
+	}
 }
 
 /* The gate is off, and the VM can be attached again. */
@@ -421,6 +434,7 @@ static int token_release(struct inode *inode, struct file *filp)
 {
 	struct vmrpc_vm *vm = filp->private_data;
 
+	vmrpc_stats_hide(vm);
 	mutex_lock(&vms_lock);
 	hash_del_rcu(&vm->node);
 	mutex_unlock(&vms_lock);
@@ -484,11 +498,13 @@ static int vm_attach(struct kvm *kvm)
 	if (!vm)
 		return -ENOMEM;
 	kref_init(&vm->kref);
+	snprintf(vm->stats_id, sizeof(vm->stats_id), "%s/vmrpc", kvm->stats_id);
 	ret = vm_publish(vm, kvm);
 	if (ret) {
 		vmrpc_vm_put(vm);
 		return ret;
 	}
+	vmrpc_stats_show(vm);
 	/* For good: to patch code interrupts all CPUs, and whoever may open /dev/kvm could do it without end. */
 	static_branch_enable(&vmrpc_enabled);
 	ret = anon_inode_getfd("vmrpc-token", &token_fops, vm, O_RDWR | O_CLOEXEC);

@@ -65,7 +65,7 @@ struct rvmrpc_kvm_attach {
 #define RVMRPC_KVM_VERSION	2
 #define RVMRPC_ATTACH		_IOW(RVMRPC_IOC_MAGIC, 0x01, struct rvmrpc_kvm_attach)
 
-/* On a token: what the gate has counted. */
+/* On a token: what the gate has counted.  KVM_GET_STATS_FD on it has the same as binary statistics. */
 struct rvmrpc_gate_status {
 	__u64 hypercalls;	/* gate calls */
 	__u64 waits;		/* of these, such as waited */
