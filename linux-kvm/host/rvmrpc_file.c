@@ -653,7 +653,7 @@ static long vmm_ioctl(struct file *filp, unsigned int ioctl, unsigned long arg)
 	struct rvmrpc_file *file = filp->private_data;
 	void __user *argp = (void __user *)arg;
 	struct rvmrpc_vm *vm;
-	long ret = -ENOTTY;
+	long ret;
 
 	switch (ioctl) {
 	case RVMRPC_VM_ATTACH:
@@ -662,14 +662,16 @@ static long vmm_ioctl(struct file *filp, unsigned int ioctl, unsigned long arg)
 		return vmm_detach(file, NULL);
 	case RVMRPC_CANCEL:
 		return ioctl_cancel(file, argp);
+	case RVMRPC_NOTICE:
+	case RVMRPC_STATUS:
+		break;
+	default:
+		return -ENOTTY;
 	}
 	vm = file_vm(file);
 	if (!vm)
 		return -ENOTCONN;
-	if (ioctl == RVMRPC_NOTICE)
-		ret = rvmrpc_channel_notice(vm, arg);
-	else if (ioctl == RVMRPC_STATUS)
-		ret = vmm_status(vm, argp);
+	ret = ioctl == RVMRPC_NOTICE ? rvmrpc_channel_notice(vm, arg) : vmm_status(vm, argp);
 	rvmrpc_vm_put(vm);
 	return ret;
 }

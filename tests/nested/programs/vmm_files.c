@@ -104,6 +104,7 @@ static void case_refused(void)
 		w.a.field = (value);			\
 		wants(wanted, attach(fd, &w));		\
 	} while (0)
+	wants(ENOTTY, ioctl(fd, _IO(RVMRPC_IOC_MAGIC, 0x7f)));
 	bad(version, 2, EINVAL);
 	bad(flags, 2, EINVAL);
 	bad(reserved, 1, EINVAL);
