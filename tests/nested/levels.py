@@ -188,16 +188,22 @@ class L2(VM):
                 deadline.left()
                 self.qmp2.cmd("query-status")
 
-    def _connect_ports(self):
-        """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on
-        its reader, which QEMU takes for the end of that character device.
-        """
-        for name in CHANNELS:
-            self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
+    def _ports_are(self, connected):
+        """Waits until L1 has heard that there is somebody at our end of each port, or nobody."""
         ports = " ".join(pathlib.Path(self.l1.ports[f"l2-{self.slot}-{name}"]).name for name in CHANNELS)
         wait_for(lambda: self.l1.guest.run(
-            f"cd /sys/kernel/debug/virtio-ports && grep -l 'host_connected: 1' {ports}"
+            f"cd /sys/kernel/debug/virtio-ports && grep -l 'host_connected: {connected}' {ports}"
             )[1].split() == ports.split(), 20, "L1's view of its ports", interval=0.1)
+
+    def _connect_ports(self):
+        """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on
+        its reader, which QEMU takes for the end of that character device. So the end of the connection before
+        this one must have been seen, too.
+        """
+        self._ports_are(0)
+        for name in CHANNELS:
+            self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
+        self._ports_are(1)
 
     def _launch(self, command):
         self._connect_ports()
