@@ -288,12 +288,6 @@ static void slot_free(struct rvmrpc_slot *slot)
 	slot->call = NULL;
 }
 
-static bool guest_may_send(uint32_t status)
-{
-	return status <= RVMRPC_STATUS_BUSY || status == RVMRPC_STATUS_CANCELLED ||
-	       status == RVMRPC_STATUS_SYSTEM_ERROR;
-}
-
 /* No status: the header is that of another call. */
 #define STALE	(RVMRPC_STATUS_MAX + 1u)
 
@@ -307,7 +301,7 @@ static uint32_t reply_status(const struct rvmrpc_call *call, uint16_t abi, uint6
 	    (w[3] ^ RVMRPC_HDR_PAIR(call->module, call->procedure)))
 		return STALE;
 	/* flags, timeout_ms, reserved */
-	if ((uint32_t)w[4] | w[5] >> 32 | w[6] | w[7] || !guest_may_send(hdr->status) || hdr->length > payload_max)
+	if ((uint32_t)w[4] | w[5] >> 32 | w[6] | w[7] || !RVMRPC_STATUS_IS_GUESTS(hdr->status) || hdr->length > payload_max)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
 	if (hdr->status == RVMRPC_STATUS_OK && hdr->length > call->res_max)
 		return RVMRPC_STATUS_TOO_BIG;

@@ -170,13 +170,6 @@ static inline void rvmrpc_server_count(struct rvmrpc_accepted *a)
 	a->counted = true;
 }
 
-/* The statuses that a guest may send; the others are the host's own. */
-static inline bool rvmrpc_guest_status_ok(int status)
-{
-	return (status >= RVMRPC_STATUS_OK && status <= RVMRPC_STATUS_BUSY) ||
-	       status == RVMRPC_STATUS_CANCELLED || status == RVMRPC_STATUS_SYSTEM_ERROR;
-}
-
 /*
  * Runs an accepted call (or does nothing for a refusal); a->status is its outcome.  No lock held; sleeps if the
  * procedure does.  arg and res are the payloads.  Returns the answer's bytes.
@@ -204,7 +197,7 @@ static inline uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const vo
 		return response.reslen;
 	if (status == RVMRPC_STATUS_OK)
 		status = RVMRPC_STATUS_TOO_BIG;
-	a->status = rvmrpc_guest_status_ok(status) ? status : RVMRPC_STATUS_SYSTEM_ERROR;
+	a->status = RVMRPC_STATUS_IS_GUESTS((uint32_t)status) ? status : RVMRPC_STATUS_SYSTEM_ERROR;
 	return 0;
 }
 

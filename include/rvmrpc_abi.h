@@ -333,6 +333,9 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_STATUS_RESET			12
 #define RVMRPC_STATUS_SYSTEM_ERROR		13
 #define RVMRPC_STATUS_MAX			13
+/* Of a status, unsigned: whether a guest may send it. */
+#define RVMRPC_STATUS_IS_GUESTS(status)	\
+	((status) <= RVMRPC_STATUS_BUSY || (status) == RVMRPC_STATUS_CANCELLED || (status) == RVMRPC_STATUS_SYSTEM_ERROR)
 
 /* ---- Modules and procedures ---- */
 
