@@ -198,11 +198,10 @@ class L2(VM):
             if "L2's shell" not in str(error):
                 raise
             comment(f"slot {self.slot}: {error}; started anew")
-        self._quit()
-        VM.live.remove(self)
-        for connection in (self.qmp, self._qmp2, self.guest, *self.channels.values()):
-            if connection is not None:
-                connection.close()
+        # Its folder is the next one's.
+        keep, self.keep = self.keep, True
+        self.stop()
+        self.keep = keep
         return super().boot(timeout)
 
     def _ports_are(self, connected):
