@@ -8,15 +8,9 @@
  * One JSON object: ns of a round trip and of a call, the ratio, medians of the rounds.
  */
 #define _GNU_SOURCE
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/random.h>
-#include <time.h>
 
-#include "rvmrpc_builtin.h"
+#include "rally.h"
 #include "rvmrpc_guest.h"
 #include "rvmrpc_owner.h"
 #include "rvmrpc_server.h"
@@ -32,43 +26,12 @@ static struct rvmrpc_guest guest;
 static struct rvmrpc_lookup lookup;
 static bool stop;
 
-static struct {
-	_Alignas(128) uint32_t ball;
-	_Alignas(128) uint32_t back;
-	_Alignas(128) uint32_t n;
-} rally;
-
 static void need(bool ok, const char *what)
 {
 	if (ok)
 		return;
 	fprintf(stderr, "halves: %s\n", what);
 	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t random64(void)
-{
-	uint64_t value;
-
-	need(getrandom(&value, sizeof(value), 0) == sizeof(value), "no random numbers");
-	return value;
-}
-
-static void pin(int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	need(!pthread_setaffinity_np(pthread_self(), sizeof(set), &set), "cannot bind a thread to its CPU");
 }
 
 static int null_handler(struct rvmrpc_request *req, struct rvmrpc_response *res)
@@ -118,26 +81,12 @@ static void *guest_thread(void *cpu)
 	return NULL;
 }
 
-static void *rally_thread(void *cpu)
-{
-	pin((int)(intptr_t)cpu);
-	for (uint32_t i = 1; i <= rally.n; i++) {
-		while (rvmrpc_os_load_acquire(&rally.ball) != i)
-			;
-		rvmrpc_os_store_release(&rally.back, i);
-	}
-	return NULL;
-}
-
 static double time_rally(void)
 {
 	uint64_t start = now_ns();
 
-	for (uint32_t i = 1; i <= rally.n; i++) {
-		rvmrpc_os_store_release(&rally.ball, i);
-		while (rvmrpc_os_load_acquire(&rally.back) != i)
-			;
-	}
+	for (uint32_t i = 1; i <= rally.n; i++)
+		rally_trip(i);
 	return (double)(now_ns() - start) / rally.n;
 }
 
@@ -168,7 +117,7 @@ static double with_thread(void *(*thread)(void *), int cpu, double (*time)(void)
 
 	rally.ball = rally.back = 0;
 	stop = false;
-	need(!pthread_create(&other, NULL, thread, (void *)(intptr_t)cpu), "no thread");
+	other = start_thread(thread, cpu);
 	ns = time();
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	pthread_join(other, NULL);

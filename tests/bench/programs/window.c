@@ -19,19 +19,17 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "ivshmem.h"
+#include "rally.h"
 #include "rvmrpc_owner.h"
 
 #define BLOCK		32		/* calls between two looks at the clock */
@@ -44,40 +42,6 @@ static struct rvmrpc_owner owner;
 static struct rvmrpc_done done;
 static int doorbell = -1, interrupt = -1;
 static uint64_t rings, samples[SAMPLES_MAX];
-
-static void die(const char *what)
-{
-	fprintf(stderr, "window: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t random64(void)
-{
-	uint64_t value;
-
-	if (getrandom(&value, sizeof(value), 0) != sizeof(value))
-		die("getrandom");
-	return value;
-}
-
-static void pin(pthread_t thread, int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	errno = pthread_setaffinity_np(thread, sizeof(set), &set);
-	if (errno)
-		die("cannot bind a thread to its CPU");
-}
 
 /* ---- QEMU ---- */
 
@@ -199,30 +163,10 @@ static uint32_t echo_call(struct rvmrpc_call *call, uint32_t bytes, uint64_t *ns
 
 /* ---- Two threads that spin, the limit ---- */
 
-static struct {
-	_Alignas(128) uint32_t ping;
-	_Alignas(128) uint32_t pong;
-	_Alignas(128) uint32_t n;
-} rally;
-
-static void *rally_thread(void *cpu)
-{
-	pin(pthread_self(), (int)(intptr_t)cpu);
-	for (uint32_t i = 1; i <= rally.n; i++) {
-		while (rvmrpc_os_load_acquire(&rally.ping) != i)
-			;
-		rvmrpc_os_store_release(&rally.pong, i);
-	}
-	return NULL;
-}
-
 static uint32_t spin_block(uint32_t *at)
 {
-	for (int i = 0; i < BLOCK; i++) {
-		rvmrpc_os_store_release(&rally.ping, ++*at);
-		while (rvmrpc_os_load_acquire(&rally.pong) != *at)
-			;
-	}
+	for (int i = 0; i < BLOCK; i++)
+		rally_trip(++*at);
 	return RVMRPC_STATUS_OK;
 }
 
@@ -270,11 +214,9 @@ static void do_spin(uint32_t n, int cpu)
 {
 	pthread_t thread;
 
-	rally.ping = rally.pong = 0;
+	rally.ball = rally.back = 0;
 	rally.n = n * BLOCK;
-	errno = pthread_create(&thread, NULL, rally_thread, (void *)(intptr_t)cpu);
-	if (errno)
-		die("pthread_create");
+	thread = start_thread(rally_thread, cpu);
 	run_blocks(n, spin_block);
 	pthread_join(thread, NULL);
 }
@@ -391,7 +333,7 @@ int main(int argc, char **argv)
 		die("eventfd");
 	if (!ivshmem_greet(accept_vm(argv[1]), memory, doorbell, interrupt))
 		die("QEMU does not take its window");
-	pin(pthread_self(), atoi(argv[2]));
+	pin(atoi(argv[2]));
 	while (fgets(line, sizeof(line), stdin) && command(line, vcpu))
 		;
 	return 0;
