@@ -158,19 +158,16 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 	const struct rvmrpc_guest *g = &sc->guest;
 	uint64_t begin = 0, length = cpu_tickrate() / 1000000 * sc->spin_us;
 	bool found = false;
-	u_int i;
 
 	if (sc->spin_us == 0)
 		return (false);
 	sched_pin();
 	do {
 		/* A PAUSE at each look can be an exit. */
-		for (i = 0; i < RVMRPC_SPIN_BATCH && !found; i++)
-			found = rvmrpc_guest_due(g);
-		if (found || rvmrpc_guest_posted(g)) {
-			found = true;
+		found = rvmrpc_guest_await(g, RVMRPC_SPIN_BATCH) ||
+		    rvmrpc_guest_posted(g);
+		if (found)
 			break;
-		}
 		cpu_spinwait();
 		if (begin == 0)
 			begin = cpu_ticks();
