@@ -10,6 +10,7 @@ import time
 
 from harness import VM, call, case, comment, counters, insmod, main, shared, stats, wait_for
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, TAG, UNBIND, WAIT, Gate
+from harness.wait import Deadline
 
 ALLOW = "rvmrpc.allow=default,0x100.*"
 HOST_EPOCH = 64     # offset in the window
@@ -340,10 +341,16 @@ def reads_while_mapping(how, least):
         folder = "/sys/bus/pci/devices/0000:00:0"
         vm.guest.check(f"echo 1 >{folder}7.0/enable")
         configs = " ".join(f"{folder}{slot}.0/config" for slot in slots)
-        text = vm.guest.check(f"map-race {how} {folder}7.0/resource0 4 {configs}", 30)
-        reads, wrong, mapped = map(int, text.split())
-        comment(f"{reads} reads, {wrong} of them wrong, mapped and unmapped {mapped} times")
-        assert wrong == 0 and reads > 10000 and mapped > least
+        reads = mapped = 0
+        # A host with other work maps but a few times a second.
+        bound = Deadline(40, f"{least} maps")
+        while reads <= 10000 or mapped <= least:
+            text = vm.guest.check(f"map-race {how} {folder}7.0/resource0 4 {configs}", 30)
+            more, wrong, maps = map(int, text.split())
+            comment(f"{more} reads, {wrong} of them wrong, mapped and unmapped {maps} times")
+            assert wrong == 0
+            reads, mapped = reads + more, mapped + maps
+            bound.left()
 
 
 @case("with doorbell=off, a doorbell is ignored; the hypercall serves")
