@@ -208,7 +208,7 @@ def malformed():
         assert "too long" in refused(vm, Frame(SUBMIT, length=0xffffffff).pack())
         assert "60000" in refused(vm, Frame(SUBMIT, timeout=60001).pack())
         for kind, fields in ((SUBMIT, {"status": 1}), (SUBMIT, {"elapsed": 1}),
-                             (SUBMIT, {"reserved": 1}), (QUERY, {"payload": b"x"}),
+                             (QUERY, {"generation": 1}), (QUERY, {"payload": b"x"}),
                              (CANCEL, {"module": 1}), (SUBSCRIBE, {"timeout": 1})):
             payload = fields.pop("payload", b"")
             assert "zero" in refused(vm, Frame(kind, payload, **fields).pack()), fields
