@@ -8,6 +8,7 @@ from .wait import Deadline
 
 MAGIC = 0x534d5652
 HEADER = struct.Struct("<IHHIIQIIIIQ")
+ENTRY = struct.Struct("<HHIII32s")       # rvmrpc_list_entry
 SUBMIT, CANCEL, QUERY, SUBSCRIBE = 1, 2, 3, 4
 ANSWER, INFO, EVENT, ERROR = 0x81, 0x82, 0x83, 0x84
 STATUS = ("ok", "module-unavailable", "version-mismatch", "procedure-unavailable",
@@ -106,3 +107,11 @@ class SocketClient:
         frame = self.recv()
         assert frame.kind == INFO and frame.cookie == cookie, vars(frame)
         return json.loads(frame.payload)
+
+    def modules(self):
+        """{name: (number, generation)} of the guest's modules, by core.list; they fit into one answer."""
+        status, data = self.call(0, 1, bytes(8))
+        entries = list(ENTRY.iter_unpack(data[8:]))
+        assert status == "ok" and len(entries) == int.from_bytes(data[:4], "little"), (status, data[:8])
+        return {name.rstrip(b"\0").decode(): (number, generation)
+                for kind, _, number, _, generation, name in entries if kind == 1}
