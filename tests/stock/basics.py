@@ -104,6 +104,30 @@ def replaced():
     set_parameter(vm, "allow", "default")
 
 
+def loaded_anew(vm, name):
+    """The driver, then the test module of that name; (number, generation) of it."""
+    epoch = vm.query()["epoch"]
+    vm.guest.check("rmmod rvmrpc && modprobe rvmrpc")
+    wait_connected(vm, epoch)
+    set_parameter(vm, "allow", "default,test.*,other.*")
+    insmod(vm, "rvmrpc_test_mod", f"name={name}")
+    with vm.daemon.client("web") as client:
+        return client.modules()[name]
+
+
+@case("a name is not good for the next load of the driver, which came to its list by the same steps")
+def driver_reloaded():
+    """Else as many modules, others, have the same generation."""
+    vm = guest("7.2")
+    number, generation = loaded_anew(vm, "test")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    assert loaded_anew(vm, "other")[0] == number
+    with vm.daemon.client("web") as client:
+        assert client.call(number, BIG, ms(3), generation=generation) == ("version-mismatch", b"")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    set_parameter(vm, "allow", "default")
+
+
 @each("the exporter shows it")
 def exporter(version):
     """With its memory."""

@@ -80,7 +80,7 @@ static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
 /* By the core's rule, with the generation that the list has now. */
 static uint32_t judge(const struct rvmrpc_taken *t)
 {
-	const struct rvmrpc_lookup found = { .generation = g_atomic_int_get(&w.generation) };
+	const struct rvmrpc_lookup found = { .list = g_atomic_int_get(&w.generation) };
 
 	return rvmrpc_lookup_status(&found, &t->hdr, REQ);
 }
