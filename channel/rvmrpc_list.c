@@ -70,8 +70,7 @@ static void take_entry(RvmrpcList *list, const struct rvmrpc_list_entry *e)
     }
 }
 
-/* Its numbers are good as long as the guest has that list. */
-static uint32_t generation_of(const GArray *entries)
+uint32_t rvmrpc_list_generation(const GArray *entries)
 {
     return entries->len ?
            g_array_index(entries, struct rvmrpc_list_entry, 0).generation : 0;
@@ -94,7 +93,7 @@ static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
         take_entry(list, &e);
     }
     list->at += have;
-    list->generation = generation_of(list->coming);
+    list->generation = rvmrpc_list_generation(list->coming);
     return have && list->at < MIN(head.total, ENTRIES_MAX);
 }
 

@@ -38,4 +38,10 @@ uint32_t rvmrpc_list_ask(RvmrpcList *list, RvmrpcListDone *done, void *opaque);
  */
 GArray *rvmrpc_list_get(RvmrpcList *list);
 
+/*
+ * Generation of such entries; 0: there are none, or the guest tells none.
+ * Their numbers hold for as long as the guest's list has it.
+ */
+uint32_t rvmrpc_list_generation(const GArray *entries);
+
 #endif

@@ -304,6 +304,7 @@ static void submit(RvmrpcSockClient *c)
     r->call = rvmrpc_call_new(&c->quota, hdr->module, hdr->procedure,
                               g_steal_pointer(&c->payload), hdr->length,
                               hdr->timeout_ms, call_done, r);
+    r->call->core.list = hdr->list;
     g_queue_push_tail(&c->waiting, r);
     c->ops->ready(c->server, c);
     if (!g_queue_is_empty(&c->waiting)) {
@@ -393,11 +394,12 @@ static const char *check_header(const struct rvmrpc_sock_hdr *hdr)
     if (hdr->timeout_ms > RVMRPC_TIMEOUT_MS_MAX) {
         return "timeout is longer than 60000 ms";
     }
-    if (hdr->status || hdr->reserved || hdr->elapsed_ns) {
+    if (hdr->status || hdr->elapsed_ns) {
         return "a field that must be zero is not";
     }
     if (hdr->type != RVMRPC_SOCK_SUBMIT &&
-        (hdr->length || hdr->module || hdr->procedure || hdr->timeout_ms)) {
+        (hdr->length || hdr->module || hdr->procedure || hdr->timeout_ms ||
+         hdr->list)) {
         return "a field that must be zero is not";
     }
     return NULL;

@@ -196,10 +196,27 @@ static bool normalize(const char *text, char *out, uint32_t *length, uint32_t *b
 	return true;
 }
 
+/* What core.list tells, and a call by what it told: not 0. */
+static uint32_t told_generation(const struct rvmrpc_server *s)
+{
+	return s->generation + s->salt;
+}
+
+/* One store: it is read without the lock. */
 static void list_changed(struct rvmrpc_server *s)
 {
-	if (!++s->generation)
-		s->generation = 1;
+	uint32_t next = s->generation;
+
+	do {
+		next++;
+	} while (!next || !(next + s->salt));
+	s->generation = next;
+}
+
+void rvmrpc_server_new_epoch(struct rvmrpc_server *s, uint64_t epoch)
+{
+	s->salt = (uint32_t)(epoch ^ epoch >> 32);
+	list_changed(s);
 }
 
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad)
@@ -357,6 +374,7 @@ void rvmrpc_server_lookup(const struct rvmrpc_server *s, uint32_t module, uint32
 	l->number = module;
 	l->procedure = procedure;
 	l->generation = s->generation;
+	l->list = told_generation(s);
 	l->status = RVMRPC_STATUS_OK;
 	l->flags = p ? p->flags : RVMRPC_PROC_MAY_SLEEP;
 	l->version = m ? m->version : 0;
@@ -434,7 +452,7 @@ uint32_t rvmrpc_server_list(const struct rvmrpc_server *s, uint32_t first, void 
 		return 0;
 	memset(&w, 0, sizeof(w));
 	w.first = first;
-	w.generation = s->generation;
+	w.generation = told_generation(s);
 	w.max = (bytes - sizeof(head)) / sizeof(struct rvmrpc_list_entry);
 	w.entries = (struct rvmrpc_list_entry *)((char *)buf + sizeof(head));
 	for (i = 0; i < s->nmodules; i++) {

@@ -60,6 +60,7 @@ struct rvmrpc_server {
 	struct rvmrpc_module *modules[RVMRPC_MODULES_MAX];	/* sorted by number; registry lock */
 	uint32_t nmodules;					/* registry lock */
 	uint32_t generation;	/* not 0 once there is a module; changes with anything that a lookup found; registry lock to write */
+	uint32_t salt;						/* the host's, of the epoch, in what it is told; registry lock */
 	char allow[RVMRPC_ALLOW_MAX];				/* normal form; registry lock */
 };
 
@@ -68,6 +69,7 @@ struct rvmrpc_lookup {
 	uint32_t number;		/* of the module, as asked for */
 	uint32_t procedure;		/* likewise */
 	uint32_t generation;
+	uint32_t list;			/* the generation as core.list tells it */
 	uint32_t status;		/* a refusal that holds for every call, or RVMRPC_STATUS_OK */
 	uint32_t flags;			/* RVMRPC_PROC_* */
 	uint16_t version;		/* of the module that is there, 0 = none */
@@ -109,6 +111,12 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad);
 
 /*
+ * The driver is registered anew, before it serves a request: what a list told under another epoch, before a reboot, a
+ * restored state, another load of the driver, is no more.  Registry lock held.  epoch: random, the host's.
+ */
+void rvmrpc_server_new_epoch(struct rvmrpc_server *s, uint64_t epoch);
+
+/*
  * Judges the private copy of a request's header.  Registry lock held.  Returns false when the header is not for this
  * epoch or is malformed (no answer is owed: count it).  Otherwise fills *a: with status OK module and flags are set and
  * the module's running count is raised; with any other status the refusal is to be sent.  req_bytes: what the slot holds
@@ -127,7 +135,7 @@ static inline uint32_t rvmrpc_lookup_status(const struct rvmrpc_lookup *l, const
 					    uint32_t req_bytes)
 {
 	/* Numbers of a list that is no more may be another module's by now. */
-	if (hdr->list && hdr->list != l->generation)
+	if (hdr->list && hdr->list != l->list)
 		return RVMRPC_STATUS_VERSION_MISMATCH;
 	/* A wrong version comes before what the version that is there does not have. */
 	if (hdr->version && l->module && hdr->version != l->version)

@@ -16,7 +16,7 @@
 #define RVMRPC_SOCK_PAYLOAD_MAX		RVMRPC_SLOT_BYTES_MAX
 
 /* From the client. */
-#define RVMRPC_SOCK_SUBMIT		1	/* module, procedure, timeout_ms; argument -> ANSWER */
+#define RVMRPC_SOCK_SUBMIT		1	/* module, procedure, timeout_ms, list; argument -> ANSWER */
 #define RVMRPC_SOCK_CANCEL		2	/* cookie of a SUBMIT, whose ANSWER comes soon; no answer of its own */
 #define RVMRPC_SOCK_QUERY		3	/* -> INFO */
 #define RVMRPC_SOCK_SUBSCRIBE		4	/* -> INFO, then an EVENT whenever there is one */
@@ -37,11 +37,12 @@ struct rvmrpc_sock_hdr {
 	uint32_t module;
 	uint32_t procedure;
 	uint32_t timeout_ms;	/* SUBMIT: 1 to RVMRPC_TIMEOUT_MS_MAX, or 0 for the device's default */
-	uint32_t reserved;	/* zero */
+	uint32_t list;		/* SUBMIT: generation of the guest's list that told the numbers, 0 = any; else zero */
 	uint64_t elapsed_ns;	/* ANSWER: in the server; else zero */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_sock_hdr, 48);
 RVMRPC_ASSERT_OFFSET(rvmrpc_sock_hdr, cookie, 16);
+RVMRPC_ASSERT_OFFSET(rvmrpc_sock_hdr, list, 36);
 RVMRPC_ASSERT_OFFSET(rvmrpc_sock_hdr, elapsed_ns, 40);
 
 #endif /* RVMRPC_SOCKET_H */

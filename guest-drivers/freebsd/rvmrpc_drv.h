@@ -201,6 +201,7 @@ void	rvmrpc_builtin_remove(struct rvmrpc_module *module);
 bool	rvmrpc_registry_accept(const struct rvmrpc_guest *g,
 	    const struct rvmrpc_hdr *hdr, struct rvmrpc_accepted *call);
 void	rvmrpc_registry_done(struct rvmrpc_accepted *call);
+void	rvmrpc_registry_new_epoch(uint64_t epoch);
 int	rvmrpc_allow_set(const char *text);
 void	rvmrpc_allow_get(char *text);		/* RVMRPC_ALLOW_MAX bytes */
 

@@ -49,6 +49,14 @@ rvmrpc_registry_done(struct rvmrpc_accepted *call)
 	mtx_unlock(&rvmrpc_registry_mtx);
 }
 
+void
+rvmrpc_registry_new_epoch(uint64_t epoch)
+{
+	mtx_lock(&rvmrpc_registry_mtx);
+	rvmrpc_server_new_epoch(&rvmrpc_registry, epoch);
+	mtx_unlock(&rvmrpc_registry_mtx);
+}
+
 /* ---- Registrations ---- */
 
 static int

@@ -411,6 +411,7 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 	sc->quick = 0;
 	sc->last_posted = g->posted;
 	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
+	rvmrpc_registry_new_epoch(g->epoch);
 	rvmrpc_jobs_prepare(sc);
 	rvmrpc_proxy_bind(sc);
 	rvmrpc_window_rebind_irq(sc);

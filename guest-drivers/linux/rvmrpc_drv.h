@@ -238,6 +238,7 @@ extern struct mutex rvmrpc_registry_lock;
 
 int rvmrpc_builtin_add(struct rvmrpc_module *module);
 void rvmrpc_builtin_remove(struct rvmrpc_module *module);
+void rvmrpc_registry_new_epoch(u64 epoch);
 /*
  * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only of our own modules,
  * which stay until no server thread runs.  A foreign one may go at any time: it is held and counted under the lock, and

@@ -117,6 +117,13 @@ void rvmrpc_builtin_remove(struct rvmrpc_module *module)
 	mutex_unlock(&rvmrpc_registry_lock);
 }
 
+void rvmrpc_registry_new_epoch(u64 epoch)
+{
+	mutex_lock(&rvmrpc_registry_lock);
+	rvmrpc_server_new_epoch(&rvmrpc_registry, epoch);
+	mutex_unlock(&rvmrpc_registry_lock);
+}
+
 static int rvmrpc_foreign_add(struct rvmrpc_foreign *foreign, struct module *owner)
 {
 	int err;

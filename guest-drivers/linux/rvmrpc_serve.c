@@ -299,6 +299,7 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	rdev->w.ring_due = false;
 	rvmrpc_was_robbed(rdev);
+	rvmrpc_registry_new_epoch(g->epoch);
 	rvmrpc_jobs_prepare(rdev);
 	rvmrpc_toggle_msix(rdev);
 	rvmrpc_vmlp_bind(rdev);

@@ -95,7 +95,6 @@ void rvmrpc_conn_free(RvmrpcConn *conn)
     conn->way->close(conn);
     g_queue_clear_full(&conn->events, g_free);
     g_byte_array_unref(conn->in);
-    g_clear_pointer(&conn->modules, g_ptr_array_unref);
     if (conn->turn >= 0) {
         close(conn->turn);
     }
@@ -188,8 +187,8 @@ static void translate(const RvmrpcConn *conn, GError *err, GError **error)
     g_error_free(err);
 }
 
-GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
-                    GBytes *arg, guint timeout_ms, guint64 *elapsed_ns,
+GBytes *call_target(RvmrpcConn *conn, const Target *target, GBytes *arg,
+                    guint timeout_ms, guint64 *elapsed_ns,
                     GCancellable *cancellable, GError **error)
 {
     guint total_ms = CLAMP(timeout_ms, 1, RVMRPC_TIMEOUT_MS_MAX);
@@ -205,7 +204,7 @@ GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
         return NULL;
     }
     /* Of what the wait for its turn has left. */
-    ok = conn->way->call(conn, module, procedure, arg,
+    ok = conn->way->call(conn, target, arg,
                          CLAMP(until_left(&until), 1, call_ms), &until,
                          &status, &answer, &elapsed, &err);
     give_turn(conn);
@@ -223,56 +222,111 @@ GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
     return answer;
 }
 
-/* Decimal, or hexadecimal after 0x. */
-static gboolean parse_number(const char *text, guint64 *number)
+GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
+                    GBytes *arg, guint timeout_ms, guint64 *elapsed_ns,
+                    GCancellable *cancellable, GError **error)
 {
+    const Target target = { .module = module, .procedure = procedure };
+
+    return call_target(conn, &target, arg, timeout_ms, elapsed_ns, cancellable,
+                       error);
+}
+
+gboolean call_is_stale(guint32 generation, const GError *err)
+{
+    return generation && g_error_matches(err, RVMRPC_ERROR,
+                                         RVMRPC_ERROR_VERSION_MISMATCH);
+}
+
+/* ---- By name ---- */
+
+/* Decimal, or hexadecimal after 0x; else it is a name. */
+static const char *parse_number(const char *text, guint32 *number)
+{
+    guint64 value;
     char *end;
 
     if (!g_ascii_isdigit(text[0])) {
+        return text;
+    }
+    value = g_ascii_strtoull(text, &end, g_ascii_strncasecmp(text, "0x", 2) ?
+                             10 : 16);
+    if (*end != '\0' || value > G_MAXUINT32) {
+        return text;
+    }
+    *number = value;
+    return NULL;
+}
+
+/* OK, MODULE_UNAVAILABLE, PROCEDURE_UNAVAILABLE. */
+static guint32 find_numbers(const GPtrArray *modules, Target *target)
+{
+    const char *name = target->names[0], *procedure = target->names[1];
+    const RvmrpcModule *m = NULL;
+
+    for (guint i = 0; i < modules->len && !m; i++) {
+        const RvmrpcModule *at = modules->pdata[i];
+
+        if (name ? strcmp(at->name, name) == 0 : at->number == target->module) {
+            m = at;
+        }
+    }
+    if (!m) {
+        return RVMRPC_STATUS_MODULE_UNAVAILABLE;
+    }
+    target->module = m->number;
+    target->list = m->generation;
+    for (guint i = 0; procedure && i < m->procedures->len; i++) {
+        const RvmrpcProcedure *p = m->procedures->pdata[i];
+
+        if (strcmp(p->name, procedure) == 0) {
+            target->procedure = p->number;
+            return RVMRPC_STATUS_OK;
+        }
+    }
+    return procedure ? RVMRPC_STATUS_PROCEDURE_UNAVAILABLE : RVMRPC_STATUS_OK;
+}
+
+/* By what the guest's list says now. */
+static gboolean resolve(RvmrpcConn *conn, Target *target, const Until *until,
+                        GError **error)
+{
+    g_autoptr(GPtrArray) modules = NULL;
+    guint32 status;
+
+    modules = rvmrpc_list_modules(conn, MAX(until_left(until), 1),
+                                  until->cancellable, error);
+    if (!modules) {
         return FALSE;
     }
-    *number = g_ascii_strtoull(text, &end, g_ascii_strncasecmp(text, "0x", 2) ?
-                               10 : 16);
-    return *end == '\0' && *number <= G_MAXUINT32;
+    status = find_numbers(modules, target);
+    if (status != RVMRPC_STATUS_OK) {
+        g_propagate_error(error, status_error(conn->vm, status));
+        return FALSE;
+    }
+    return TRUE;
 }
 
-static gboolean find_numbers(GPtrArray *modules, const char *module,
-                             const char *procedure, guint64 *mod,
-                             guint64 *proc)
+/*
+ * After VERSION_MISMATCH, *err.  If the list is the same it was the procedure
+ * that said so, and it is not run twice.
+ */
+static GBytes *call_anew(RvmrpcConn *conn, Target *target, GBytes *arg,
+                         const Until *until, guint64 *elapsed_ns, GError **err)
 {
-    gboolean mod_number = parse_number(module, mod);
-    gboolean proc_number = parse_number(procedure, proc);
+    const guint32 before = target->list;
+    GError *failed = NULL;
 
-    if (mod_number && proc_number) {
-        return TRUE;
+    if (resolve(conn, target, until, &failed) && target->list == before) {
+        return NULL;
     }
-    for (guint i = 0; modules && i < modules->len; i++) {
-        const RvmrpcModule *m = modules->pdata[i];
-
-        if (mod_number ? m->number != *mod : strcmp(m->name, module) != 0) {
-            continue;
-        }
-        *mod = m->number;
-        if (proc_number) {
-            return TRUE;
-        }
-        for (guint j = 0; j < m->procedures->len; j++) {
-            const RvmrpcProcedure *p = m->procedures->pdata[j];
-
-            if (strcmp(p->name, procedure) == 0) {
-                *proc = p->number;
-                return TRUE;
-            }
-        }
+    g_clear_error(err);
+    if (failed) {
+        g_propagate_error(err, failed);
+        return NULL;
     }
-    return FALSE;
-}
-
-static gboolean has_module(GPtrArray *modules, const char *name)
-{
-    guint64 number, proc;
-
-    return find_numbers(modules, name, "0", &number, &proc);
+    return call_target(conn, target, arg, MAX(until_left(until), 1),
+                       elapsed_ns, until->cancellable, err);
 }
 
 GBytes *rvmrpc_call_by_name(RvmrpcConn *conn, const char *module,
@@ -281,24 +335,25 @@ GBytes *rvmrpc_call_by_name(RvmrpcConn *conn, const char *module,
                             GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
-    g_autoptr(GPtrArray) modules = NULL;
-    guint64 mod, proc;
+    Target target = { .list = 0 };
+    GError *err = NULL;
+    GBytes *answer;
 
-    if (!find_numbers(NULL, module, procedure, &mod, &proc)) {
-        modules = rvmrpc_list_modules(conn, timeout_ms, cancellable, error);
-        if (!modules) {
-            return NULL;
-        }
-        if (!find_numbers(modules, module, procedure, &mod, &proc)) {
-            g_propagate_error(error, status_error(conn->vm,
-                has_module(modules, module) ?
-                RVMRPC_STATUS_PROCEDURE_UNAVAILABLE :
-                RVMRPC_STATUS_MODULE_UNAVAILABLE));
-            return NULL;
-        }
+    target.names[0] = parse_number(module, &target.module);
+    target.names[1] = parse_number(procedure, &target.procedure);
+    if ((target.names[0] || target.names[1]) && !conn->way->resolves &&
+        !resolve(conn, &target, &until, error)) {
+        return NULL;
     }
-    return rvmrpc_call(conn, mod, proc, arg, MAX(until_left(&until), 1),
-                       elapsed_ns, cancellable, error);
+    answer = call_target(conn, &target, arg, MAX(until_left(&until), 1),
+                         elapsed_ns, cancellable, &err);
+    if (call_is_stale(target.list, err)) {
+        answer = call_anew(conn, &target, arg, &until, elapsed_ns, &err);
+    }
+    if (err) {
+        g_propagate_error(error, err);
+    }
+    return answer;
 }
 
 /* ---- State and events ---- */

@@ -91,19 +91,19 @@ static gboolean receive(RvmrpcConn *conn, struct rvmrpc_record *rec,
     return FALSE;
 }
 
-static gboolean kernel_call(RvmrpcConn *conn, guint32 module,
-                            guint32 procedure, GBytes *arg, guint timeout_ms,
-                            const Until *until, guint32 *status,
-                            GBytes **answer, guint64 *elapsed_ns,
-                            GError **error)
+static gboolean kernel_call(RvmrpcConn *conn, const Target *target,
+                            GBytes *arg, guint timeout_ms, const Until *until,
+                            guint32 *status, GBytes **answer,
+                            guint64 *elapsed_ns, GError **error)
 {
     struct rvmrpc_submit req = {
         .cookie = ++conn->cookie,
         .vm = conn->vm->kernel_id,
-        .module = module,
-        .procedure = procedure,
+        .module = target->module,
+        .procedure = target->procedure,
         .res_max = ANSWER_MAX,
         .timeout_ms = timeout_ms,
+        .list = target->list,
     };
     struct rvmrpc_record rec;
 

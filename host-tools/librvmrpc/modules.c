@@ -8,6 +8,8 @@
 
 /* A guest has at most 64 modules; this bounds what it makes us keep. */
 #define ENTRIES_MAX 4096
+/* Of reading the list, which may change meanwhile. */
+#define RESTARTS_MAX 3
 
 static void procedure_free(void *data)
 {
@@ -37,6 +39,7 @@ static void add_module(GPtrArray *modules, const struct rvmrpc_list_entry *e)
 
     m->number = e->number;
     m->version = e->version;
+    m->generation = e->generation;
     m->name = g_utf8_make_valid(e->name, strnlen(e->name, sizeof(e->name)));
     m->procedures = g_ptr_array_new_with_free_func(procedure_free);
     g_ptr_array_add(modules, m);
@@ -54,13 +57,13 @@ static void add_procedure(RvmrpcModule *m, const struct rvmrpc_list_entry *e)
     g_ptr_array_add(m->procedures, p);
 }
 
-gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
-                       guint32 *count, GError **error)
+gboolean modules_parse(GPtrArray *modules, GBytes *answer, ListPage *page,
+                       GError **error)
 {
     gsize size;
     const guint8 *data = g_bytes_get_data(answer, &size);
     struct rvmrpc_list list;
-    struct rvmrpc_list_entry e;
+    struct rvmrpc_list_entry e = { 0 };
 
     if (size < sizeof(list)) {
         goto malformed;
@@ -78,8 +81,11 @@ gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
             add_procedure(modules->pdata[modules->len - 1], &e);
         }
     }
-    *total = list.total;
-    *count = list.count;
+    *page = (ListPage) {
+        .total = list.total,
+        .count = list.count,
+        .generation = e.generation,
+    };
     return TRUE;
 malformed:
     g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
@@ -87,37 +93,81 @@ malformed:
     return FALSE;
 }
 
-/* Begins again when the list changes meanwhile, a few times at most. */
+/* From entry @first on, of the list that has @generation, or of any. */
+static gboolean ask_page(RvmrpcConn *conn, GPtrArray *modules, guint32 first,
+                         guint32 generation, ListPage *page,
+                         const Until *until, GError **error)
+{
+    const struct rvmrpc_list_req req = { .first = first };
+    const Target target = {
+        .module = RVMRPC_MOD_CORE,
+        .procedure = RVMRPC_CORE_LIST,
+        .list = generation,
+    };
+    g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
+    g_autoptr(GBytes) answer = NULL;
+
+    answer = call_target(conn, &target, arg, MAX(until_left(until), 1), NULL,
+                         until->cancellable, error);
+    if (!answer) {
+        return FALSE;
+    }
+    if (!modules_parse(modules, answer, page, error)) {
+        g_prefix_error(error, "%s: ", conn->vm->label);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* FALSE and no *error: the list has changed meanwhile. */
+static gboolean read_list(RvmrpcConn *conn, GPtrArray *modules,
+                          const Until *until, GError **error)
+{
+    ListPage page, before = { .generation = 0 };
+    guint32 first = 0;
+
+    g_ptr_array_set_size(modules, 0);
+    do {
+        GError *err = NULL;
+
+        if (!ask_page(conn, modules, first, before.generation, &page, until,
+                      &err)) {
+            if (call_is_stale(before.generation, err)) {
+                g_error_free(err);
+            } else {
+                g_propagate_error(error, err);
+            }
+            return FALSE;
+        }
+        /* By ways that carry no generation it is for us to look. */
+        if (first && (page.total != before.total ||
+                      (page.count && page.generation != before.generation))) {
+            return FALSE;
+        }
+        before = page;
+        first += page.count;
+    } while (first < page.total && page.count);
+    return TRUE;
+}
+
 GPtrArray *rvmrpc_list_modules(RvmrpcConn *conn, guint timeout_ms,
                                GCancellable *cancellable, GError **error)
 {
     Until until = until_ms(timeout_ms, cancellable);
     g_autoptr(GPtrArray) modules = modules_new();
-    guint32 first = 0, total = 0, before = 0, count;
-    int restarts = 0;
 
-    do {
-        struct rvmrpc_list_req req = { .first = first };
-        g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
-        g_autoptr(GBytes) answer = NULL;
+    for (int i = 0; i <= RESTARTS_MAX; i++) {
+        GError *err = NULL;
 
-        answer = rvmrpc_call(conn, RVMRPC_MOD_CORE, RVMRPC_CORE_LIST, arg,
-                             MAX(until_left(&until), 1), NULL, cancellable,
-                             error);
-        if (!answer) {
+        if (read_list(conn, modules, &until, &err)) {
+            return g_steal_pointer(&modules);
+        }
+        if (err) {
+            g_propagate_error(error, err);
             return NULL;
         }
-        if (!modules_parse(modules, answer, &total, &count, error)) {
-            g_prefix_error(error, "%s: ", conn->vm->label);
-            return NULL;
-        }
-        if (first && total != before && restarts++ < 3) {
-            g_ptr_array_set_size(modules, 0);
-            first = 0;
-        } else {
-            first += count;
-        }
-        before = total;
-    } while (first < total && count);
-    return g_steal_pointer(&modules);
+    }
+    g_propagate_error(error, status_error(conn->vm,
+                                          RVMRPC_STATUS_VERSION_MISMATCH));
+    return NULL;
 }

@@ -48,16 +48,23 @@ struct RvmrpcVm {
     gboolean stranger;          /* of a user who may run no VMs */
 };
 
+/* What is called. */
+typedef struct Target {
+    guint32 module, procedure;
+    guint32 list;               /* generation of the list that told them; 0: any */
+    const char *names[2];       /* as the caller has them; for ways that resolve */
+} Target;
+
 typedef struct Way {
     const char *name;
+    gboolean resolves;          /* names go with the call, and hold for it */
     gboolean (*possible)(const RvmrpcVm *vm);
     gboolean (*open)(RvmrpcConn *conn, const Until *until, GError **error);
     void (*close)(RvmrpcConn *conn);
     /* The status is in *status when it returns TRUE. */
-    gboolean (*call)(RvmrpcConn *conn, guint32 module, guint32 procedure,
-                     GBytes *arg, guint timeout_ms, const Until *until,
-                     guint32 *status, GBytes **answer, guint64 *elapsed_ns,
-                     GError **error);
+    gboolean (*call)(RvmrpcConn *conn, const Target *target, GBytes *arg,
+                     guint timeout_ms, const Until *until, guint32 *status,
+                     GBytes **answer, guint64 *elapsed_ns, GError **error);
     RvmrpcChannel *(*query)(RvmrpcConn *conn, const Until *until,
                             GError **error);
     char *(*next_event)(RvmrpcConn *conn, const Until *until, GError **error);
@@ -75,16 +82,29 @@ struct RvmrpcConn {
     GQueue events;              /* of JSON text */
     gboolean subscribed;
     gboolean broken;
-    GPtrArray *modules;         /* as asked last, or NULL */
 };
 
 GError *status_error(const RvmrpcVm *vm, guint32 status);
 /* Of query-rvmrpc's answer; @vm_running is known beside it. */
 RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running);
 
-/* Appends what an answer to core.list holds.  *total: entries there are. */
-gboolean modules_parse(GPtrArray *modules, GBytes *answer, guint32 *total,
-                       guint32 *count, GError **error);
+/* As rvmrpc_call(). */
+GBytes *call_target(RvmrpcConn *conn, const Target *target, GBytes *arg,
+                    guint timeout_ms, guint64 *elapsed_ns,
+                    GCancellable *cancellable, GError **error);
+/* Whether @err may mean that the list of that generation is no more. */
+gboolean call_is_stale(guint32 generation, const GError *err);
+
+/* A part of the guest's list. */
+typedef struct ListPage {
+    guint32 total;              /* entries there are */
+    guint32 count;              /* entries here */
+    guint32 generation;         /* of the list; 0: the guest tells none, or none are here */
+} ListPage;
+
+/* Appends what an answer to core.list holds. */
+gboolean modules_parse(GPtrArray *modules, GBytes *answer, ListPage *page,
+                       GError **error);
 GPtrArray *modules_new(void);
 
 /*

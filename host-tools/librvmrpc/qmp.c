@@ -365,13 +365,29 @@ static gboolean get_status(JsonObject *ret, guint32 *status)
     return FALSE;
 }
 
-static gboolean either_call(RvmrpcConn *conn, guint32 module,
-                            guint32 procedure, GBytes *arg, guint timeout_ms,
-                            const Until *until, guint32 *status,
-                            GBytes **answer, guint64 *elapsed_ns,
-                            GError **error)
+/* QEMU finds a name itself, under the list's generation. */
+static char *selector(const char *name, guint32 number)
+{
+    g_autoptr(JsonNode) node = NULL;
+    g_autofree char *text = NULL;
+
+    if (!name) {
+        return g_strdup_printf("%u", number);
+    }
+    text = g_utf8_make_valid(name, -1);
+    node = json_node_init_string(json_node_alloc(), text);
+    return json_to_string(node, FALSE);
+}
+
+static gboolean either_call(RvmrpcConn *conn, const Target *target,
+                            GBytes *arg, guint timeout_ms, const Until *until,
+                            guint32 *status, GBytes **answer,
+                            guint64 *elapsed_ns, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
+    g_autofree char *module = selector(target->names[0], target->module);
+    g_autofree char *procedure = selector(target->names[1],
+                                          target->procedure);
     g_autofree char *data = NULL, *command = NULL;
     gsize size = 0;
     const void *bytes = arg ? g_bytes_get_data(arg, &size) : NULL;
@@ -380,8 +396,8 @@ static gboolean either_call(RvmrpcConn *conn, guint32 module,
 
     data = g_base64_encode(bytes, size);
     command = g_strdup_printf(
-        "\"execute\": \"guest-kernel-call\", \"arguments\": {\"module\": %u, "
-        "\"procedure\": %u, \"data\": \"%s\", \"timeout\": %u}", module,
+        "\"execute\": \"guest-kernel-call\", \"arguments\": {\"module\": %s, "
+        "\"procedure\": %s, \"data\": \"%s\", \"timeout\": %u}", module,
         procedure, data, timeout_ms);
     ret = execute(conn, command, parser, until, error);
     if (!ret) {
@@ -435,6 +451,7 @@ static char *qmp_next_event(RvmrpcConn *conn, const Until *until,
 
 const Way way_qmp = {
     .name = "qmp",
+    .resolves = TRUE,
     .possible = qmp_possible,
     .open = qmp_open,
     .close = qmp_close,
@@ -445,6 +462,7 @@ const Way way_qmp = {
 
 const Way way_libvirt = {
     .name = "libvirt",
+    .resolves = TRUE,
     .possible = libvirt_possible,
     .open = libvirt_open,
     .close = libvirt_close,

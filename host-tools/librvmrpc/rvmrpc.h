@@ -133,7 +133,17 @@ GBytes *rvmrpc_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
                     GBytes *arg, guint timeout_ms, guint64 *elapsed_ns,
                     GCancellable *cancellable, GError **error);
 
-/* The same; @module and @procedure are names or numbers. */
+/**
+ * rvmrpc_call_by_name:
+ * @module, @procedure: names, or numbers as text (decimal, or 0x and hexadecimal)
+ *
+ * As rvmrpc_call(). A name is found in the guest's list and holds for the call:
+ * if a module came or went meanwhile the guest runs nothing, and it is found
+ * anew, once and in the same time; %RVMRPC_ERROR_VERSION_MISMATCH when the list
+ * has changed again by then. Numbers that a program takes from
+ * rvmrpc_list_modules() and keeps may be another module's by the time that it
+ * calls them: keep names.
+ */
 GBytes *rvmrpc_call_by_name(RvmrpcConn *conn, const char *module,
                             const char *procedure, GBytes *arg,
                             guint timeout_ms, guint64 *elapsed_ns,
@@ -154,6 +164,7 @@ typedef struct {
     guint version;
     char *name;
     GPtrArray *procedures;      /* of RvmrpcProcedure */
+    guint32 generation;         /* of the list it is of; 0: the guest tells none */
 } RvmrpcModule;
 
 /* Asks the guest.  Returns: (element-type RvmrpcModule) */

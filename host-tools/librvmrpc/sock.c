@@ -252,17 +252,18 @@ static void send_cancel(RvmrpcConn *conn)
     }
 }
 
-static gboolean sock_call(RvmrpcConn *conn, guint32 module, guint32 procedure,
-                          GBytes *arg, guint timeout_ms, const Until *until,
+static gboolean sock_call(RvmrpcConn *conn, const Target *target, GBytes *arg,
+                          guint timeout_ms, const Until *until,
                           guint32 *status, GBytes **answer,
                           guint64 *elapsed_ns, GError **error)
 {
     Header hdr = {
         .type = RVMRPC_SOCK_SUBMIT,
         .cookie = ++conn->cookie,
-        .module = module,
-        .procedure = procedure,
+        .module = target->module,
+        .procedure = target->procedure,
         .timeout_ms = timeout_ms,
+        .list = target->list,
     };
 
     if (arg && g_bytes_get_size(arg) > RVMRPC_SOCK_PAYLOAD_MAX) {

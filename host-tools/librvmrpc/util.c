@@ -20,7 +20,8 @@ static const char *status_text(guint32 status)
     case RVMRPC_ERROR_MODULE_UNAVAILABLE:
         return "the guest has no such module ('rvmrpc info' lists them)";
     case RVMRPC_ERROR_VERSION_MISMATCH:
-        return "the guest's module has another version";
+        return "the guest's module has another version, or the guest's modules "
+               "change all the time; try again";
     case RVMRPC_ERROR_PROCEDURE_UNAVAILABLE:
         return "the module has no such procedure ('rvmrpc info' lists them)";
     case RVMRPC_ERROR_GARBAGE_ARGS:

@@ -6,6 +6,7 @@
  * json-glib has no unsigned 64-bit numbers, as epochs are.
  */
 #include <string.h>
+#include "rvmrpc_list.h"
 #include "rvmrpc_socket.h"
 #include "rvmrpc_text.h"
 #include "rvmrpcd.h"
@@ -167,6 +168,7 @@ static void put_open(GString *j, const RvmrpcChannelInfo *info,
                      const GArray *modules)
 {
     g_autofree char *release = rvmrpc_text(info->release, sizeof(info->release));
+    uint32_t generation = rvmrpc_list_generation(modules);
 
     put_text(j, "os", os_name(info->os));
     put_text(j, "release", release);
@@ -175,6 +177,9 @@ static void put_open(GString *j, const RvmrpcChannelInfo *info,
     put_u64(j, "last-seen-ms", info->seen_ns / 1000000);
     put_text(j, "wait", "interrupt");
     put_u64(j, "slots", info->nslots);
+    if (generation) {
+        put_u64(j, "list-generation", generation);
+    }
     if (modules->len) {
         put_modules(j, modules);
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Prints the wire ABI as this compiler sees it; run.sh compares it with golden.txt. */
+/* Prints the wire ABI and the socket's frames as this compiler sees them; run.sh compares them with golden.txt. */
 #include <stdio.h>
 #include <string.h>
 
-#include "rvmrpc_abi.h"
+#include "rvmrpc_socket.h"
 
 static const struct field {
 	const char *structure, *name;
@@ -111,6 +111,17 @@ static const struct field {
 	FIELD(rvmrpc_drop_req, mode),
 	FIELD(rvmrpc_drop_req, flags),
 	FIELD(rvmrpc_drop_res, freed),
+	FIELD(rvmrpc_sock_hdr, magic),
+	FIELD(rvmrpc_sock_hdr, version),
+	FIELD(rvmrpc_sock_hdr, type),
+	FIELD(rvmrpc_sock_hdr, length),
+	FIELD(rvmrpc_sock_hdr, status),
+	FIELD(rvmrpc_sock_hdr, cookie),
+	FIELD(rvmrpc_sock_hdr, module),
+	FIELD(rvmrpc_sock_hdr, procedure),
+	FIELD(rvmrpc_sock_hdr, timeout_ms),
+	FIELD(rvmrpc_sock_hdr, list),
+	FIELD(rvmrpc_sock_hdr, elapsed_ns),
 };
 
 static const struct constant {
@@ -321,6 +332,17 @@ static const struct constant {
 	CONST(RVMRPC_GATE_IS_CODE(RVMRPC_GATE_AGAIN)),
 	CONST(RVMRPC_HDR_WORD0(RVMRPC_ABI_VERSION, 7)),
 	CONST(RVMRPC_HDR_PAIR(1, 2)),
+	CONST(RVMRPC_SOCK_MAGIC),
+	CONST(RVMRPC_SOCK_VERSION),
+	CONST(RVMRPC_SOCK_PAYLOAD_MAX),
+	CONST(RVMRPC_SOCK_SUBMIT),
+	CONST(RVMRPC_SOCK_CANCEL),
+	CONST(RVMRPC_SOCK_QUERY),
+	CONST(RVMRPC_SOCK_SUBSCRIBE),
+	CONST(RVMRPC_SOCK_ANSWER),
+	CONST(RVMRPC_SOCK_INFO),
+	CONST(RVMRPC_SOCK_EVENT),
+	CONST(RVMRPC_SOCK_ERROR),
 };
 
 #define COUNT(a)	(sizeof(a) / sizeof((a)[0]))

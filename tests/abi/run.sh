@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# run.sh SOURCE-ROOT: compares the layout of the wire ABI, as each compiler
-# sees it, with golden.txt. Prints TAP.
+# run.sh SOURCE-ROOT: compares the layout of the wire ABI and of the
+# socket's frames, as each compiler sees it, with golden.txt. Prints TAP.
 set -euo pipefail
 
 root=$1
@@ -36,10 +36,10 @@ layout() {
     report "$status" "$name"
 }
 
-# Every constant of the header is in golden.txt.
+# Every constant of the headers is in golden.txt.
 complete() {
     local status=0
-    gcc -dM -E -I "$root/include" "$root/include/rvmrpc_abi.h" |
+    gcc -dM -E -I "$root/include" "$root/include/rvmrpc_socket.h" |
         sed -n 's/^#define \(RVMRPC_[A-Z0-9_]*\) ..*/\1/p' | sort >"$tmp/have"
     sed -n 's/^\(RVMRPC_[A-Z0-9_]*\) .*/\1/p' "$here/golden.txt" | sort >"$tmp/want"
     diff -u "$tmp/want" "$tmp/have" >"$tmp/log" || status=$?
@@ -52,6 +52,7 @@ assertions() {
     local status=0
     sed 's/^\tuint64_t reserved2;$/\tuint64_t reserved2[2];/' \
         "$root/include/rvmrpc_abi.h" >"$tmp/rvmrpc_abi.h"
+    cp "$root/include/rvmrpc_socket.h" "$tmp"
     if gcc -fsyntax-only -I "$tmp" "$here/layout.c" >"$tmp/log" 2>&1 ||
         ! grep -q 'rvmrpc_hdr has the wrong size' "$tmp/log"; then
         status=1

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is waited for is bounded: by two threads on a connection of librvmrpc, and by virsh. No guest runs."""
+import ast
 import base64
 import ctypes
+import json
 import os
 import pathlib
 import sys
@@ -140,6 +142,17 @@ def dashes():
     assert virsh.run("meminfo", "-t", 20000, "--", "-dom").status == 0
     assert "'domuuid', '--', '-dom'" in virsh.words(), virsh.words()
     assert "'qemu-monitor-command', '--', '8e3e1e0e" in virsh.words(), virsh.words()
+
+
+@case("through libvirt: names go with the call, for QEMU to find")
+def names():
+    """It holds them against the guest's list. As JSON, whatever is in them."""
+    virsh = Virsh(VIRSH["fine"])
+    assert virsh.run("call", "dom", 'te"st', "big", "-t", 20000).status == 0
+    assert virsh.run("call", "dom", "0x101", "3", "-t", 20000).status == 0
+    calls = [json.loads(ast.literal_eval(line)[-1]) for line in virsh.words().splitlines() if "guest-kernel" in line]
+    assert [(c["arguments"]["module"], c["arguments"]["procedure"]) for c in calls] == \
+        [('te"st', "big"), (0x101, 3)], calls
 
 
 @case("through libvirt: a virsh that does not end costs the timeout", timeout=90)

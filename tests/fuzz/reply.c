@@ -66,10 +66,10 @@ static void check_rest(GBytes *answer)
 static void check_modules(GBytes *answer)
 {
 	GPtrArray *modules = modules_new();
-	guint32 total, count;
+	ListPage page;
 
-	if (modules_parse(modules, answer, &total, &count, NULL))
-		CHECK(count <= g_bytes_get_size(answer) / sizeof(struct rvmrpc_list_entry));
+	if (modules_parse(modules, answer, &page, NULL))
+		CHECK(page.count <= g_bytes_get_size(answer) / sizeof(struct rvmrpc_list_entry));
 	for (guint i = 0; i < modules->len; i++)
 		strings_are_utf8(((RvmrpcModule *)modules->pdata[i])->name);
 	g_ptr_array_unref(modules);

@@ -10,11 +10,12 @@ import urllib.request
 
 from stand import TOOLS, Load, Rvmrpcd, Served, StockVM, tools, wait_event
 
-from harness import VM, case, comment, counters, main, shared, wait_connected, wait_for
+from harness import VM, case, comment, counters, insmod, main, ms, set_parameter, shared, wait_connected, wait_for
 from harness.sock import SUBSCRIBE
 
 VERSIONS = ("7.2", "10.0")
 CORE, NULL = 0, 0
+BIG = 2                         # test.big
 NAMES = ("a", "b", "c")
 
 
@@ -77,6 +78,54 @@ def others(version):
     assert "10 calls" in vm.daemon.ok("ping", "-c", "10", "-i", "0.01", "web").out
     echo = vm.daemon.ok("call", "web", "echo", "echo", "by name").out
     assert echo == "by name", echo
+
+
+@case("a name is good for the list that told it: another module with its number is not called")
+def replaced():
+    """By a client of the socket that found the number, and by the command."""
+    vm = guest("7.2")
+    big = b"\0\1\2"
+    set_parameter(vm, "allow", "default,test.*,other.*")
+    insmod(vm, "rvmrpc_test_mod")
+    with vm.daemon.client("web") as client:
+        number, generation = client.modules()["test"]
+        assert client.call(number, BIG, ms(3), generation=generation) == ("ok", big)
+        wait_for(lambda: vm.query().get("list-generation") == generation, 5, "the generation in INFO")
+        vm.guest.check("rmmod rvmrpc_test_mod")
+        insmod(vm, "rvmrpc_test_mod", "name=other")
+        assert client.call(number, BIG, ms(3), generation=generation) == ("version-mismatch", b"")
+        assert client.call(number, BIG, ms(3)) == ("ok", big)
+        number, generation = client.modules()["other"]
+        assert client.call(number, BIG, ms(3), generation=generation) == ("ok", big)
+    result = vm.daemon.rvmrpc("call", "web", "test", "big", "hex:03000000")
+    assert result.status == 8 and "no such module" in result.err, result
+    assert vm.daemon.ok("call", "web", "other", "big", "hex:03000000").out == big.decode()
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    set_parameter(vm, "allow", "default")
+
+
+def loaded_anew(vm, name):
+    """The driver, then the test module of that name; (number, generation) of it."""
+    epoch = vm.query()["epoch"]
+    vm.guest.check("rmmod rvmrpc && modprobe rvmrpc")
+    wait_connected(vm, epoch)
+    set_parameter(vm, "allow", "default,test.*,other.*")
+    insmod(vm, "rvmrpc_test_mod", f"name={name}")
+    with vm.daemon.client("web") as client:
+        return client.modules()[name]
+
+
+@case("a name is not good for the next load of the driver, which came to its list by the same steps")
+def driver_reloaded():
+    """Else as many modules, others, have the same generation."""
+    vm = guest("7.2")
+    number, generation = loaded_anew(vm, "test")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    assert loaded_anew(vm, "other")[0] == number
+    with vm.daemon.client("web") as client:
+        assert client.call(number, BIG, ms(3), generation=generation) == ("version-mismatch", b"")
+    vm.guest.check("rmmod rvmrpc_test_mod")
+    set_parameter(vm, "allow", "default")
 
 
 @each("the exporter shows it")

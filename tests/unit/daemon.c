@@ -16,6 +16,7 @@
 #include "rvmrpc_guest.h"
 #include "rvmrpc_list.h"
 #include "rvmrpc_listener.h"
+#include "rvmrpc_server.h"
 #include "rvmrpc_socket.h"
 #include "rvmrpc_sockserver.h"
 
@@ -38,6 +39,8 @@ struct world {
 	gint ending, mute;	/* mute: the guest does not answer */
 	gint storm;		/* rings without a reason, all the time */
 	uint32_t total;		/* entries that core.list has */
+	gint generation;	/* of that list */
+	gint echoes;		/* calls that ECHO has run */
 	struct rvmrpc_guest guest;
 	unsigned opened, closed, stuck;
 	RvmrpcClosed why;
@@ -68,9 +71,18 @@ static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
 	for (i = 0; i < head.count; i++) {
 		e.kind = (first + i) % 100 ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
 		e.number = first + i;
+		e.generation = g_atomic_int_get(&w.generation);
 		memcpy((char *)to + sizeof(head) + i * sizeof(e), &e, sizeof(e));
 	}
 	return sizeof(head) + head.count * sizeof(e);
+}
+
+/* By the core's rule, with the generation that the list has now. */
+static uint32_t judge(const struct rvmrpc_taken *t)
+{
+	const struct rvmrpc_lookup found = { .list = g_atomic_int_get(&w.generation) };
+
+	return rvmrpc_lookup_status(&found, &t->hdr, REQ);
 }
 
 static void serve(const struct rvmrpc_taken *t)
@@ -79,14 +91,18 @@ static void serve(const struct rvmrpc_taken *t)
 	void *res = rvmrpc_guest_res(&w.guest, t->slot);
 
 	reply.timeout_ms = 0;
+	reply.list = 0;
 	if (t->hdr.module == HANG)
 		return;
-	if (t->hdr.module == ECHO)
-		memcpy(res, rvmrpc_guest_arg(&w.guest, t->slot), t->hdr.length);
-	else if (t->hdr.procedure == RVMRPC_CORE_LIST)
-		reply.length = list_page(t, res);
-	else
+	reply.status = judge(t);
+	if (reply.status != RVMRPC_STATUS_OK) {
 		reply.length = 0;
+	} else if (t->hdr.module == ECHO) {
+		g_atomic_int_inc(&w.echoes);
+		memcpy(res, rvmrpc_guest_arg(&w.guest, t->slot), t->hdr.length);
+	} else {
+		reply.length = t->hdr.procedure == RVMRPC_CORE_LIST ? list_page(t, res) : 0;
+	}
 	if (rvmrpc_guest_publish(&w.guest, t->slot, t->seq, &reply))
 		ring();
 }
@@ -217,6 +233,7 @@ static void world_begin(void)
 
 	memset(&w, 0, sizeof(w));
 	w.total = 3;
+	w.generation = 7;
 	w.context = g_main_context_new();
 	w.folder = g_dir_make_tmp("rvmrpc-unit-XXXXXX", NULL);
 	w.path = g_build_filename(w.folder, "sock", NULL);
@@ -719,17 +736,22 @@ static void send_bytes(int fd, const void *data, size_t n)
 	}
 }
 
-static void send_frame(int fd, uint16_t type, uint64_t cookie, uint32_t module, uint32_t length)
+static void send_listed(int fd, uint16_t type, uint64_t cookie, uint32_t module, uint32_t length, uint32_t list)
 {
 	struct rvmrpc_sock_hdr hdr = {
 		.magic = RVMRPC_SOCK_MAGIC, .version = RVMRPC_SOCK_VERSION, .type = type, .length = length,
-		.cookie = cookie, .module = module,
+		.cookie = cookie, .module = module, .list = list,
 	};
 	g_autofree char *frame = g_malloc(sizeof(hdr) + length);
 
 	memcpy(frame, &hdr, sizeof(hdr));
 	memset(frame + sizeof(hdr), 'x', length);
 	send_bytes(fd, frame, sizeof(hdr) + length);
+}
+
+static void send_frame(int fd, uint16_t type, uint64_t cookie, uint32_t module, uint32_t length)
+{
+	send_listed(fd, type, cookie, module, length, 0);
 }
 
 static void recv_bytes(int fd, void *to, size_t n)
@@ -806,6 +828,40 @@ static void test_socket(void)
 	g_free(recv_frame(fd, &hdr));
 	g_assert_cmphex(hdr.type, ==, RVMRPC_SOCK_ERROR);
 	assert_closed(fd);
+	world_end();
+}
+
+/* Numbers that a name had in a list that is no more run nothing. */
+static void test_list_generation(void)
+{
+	static const uint16_t none[] = { RVMRPC_SOCK_CANCEL, RVMRPC_SOCK_QUERY, RVMRPC_SOCK_SUBSCRIBE };
+	struct rvmrpc_sock_hdr hdr;
+	unsigned i;
+	int fd;
+
+	world_begin();
+	fd = client();
+	send_listed(fd, RVMRPC_SOCK_SUBMIT, 1, ECHO, 10, 7);
+	assert_answer(fd, 1, RVMRPC_STATUS_OK, 10);
+	/* A module was replaced by another one of its number. */
+	g_atomic_int_set(&w.generation, 8);
+	send_listed(fd, RVMRPC_SOCK_SUBMIT, 2, ECHO, 10, 7);
+	assert_answer(fd, 2, RVMRPC_STATUS_VERSION_MISMATCH, 0);
+	g_assert_cmpint(g_atomic_int_get(&w.echoes), ==, 1);
+	send_listed(fd, RVMRPC_SOCK_SUBMIT, 3, ECHO, 10, 8);
+	assert_answer(fd, 3, RVMRPC_STATUS_OK, 10);
+	send_frame(fd, RVMRPC_SOCK_SUBMIT, 4, ECHO, 10);
+	assert_answer(fd, 4, RVMRPC_STATUS_OK, 10);
+	g_assert_cmpint(g_atomic_int_get(&w.echoes), ==, 3);
+	close(fd);
+	/* Nothing is called by the others. */
+	for (i = 0; i < G_N_ELEMENTS(none); i++) {
+		fd = client();
+		send_listed(fd, none[i], 1, 0, 0, 8);
+		g_free(recv_frame(fd, &hdr));
+		g_assert_cmphex(hdr.type, ==, RVMRPC_SOCK_ERROR);
+		assert_closed(fd);
+	}
 	world_end();
 }
 
@@ -931,6 +987,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/neighbours", test_neighbours);
 	g_test_add_func("/daemon/list", test_list);
 	g_test_add_func("/daemon/socket", test_socket);
+	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
 	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
 	g_test_add_func("/daemon/events", test_events);

@@ -330,6 +330,44 @@ static void test_list_generation(void)
 	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
 }
 
+/* A reboot comes to the same count of modules by the same steps, with others in them. */
+static void test_list_epoch(void)
+{
+	struct rvmrpc_hdr hdr, reply;
+	uint32_t told;
+
+	setup();
+	rvmrpc_server_new_epoch(&server, EPOCH);
+	told = first_entry().generation;
+	hdr = header(RVMRPC_MOD_ECHO, 0, 0);
+	hdr.list = told;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_OK);
+	setup();
+	rvmrpc_server_new_epoch(&server, EPOCH + 0x1234567800000000);
+	hdr = header(RVMRPC_MOD_ECHO, 0, 0);
+	hdr.list = told;
+	g_assert_cmpuint(call(hdr, "", &hdr, 0, &reply), ==, RVMRPC_STATUS_VERSION_MISMATCH);
+}
+
+/* A host that chooses its epochs brings back nothing that the guest found under another allow-list. */
+static void test_chosen_epoch(void)
+{
+	struct rvmrpc_lookup before, after;
+	uint32_t bad, i;
+
+	setup();
+	rvmrpc_server_lookup(&server, RVMRPC_MOD_ECHO, 0, &before);
+	g_assert_cmpint(rvmrpc_server_allow(&server, "none", &bad), ==, RVMRPC_STATUS_OK);
+	for (i = 0; i < 1000; i++) {
+		rvmrpc_server_lookup(&server, RVMRPC_MOD_ECHO, 0, &after);
+		rvmrpc_server_new_epoch(&server, i % 2 ? before.list - after.generation - i % 5 : -after.generation - i % 5);
+		rvmrpc_server_lookup(&server, RVMRPC_MOD_ECHO, 0, &after);
+		g_assert_cmpuint(after.generation, !=, before.generation);
+		g_assert_cmpuint(after.status, ==, RVMRPC_STATUS_NOT_ALLOWED);
+		g_assert_cmpuint(after.list, !=, 0);
+	}
+}
+
 /* ---- run ---- */
 
 static void test_run(void)
@@ -723,6 +761,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/accept/refusals", test_refusals);
 	g_test_add_func("/server/accept/given-up", test_given_up);
 	g_test_add_func("/server/accept/list-generation", test_list_generation);
+	g_test_add_func("/server/accept/list-epoch", test_list_epoch);
+	g_test_add_func("/server/accept/chosen-epoch", test_chosen_epoch);
 	g_test_add_func("/server/run/reply", test_run);
 	g_test_add_func("/server/run/statuses", test_run_statuses);
 	g_test_add_func("/server/run/dispatch", test_dispatch);

@@ -13,13 +13,13 @@ import subprocess
 import tempfile
 import time
 
-from harness import VM, QMPError, case, comment, insmod, main, ms, shared, wait_connected, wait_for
+from harness import VM, QMPError, call, case, comment, insmod, main, ms, shared, wait_connected, wait_for
 from harness.paths import QEMU, short_path
 from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STATUS, SUBMIT,
                           SUBSCRIBE, Frame, SocketClient)
 
 CORE, ECHO, SYSINFO, TEST = 0, 1, 2, 0x101
-SLEEP_INLINE, SLEEP = 0, 1
+SLEEP_INLINE, SLEEP, BIG = 0, 1, 2
 UUID = "6b6e9a4c-5f3c-4d0e-9d0a-0e6f4a1c2b3d"
 OPTIONS = {"append": "rvmrpc.allow=default,test.*", "device_opts": "id=rvmrpc0,socket=rpc.sock",
            "extra": ["-name", "guest=data path", "-uuid", UUID]}
@@ -195,6 +195,22 @@ def beside_qmp():
         assert time.monotonic() - start > 1
 
 
+@case("numbers that a name had in a list that is no more call nothing")
+def stale_numbers():
+    """The module was replaced by another one with its number."""
+    vm = guest()
+    with client(vm) as c:
+        number, generation = c.modules()["test"]
+        assert number == TEST and c.call(TEST, BIG, ms(3), generation=generation) == ("ok", b"\0\1\2")
+        # QEMU asks for the list when it has not got a name.
+        assert call(vm.qmp, "test", "big", ms(3)) == ("ok", b"\0\1\2")
+        assert c.query()["rvmrpc"]["list-generation"] == vm.query()["list-generation"] == generation
+        vm.guest.check("rmmod rvmrpc_test_mod")
+        insmod(vm, "rvmrpc_test_mod")
+        assert c.call(TEST, BIG, ms(3), generation=generation) == ("version-mismatch", b"")
+        assert c.call(TEST, BIG, ms(3), generation=c.modules()["test"][1]) == ("ok", b"\0\1\2")
+
+
 @case("malformed frames end their own connection, with a reason", timeout=90)
 def malformed():
     """Every field that is checked; another client is not disturbed."""
@@ -208,7 +224,7 @@ def malformed():
         assert "too long" in refused(vm, Frame(SUBMIT, length=0xffffffff).pack())
         assert "60000" in refused(vm, Frame(SUBMIT, timeout=60001).pack())
         for kind, fields in ((SUBMIT, {"status": 1}), (SUBMIT, {"elapsed": 1}),
-                             (SUBMIT, {"reserved": 1}), (QUERY, {"payload": b"x"}),
+                             (QUERY, {"generation": 1}), (QUERY, {"payload": b"x"}),
                              (CANCEL, {"module": 1}), (SUBSCRIBE, {"timeout": 1})):
             payload = fields.pop("payload", b"")
             assert "zero" in refused(vm, Frame(kind, payload, **fields).pack()), fields

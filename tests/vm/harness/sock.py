@@ -8,6 +8,7 @@ from .wait import Deadline
 
 MAGIC = 0x534d5652
 HEADER = struct.Struct("<IHHIIQIIIIQ")
+ENTRY = struct.Struct("<HHIII32s")       # rvmrpc_list_entry
 SUBMIT, CANCEL, QUERY, SUBSCRIBE = 1, 2, 3, 4
 ANSWER, INFO, EVENT, ERROR = 0x81, 0x82, 0x83, 0x84
 STATUS = ("ok", "module-unavailable", "version-mismatch", "procedure-unavailable",
@@ -19,27 +20,28 @@ class Frame:
     """A frame, to be sent or received; fields as in rvmrpc_socket.h."""
 
     def __init__(self, kind, payload=b"", *, cookie=0, module=0, procedure=0, timeout=0,
-                 status=0, elapsed=0, magic=MAGIC, version=1, length=None, reserved=0):
+                 status=0, elapsed=0, magic=MAGIC, version=1, length=None, generation=0):
         self.kind, self.payload, self.cookie = kind, payload, cookie
         self.module, self.procedure, self.timeout = module, procedure, timeout
         self.status, self.elapsed = status, elapsed
-        self.magic, self.version, self.reserved = magic, version, reserved
+        self.magic, self.version, self.generation = magic, version, generation
         self.length = len(payload) if length is None else length
 
     def pack(self):
         """Its bytes."""
         return HEADER.pack(self.magic, self.version, self.kind, self.length, self.status,
                            self.cookie, self.module, self.procedure, self.timeout,
-                           self.reserved, self.elapsed) + self.payload
+                           self.generation, self.elapsed) + self.payload
 
     @classmethod
     def unpack(cls, header, payload):
         """From bytes."""
         (magic, version, kind, length, status, cookie, module, procedure, timeout,
-         reserved, elapsed) = HEADER.unpack(header)
-        assert magic == MAGIC and version == 1 and not reserved, header
+         generation, elapsed) = HEADER.unpack(header)
+        assert magic == MAGIC and version == 1 and (kind == SUBMIT or not generation), header
         return cls(kind, payload, cookie=cookie, module=module, procedure=procedure,
-                   timeout=timeout, status=status, elapsed=elapsed, length=length)
+                   timeout=timeout, status=status, elapsed=elapsed, length=length,
+                   generation=generation)
 
 
 class SocketClient:
@@ -83,13 +85,14 @@ class SocketClient:
         self.sock.sendall(Frame(kind, payload, cookie=self.cookie, **fields).pack())
         return self.cookie
 
-    def submit(self, module, procedure, data=b"", timeout=0):
-        """Sends a call; its cookie."""
-        return self.send(SUBMIT, data, module=module, procedure=procedure, timeout=timeout)
+    def submit(self, module, procedure, data=b"", timeout=0, generation=0):
+        """Sends a call; its cookie. generation: of the list that told the numbers."""
+        return self.send(SUBMIT, data, module=module, procedure=procedure, timeout=timeout,
+                         generation=generation)
 
-    def call(self, module, procedure, data=b"", timeout=0):
+    def call(self, module, procedure, data=b"", timeout=0, generation=0):
         """(status, answer's bytes)"""
-        cookie = self.submit(module, procedure, data, timeout)
+        cookie = self.submit(module, procedure, data, timeout, generation)
         while True:
             frame = self.recv(70)
             if frame.kind == EVENT:
@@ -104,3 +107,11 @@ class SocketClient:
         frame = self.recv()
         assert frame.kind == INFO and frame.cookie == cookie, vars(frame)
         return json.loads(frame.payload)
+
+    def modules(self):
+        """{name: (number, generation)} of the guest's modules, by core.list; they fit into one answer."""
+        status, data = self.call(0, 1, bytes(8))
+        entries = list(ENTRY.iter_unpack(data[8:]))
+        assert status == "ok" and len(entries) == int.from_bytes(data[:4], "little"), (status, data[:8])
+        return {name.rstrip(b"\0").decode(): (number, generation)
+                for kind, _, number, _, generation, name in entries if kind == 1}

@@ -50,9 +50,8 @@ static RvmrpcProcedure *decode_procedure(const struct rvmrpc_list_entry *e)
     return p;
 }
 
-static RvmrpcModuleList *query_modules(RvmrpcHost *h)
+static RvmrpcModuleList *decode_list(const GArray *entries)
 {
-    g_autoptr(GArray) entries = rvmrpc_list_get(h->list);
     RvmrpcModuleList *head = NULL, **modules = &head;
     RvmrpcProcedureList **procedures = NULL;
 
@@ -70,6 +69,16 @@ static RvmrpcModuleList *query_modules(RvmrpcHost *h)
         }
     }
     return head;
+}
+
+static void query_list(RvmrpcInfo *info, RvmrpcHost *h)
+{
+    g_autoptr(GArray) entries = rvmrpc_list_get(h->list);
+
+    info->list_generation = rvmrpc_list_generation(entries);
+    info->has_list_generation = info->list_generation != 0;
+    info->modules = decode_list(entries);
+    info->has_modules = info->modules != NULL;
 }
 
 /* ---- query-rvmrpc ---- */
@@ -148,8 +157,7 @@ RvmrpcInfo *rvmrpc_query(RvmrpcHost *h)
     info->stats = query_stats(&from, h->device->token);
     if (from.open) {
         query_open(info, &from);
-        info->modules = query_modules(h);
-        info->has_modules = info->modules != NULL;
+        query_list(info, h);
     }
     return info;
 }
