@@ -116,13 +116,14 @@ def measure(vm, calls, ask=no_counters):
 @case("gate calls = calls + waits that an interrupt ended; no exit to user space, no MSI-X", timeout=240)
 def gate_calls():
     """Exactly: RVMRPC_MAIN brings an answer and waits for the next request. Where another thread wanted the CPU the
-    server has rung or slept instead, and may have met a request without a gate call.
+    server has rung or slept instead, and may have met a request without a gate call; so may it where the client
+    found its answer just before it slept, and had called again before the server's next look.
     """
     grown = measure(guest(), CALLS, guest_counters)
     comment(str({key: value for key, value in grown.items() if value}))
     assert grown["completed"] == grown["calls"] == CALLS
     met = CALLS + grown["interrupted"] - grown["hypercalls"]
-    assert grown["kicks"] <= met <= grown["sleeps"] + grown["rings"], (met, grown)
+    assert grown["kicks"] <= met <= grown["sleeps"] + grown["rings"] + CALLS / 100, (met, grown)
     assert grown["rings"] + grown["sleeps"] < CALLS / 20, grown
     assert grown["user_exits"] == 0
     assert grown["msix"] == grown["kicks"] <= grown["sleeps"], grown
