@@ -7,6 +7,7 @@ shell of an L2: QEMU in L1 opens its end as a character device, so this side
 talks to L2 as to any VM. The files of L2 are in a folder that L1 mounts.
 """
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from harness import BUILD, VM, GuestShell, Timeout, comment, shared, wait_for  # noqa: E402
+from harness import BUILD, VM, GuestShell, Timeout, shared, wait_for  # noqa: E402
 from harness.paths import connect_unix  # noqa: E402
 from harness.qmp import QMP  # noqa: E402
 from harness.wait import Deadline  # noqa: E402
@@ -188,22 +189,6 @@ class L2(VM):
                 deadline.left()
                 self.qmp2.cmd("query-status")
 
-    def boot(self, timeout=120.0):
-        """As a VM's. A guest's second serial port stays deaf at times, more often on a busy machine and for a while once
-        it has begun; why is not known. Its QEMU is started anew then, once.
-        """
-        try:
-            return super().boot(45)
-        except Timeout as error:
-            if "L2's shell" not in str(error):
-                raise
-            comment(f"slot {self.slot}: {error}; started anew")
-        # Its folder is the next one's.
-        keep, self.keep = self.keep, True
-        self.stop()
-        self.keep = keep
-        return super().boot(timeout)
-
     def _ports_are(self, connected):
         """Waits until L1 has heard that there is somebody at our end of each port, or nobody."""
         ports = " ".join(pathlib.Path(self.l1.ports[f"l2-{self.slot}-{name}"]).name for name in CHANNELS)
@@ -214,12 +199,30 @@ class L2(VM):
     def _connect_ports(self):
         """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on
         its reader, which QEMU takes for the end of that character device. So the end of the connection before
-        this one must have been seen, too.
+        this one must have been seen, too. What L1 wrote last, after that end, has L0's QEMU throttle the port, for
+        ever: a new connection does not end it, its end does (hw/char/virtio-console.c, flush_buf()).
         """
-        self._ports_are(0)
-        for name in CHANNELS:
-            self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
-        self._ports_are(1)
+        for _ in range(3):
+            self._ports_are(0)
+            for name in CHANNELS:
+                self.channels[name] = connect_unix(self.l1.dir / f"l2-{self.slot}-{name}.sock")
+            self._ports_are(1)
+            if not self._throttled():
+                return
+            self._close_ports()
+        raise Timeout(f"slot {self.slot}: QEMU throttles its ports")
+
+    def _throttled(self):
+        """Whether L0's QEMU takes nothing that L1 writes to a port of ours."""
+        first = self.slot * len(CHANNELS) + 1
+        tree = self.l1.qmp.hmp("info qtree")
+        found = [re.search(rf"port {first + n}, guest \w+, host \w+, throttle (\w+)", tree).group(1)
+                 for n in range(len(CHANNELS))]
+        return "on" in found
+
+    def _close_ports(self):
+        for channel in self.channels.values():
+            channel.close()
 
     def _launch(self, command):
         self._connect_ports()
@@ -240,8 +243,7 @@ class L2(VM):
     def stop(self):
         """Ends QEMU and frees the slot."""
         super().stop()
-        for channel in self.channels.values():
-            channel.close()
+        self._close_ports()
         if self.l1.guests[self.slot] is self:
             self.l1.guests[self.slot] = None
             if not self.keep:
