@@ -9,8 +9,8 @@ import rows
 from stand import NoAnswer, Timeout, settle, wait_for
 
 SLOTS, BYTES, SIZE = 4, 1 << 20, 1 << 24
-# Between two calls by the daemon are four wake-ups, which take the emulated host longer than the defaults' 200 us.
-SPIN_US = {"nested": 1000}
+# Between two calls by the daemon are four wake-ups, of 0.1 to 1 ms each on an emulated host: more than the default's 200 us.
+SPIN_US = {"nested": 3000}
 
 
 class Client:

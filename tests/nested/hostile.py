@@ -276,11 +276,11 @@ def fairness():
         calm, rough = [], []
         for _ in range(3):
             for times, first, second in ((calm, burns, burns), (rough, scribble, rings)):
-                first(bad, 12)
-                second(ringing, 12)
+                first(bad, 8)
+                second(ringing, 8)
                 time.sleep(1)
                 with Hammer(l1, "neighbour", 1, pause_us=5000) as hammer:
-                    time.sleep(6)
+                    time.sleep(4)
                 times.append(hammer.result["p99_us"])
                 for vm in (bad, ringing):
                     wait_for(lambda vm=vm: vm.guest.run("pidof scribble-window")[0], 60, "its end")
