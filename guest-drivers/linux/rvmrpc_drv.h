@@ -115,7 +115,8 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
 	ktime_t waits_since;		/* 0: it has not waited since the last request */
-	u64 steal;			/* this CPU's stolen time at the last look */
+	u64 steal;			/* this CPU's stolen time in ns at the last look */
+	ktime_t steal_at;		/* when that was */
 	unsigned long check;		/* jiffies of the next look at our own words */
 	struct rvmrpc_retry retry;
 	unsigned int hello_ms;		/* how long the next answer to the hello is waited for */

@@ -96,13 +96,18 @@ static bool rvmrpc_handle(struct rvmrpc_dev *rdev)
 
 /* ---- Spinning ---- */
 
-/* Whether the host took this CPU away since the last look: then it has better use for it than to spin. */
+/*
+ * Whether the host gave this CPU to others since the last look: then it has better use for it than to spin.  KVM counts
+ * what a vCPU waits for its CPU at each wake-up, too, so some stolen time says nothing: a quarter does.
+ */
 static bool rvmrpc_was_robbed(struct rvmrpc_dev *rdev)
 {
 	u64 steal = kcpustat_cpu(raw_smp_processor_id()).cpustat[CPUTIME_STEAL];
-	bool robbed = steal != rdev->w.steal;
+	ktime_t now = ktime_get();
+	bool robbed = 4 * (steal - rdev->w.steal) > ktime_to_ns(ktime_sub(now, rdev->w.steal_at));
 
 	rdev->w.steal = steal;
+	rdev->w.steal_at = now;
 	return robbed;
 }
 
