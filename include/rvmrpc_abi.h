@@ -345,11 +345,20 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_RECLAIM		3
 #define RVMRPC_MOD_PROCFS		4
 #define RVMRPC_MOD_SYSCTL		5
+#define RVMRPC_MOD_PRESSURE		6
+#define RVMRPC_MOD_TASKS		7
+#define RVMRPC_MOD_KLOG			8
+#define RVMRPC_MOD_FS			9
+#define RVMRPC_MOD_NET			10
+#define RVMRPC_MOD_CLOCK		11
+#define RVMRPC_MOD_CONTROL		12
+#define RVMRPC_MOD_FREEZE		13
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
 #define RVMRPC_PROC_MAY_SLEEP		(1u << 1)	/* runs in a worker, other calls overtake it */
 #define RVMRPC_PROC_ALLOWED		(1u << 2)	/* the guest's allow-list has it */
+#define RVMRPC_PROC_SECRET		(1u << 3)	/* tells what the guest may keep for its root: no default allows it */
 
 #define RVMRPC_CORE_NULL		0	/* -> nothing */
 #define RVMRPC_CORE_LIST		1	/* struct rvmrpc_list_req or nothing -> struct rvmrpc_list */
@@ -500,6 +509,48 @@ RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
 #define RVMRPC_OSINFO_BOOT_TIME		8	/* seconds since 1970 */
 #define RVMRPC_OSINFO_PAGE_SIZE		9
 #define RVMRPC_OSINFO_CPUS		10
+
+/* ---- Lists of records, of all procedures that answer with a list (docs/spec.md 6.1) ---- */
+
+struct rvmrpc_records_req {
+	uint64_t cursor;	/* 0 at first, then next of the answer before */
+	uint32_t select;	/* the procedure's own, 0 = the usual */
+	uint32_t limit;		/* most records of this answer, 0 = what fits */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_records_req, 16);
+
+#define RVMRPC_RECORDS_MORE		(1u << 0)	/* there are more: ask again with next as cursor */
+#define RVMRPC_RECORDS_PARTIAL		(1u << 1)	/* the guest could not look at all of it */
+
+/* Followed by length bytes: count records. */
+struct rvmrpc_records {
+	uint32_t count;
+	uint32_t length;
+	uint64_t next;		/* MORE: where the rest begins; else where what comes later would, 0 = nowhere */
+	uint32_t flags;		/* RVMRPC_RECORDS_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_records, 24);
+
+/* Followed by fields. */
+struct rvmrpc_record_hdr {
+	uint16_t length;	/* of header and fields, a multiple of 8 */
+	uint16_t kind;		/* RVMRPC_RECORD_*; a reader skips those that it does not know */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_record_hdr, 8);
+
+#define RVMRPC_FIELD_U64		0	/* length 8 */
+#define RVMRPC_FIELD_STRING		1	/* no NUL */
+#define RVMRPC_FIELD_BYTES		2
+
+/* Followed by length bytes, and by zeros up to a multiple of 8. */
+struct rvmrpc_field {
+	uint16_t key;		/* of the record's kind; a reader skips keys and types that it does not know */
+	uint16_t type;		/* RVMRPC_FIELD_* */
+	uint32_t length;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2
