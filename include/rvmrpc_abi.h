@@ -379,6 +379,11 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_SYSCTL_READ		0	/* name, no NUL -> the value as sysctl(8) prints it */
 
+/* Lists of records, each with a struct rvmrpc_records_req or nothing. */
+#define RVMRPC_PRESSURE_PSI		0	/* -> records PSI */
+#define RVMRPC_PRESSURE_VMSTAT		1	/* -> a record VMSTAT */
+#define RVMRPC_PRESSURE_DISKS		2	/* -> records DISK */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -551,6 +556,60 @@ struct rvmrpc_field {
 	uint32_t length;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
+
+/* Kinds of records, and their keys. */
+#define RVMRPC_RECORD_PSI		1
+#define RVMRPC_RECORD_VMSTAT		2
+#define RVMRPC_RECORD_DISK		3
+
+/* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
+#define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
+#define RVMRPC_PSI_SOME_AVG10		2
+#define RVMRPC_PSI_SOME_AVG60		3
+#define RVMRPC_PSI_SOME_AVG300		4
+#define RVMRPC_PSI_SOME_TOTAL		5
+#define RVMRPC_PSI_FULL_AVG10		6
+#define RVMRPC_PSI_FULL_AVG60		7
+#define RVMRPC_PSI_FULL_AVG300		8
+#define RVMRPC_PSI_FULL_TOTAL		9
+
+/* VMSTAT: counts since boot, of pages unless it says otherwise. */
+#define RVMRPC_VMSTAT_PAGE_SIZE		1	/* bytes */
+#define RVMRPC_VMSTAT_FAULTS		2	/* faults, major ones too */
+#define RVMRPC_VMSTAT_MAJOR_FAULTS	3	/* faults */
+#define RVMRPC_VMSTAT_IN		4	/* KiB read from disks for the page cache and swap */
+#define RVMRPC_VMSTAT_OUT		5	/* KiB written */
+#define RVMRPC_VMSTAT_SWAP_IN		6
+#define RVMRPC_VMSTAT_SWAP_OUT		7
+#define RVMRPC_VMSTAT_SCAN_BACKGROUND	8	/* looked at by kswapd, the page daemon */
+#define RVMRPC_VMSTAT_SCAN_DIRECT	9	/* by who wanted memory */
+#define RVMRPC_VMSTAT_STEAL_BACKGROUND	10	/* taken, likewise */
+#define RVMRPC_VMSTAT_STEAL_DIRECT	11
+#define RVMRPC_VMSTAT_REFAULT_ANON	12	/* taken and wanted again soon */
+#define RVMRPC_VMSTAT_REFAULT_FILE	13
+#define RVMRPC_VMSTAT_STALLS		14	/* times that who wanted memory had to wait for it */
+#define RVMRPC_VMSTAT_OOM_KILLS		15	/* processes */
+
+/* DISK: since boot; a partition is one, too. */
+#define RVMRPC_DISK_NAME		1	/* string */
+#define RVMRPC_DISK_DEVICE		2	/* major << 32 | minor */
+#define RVMRPC_DISK_READS		3	/* requests */
+#define RVMRPC_DISK_READS_MERGED	4
+#define RVMRPC_DISK_READ_BYTES		5
+#define RVMRPC_DISK_READ_NS		6	/* sum over requests */
+#define RVMRPC_DISK_WRITES		7
+#define RVMRPC_DISK_WRITES_MERGED	8
+#define RVMRPC_DISK_WRITE_BYTES		9
+#define RVMRPC_DISK_WRITE_NS		10
+#define RVMRPC_DISK_IN_FLIGHT		11	/* requests, now */
+#define RVMRPC_DISK_BUSY_NS		12	/* time with a request in flight */
+#define RVMRPC_DISK_QUEUE_NS		13	/* the same, times the requests */
+#define RVMRPC_DISK_DISCARDS		14
+#define RVMRPC_DISK_DISCARDS_MERGED	15
+#define RVMRPC_DISK_DISCARD_BYTES	16
+#define RVMRPC_DISK_DISCARD_NS		17
+#define RVMRPC_DISK_FLUSHES		18
+#define RVMRPC_DISK_FLUSH_NS		19
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

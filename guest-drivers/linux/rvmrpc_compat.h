@@ -9,6 +9,7 @@
 #include <linux/pci.h>
 #include <linux/pm.h>
 #include <linux/version.h>
+#include <linux/vmstat.h>
 
 /* 6.16 gave it another name, and the name of the file a struct. */
 static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
@@ -36,6 +37,25 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 		.poweroff = (suspend_fn), .restore = (resume_fn),	\
 	}
 #define pm_sleep_ptr(ops)	(IS_ENABLED(CONFIG_PM_SLEEP) ? (ops) : NULL)
+#endif
+
+/* One of vmstat's counts that add up over the CPUs. */
+static inline u64 rvmrpc_vm_event(enum vm_event_item item)
+{
+	u64 sum = 0;
+	int cpu;
+
+	/* all_vm_events() waits for who adds or removes a CPU. */
+	for_each_online_cpu(cpu)
+		sum += READ_ONCE(per_cpu(vm_event_states, cpu).event[item]);
+	return sum;
+}
+
+/* 7.1 counts what reclaim does by node. */
+#if KERNEL_VERSION(7, 1, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_vm_reclaim(item)	((u64)global_node_page_state(item))
+#else
+#define rvmrpc_vm_reclaim(item)	rvmrpc_vm_event(item)
 #endif
 
 #endif /* RVMRPC_COMPAT_H */

@@ -20,6 +20,7 @@
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_records.h"
 
 /* ---- rvmrpc_gate.c ---- */
 
@@ -270,7 +271,8 @@ static inline bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, co
 /* Opened once, read many times; for one thread at a time (lock). */
 struct rvmrpc_procfile {
 	const char *path;		/* below /proc */
-	struct file *file;
+	bool optional;			/* not every kernel has it */
+	struct file *file;		/* NULL: this kernel does not */
 };
 
 int rvmrpc_proc_init(void);
@@ -290,6 +292,8 @@ int rvmrpc_mod_reclaim_init(void);
 void rvmrpc_mod_reclaim_exit(void);
 int rvmrpc_mod_procfs_init(void);
 void rvmrpc_mod_procfs_exit(void);
+int rvmrpc_mod_pressure_init(void);
+void rvmrpc_mod_pressure_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

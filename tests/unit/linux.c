@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include <glib.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -11,7 +12,7 @@ typedef uint64_t u64;
 typedef uint32_t u32;
 
 #include "rvmrpc_abi.h"
-#include "sysinfo_text.h"
+#include "pressure_text.h"
 
 #define CPUS	512
 #define TEXT	RVMRPC_RES_BYTES_DEFAULT	/* what the driver reads of a file */
@@ -77,9 +78,47 @@ static void test_cut(void)
 	g_string_free(text, TRUE);
 }
 
+static void test_psi(void)
+{
+	static const char * const bad[] = { "", "\n", "some", "some avg10=1", "some avg10=1.00 avg60=2.00 avg300=3.00",
+					    "some avg10=1.00 avg60=2.00 avg300=3.00\nfull total=1" };
+	struct pressure_psi psi;
+	size_t i;
+
+	g_assert_true(pressure_psi_read("some avg10=1.02 avg60=100.00 avg300=0.99 total=4711\nfull", &psi));
+	g_assert_cmpuint(psi.average[0], ==, 102);
+	g_assert_cmpuint(psi.average[1], ==, 10000);
+	g_assert_cmpuint(psi.average[2], ==, 99);
+	g_assert_cmpuint(psi.total, ==, 4711);
+	for (i = 0; i < G_N_ELEMENTS(bad); i++)
+		g_assert_false(pressure_psi_read(bad[i], &psi));
+}
+
+static void test_diskstats(void)
+{
+	struct pressure_disk_line disk;
+
+	g_assert_true(pressure_disk_read(" 254       1 vda1 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18\n", &disk));
+	g_assert_cmpuint(disk.major, ==, 254);
+	g_assert_cmpuint(disk.minor, ==, 1);
+	g_assert_cmpmem(disk.name, disk.name_length, "vda1", 4);
+	g_assert_cmpint(disk.numbers, ==, PRESSURE_DISK_NUMBERS);
+	g_assert_cmpuint(disk.number[PRESSURE_FLUSH_MS], ==, 17);
+	/* An older kernel's, and what was cut. */
+	g_assert_true(pressure_disk_read("8 0 sda 1 2 3 4 5 6 7 8 9 10 11\n254 0 vda 1", &disk));
+	g_assert_cmpint(disk.numbers, ==, PRESSURE_QUEUE_MS + 1);
+	g_assert_cmpuint(disk.number[PRESSURE_QUEUE_MS], ==, 11);
+	g_assert_false(pressure_disk_read("8 0 sda 1 2 3\n", &disk));
+	g_assert_false(pressure_disk_read("8 0 sda", &disk));
+	g_assert_false(pressure_disk_read("\n", &disk));
+	g_assert_false(pressure_disk_read("", &disk));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/linux/stat/cut", test_cut);
+	g_test_add_func("/linux/pressure/psi", test_psi);
+	g_test_add_func("/linux/pressure/diskstats", test_diskstats);
 	return g_test_run();
 }
