@@ -81,8 +81,7 @@ bool rvmrpc_record_end(struct rvmrpc_record_writer *w, uint64_t cursor)
 
 	if (w->overflow || (w->wanted.limit && w->head.count == w->wanted.limit)) {
 		w->too_big = !w->head.count;
-		w->head.flags |= RVMRPC_RECORDS_MORE;
-		w->head.next = cursor;
+		rvmrpc_records_more(w, cursor);
 		return false;
 	}
 	record.length = (uint16_t)(w->at - w->used);

@@ -40,6 +40,13 @@ void rvmrpc_record_bytes(struct rvmrpc_record_writer *w, uint16_t key, const voi
  */
 bool rvmrpc_record_end(struct rvmrpc_record_writer *w, uint64_t cursor);
 
+/* Ends the list here, without room or a limit being the reason: the reader goes on with this cursor. */
+static inline void rvmrpc_records_more(struct rvmrpc_record_writer *w, uint64_t cursor)
+{
+	w->head.flags |= RVMRPC_RECORDS_MORE;
+	w->head.next = cursor;
+}
+
 /* The guest could not look at everything. */
 static inline void rvmrpc_records_partial(struct rvmrpc_record_writer *w)
 {

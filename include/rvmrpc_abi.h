@@ -384,6 +384,11 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_PRESSURE_VMSTAT		1	/* -> a record VMSTAT */
 #define RVMRPC_PRESSURE_DISKS		2	/* -> records DISK */
 
+#define RVMRPC_TASKS_LIST		0	/* select RVMRPC_TASKS_BY_* -> records TASK */
+#define RVMRPC_TASKS_BLOCKED		1	/* -> records TASK: threads in state D, with their stacks */
+
+#define RVMRPC_KLOG_READ		0	/* cursor a sequence number, select RVMRPC_KLOG_* -> records LOG */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -562,6 +567,9 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_RECORD_VMSTAT		2
 #define RVMRPC_RECORD_DISK		3
 
+#define RVMRPC_RECORD_TASK		4
+#define RVMRPC_RECORD_LOG		5
+
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
 #define RVMRPC_PSI_SOME_AVG10		2
@@ -610,6 +618,37 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_DISK_DISCARD_NS		17
 #define RVMRPC_DISK_FLUSHES		18
 #define RVMRPC_DISK_FLUSH_NS		19
+
+/* select of tasks.list */
+#define RVMRPC_TASKS_BY_PID		0	/* all */
+#define RVMRPC_TASKS_BY_MEMORY		1	/* those that have most, at most RVMRPC_TASKS_TOP_MAX; the cursor counts them */
+#define RVMRPC_TASKS_BY_CPU		2	/* those that used most since they began, likewise */
+#define RVMRPC_TASKS_TOP_MAX		64
+
+/* TASK: a process, or of tasks.blocked a thread. */
+#define RVMRPC_TASK_PID			1
+#define RVMRPC_TASK_THREAD		2	/* tasks.blocked: thread ID */
+#define RVMRPC_TASK_NAME		3	/* string, cut by the kernel; no command line */
+#define RVMRPC_TASK_STATE		4	/* string: a letter, as ps prints it */
+#define RVMRPC_TASK_PARENT		5	/* PID, 0 = none */
+#define RVMRPC_TASK_UID			6
+#define RVMRPC_TASK_KERNEL		7	/* 1: a thread of the kernel */
+#define RVMRPC_TASK_THREADS		8	/* how many */
+#define RVMRPC_TASK_RSS			9	/* bytes in memory; absent when it has none, or could not be asked */
+#define RVMRPC_TASK_CPU_NS		10	/* of all its threads, those that ended too */
+#define RVMRPC_TASK_STARTED_NS		11	/* since boot */
+#define RVMRPC_TASK_STACK		12	/* strings, innermost first: functions of the kernel that it is in, no addresses */
+
+/* select of klog.read */
+#define RVMRPC_KLOG_FROM		0	/* from the cursor's record on; 0: what there is */
+#define RVMRPC_KLOG_LAST		1	/* the last limit records; no cursor */
+
+/* LOG */
+#define RVMRPC_LOG_SEQ			1	/* number of the record: a gap is what was overwritten */
+#define RVMRPC_LOG_LEVEL		2	/* 0 emergency to 7 debug */
+#define RVMRPC_LOG_FACILITY		3	/* 0 kernel, else as syslog(3) */
+#define RVMRPC_LOG_TIME_NS		4	/* since boot; absent when the kernel notes none */
+#define RVMRPC_LOG_TEXT			5	/* string; lines are separated by '\n' */
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

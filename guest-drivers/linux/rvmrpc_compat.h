@@ -5,6 +5,7 @@
 #ifndef RVMRPC_COMPAT_H
 #define RVMRPC_COMPAT_H
 
+#include <linux/kmsg_dump.h>
 #include <linux/namei.h>
 #include <linux/pci.h>
 #include <linux/pm.h>
@@ -57,5 +58,17 @@ static inline u64 rvmrpc_vm_event(enum vm_event_item item)
 #else
 #define rvmrpc_vm_reclaim(item)	rvmrpc_vm_event(item)
 #endif
+
+/* A position in the kernel's log: till 5.13 it was part of a dumper. */
+#if KERNEL_VERSION(5, 13, 0) <= LINUX_VERSION_CODE
+typedef struct kmsg_dump_iter rvmrpc_kmsg_iter;
+#define RVMRPC_KMSG_ITER(name)	rvmrpc_kmsg_iter name = { 0 }
+#else
+typedef struct kmsg_dumper rvmrpc_kmsg_iter;
+#define RVMRPC_KMSG_ITER(name)	rvmrpc_kmsg_iter name = { .active = true }
+#endif
+
+/* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
+#define RVMRPC_CAN_UNWIND	(KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
 
 #endif /* RVMRPC_COMPAT_H */

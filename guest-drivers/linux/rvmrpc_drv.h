@@ -294,6 +294,10 @@ int rvmrpc_mod_procfs_init(void);
 void rvmrpc_mod_procfs_exit(void);
 int rvmrpc_mod_pressure_init(void);
 void rvmrpc_mod_pressure_exit(void);
+int rvmrpc_mod_tasks_init(void);
+void rvmrpc_mod_tasks_exit(void);
+int rvmrpc_mod_klog_init(void);
+void rvmrpc_mod_klog_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

@@ -12,6 +12,7 @@ typedef uint64_t u64;
 typedef uint32_t u32;
 
 #include "rvmrpc_abi.h"
+#include "klog_text.h"
 #include "pressure_text.h"
 
 #define CPUS	512
@@ -114,11 +115,51 @@ static void test_diskstats(void)
 	g_assert_false(pressure_disk_read("", &disk));
 }
 
+/* A record as the kernel gives it; returns its text. */
+static char *klog_text(const char *record, struct klog_prefix *prefix)
+{
+	char *text = g_strdup(record);
+
+	g_assert_true(klog_prefix_read(text, prefix));
+	text[klog_strip(text, strlen(text), prefix->length)] = 0;
+	return text;
+}
+
+static void test_klog(void)
+{
+	static const struct { const char *record, *text; u64 priority, us; bool has_time; } cases[] = {
+		{ "<6>[   12.345678] hello\n", "hello", 6, 12345678, true },
+		{ "<30>[99999.000001][    T1] [drm] x\n", "[drm] x", 30, 99999000001, true },
+		{ "<4>[    0.000000] [drm] x\n", "[drm] x", 4, 0, true },
+		{ "<6>[    1.000000] one\n<6>[    1.000000] two\n<6>[    1.000000] \n", "one\ntwo\n", 6, 1000000, true },
+		{ "<7>no time\n<7>at all", "no time\nat all", 7, 0, false },
+		{ "<7>[no time] at all\n", "[no time] at all", 7, 0, false },
+		{ "<0>", "", 0, 0, false },
+		{ "<6>[   12.345678]", "", 6, 12345678, true },
+		{ "<6>[   12.345678][", "", 6, 12345678, true },
+		{ "<6>[    1.000000] one\n<6", "one", 6, 1000000, true },
+	};
+	struct klog_prefix prefix;
+	size_t i;
+
+	for (i = 0; i < G_N_ELEMENTS(cases); i++) {
+		g_autofree char *text = klog_text(cases[i].record, &prefix);
+
+		g_assert_cmpstr(text, ==, cases[i].text);
+		g_assert_cmpuint(prefix.priority, ==, cases[i].priority);
+		g_assert_true(prefix.has_time == cases[i].has_time && (!prefix.has_time || prefix.us == cases[i].us));
+	}
+	g_assert_false(klog_prefix_read("", &prefix));
+	g_assert_false(klog_prefix_read("hello", &prefix));
+	g_assert_false(klog_prefix_read("<6", &prefix));
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/linux/stat/cut", test_cut);
 	g_test_add_func("/linux/pressure/psi", test_psi);
 	g_test_add_func("/linux/pressure/diskstats", test_diskstats);
+	g_test_add_func("/linux/klog", test_klog);
 	return g_test_run();
 }

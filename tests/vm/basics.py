@@ -328,14 +328,15 @@ def modules():
     found = {m["name"]: m for m in guest().query()["modules"]}
     assert {name: m["number"] for name, m in found.items()} == {
         "core": 0, "echo": 1, "sysinfo": 2, "reclaim": 3, "procfs": 4,
-        "pressure": 6}
+        "pressure": 6, "tasks": 7, "klog": 8}
     flags = {(name, p["name"]): (p["number"], p["read-only"], p["may-sleep"], p["allowed"])
              for name, m in found.items() for p in m["procedures"]}
     assert flags["core", "exit"] == (3, False, False, False)
     assert flags["sysinfo", "cpustat"] == (3, True, False, True)
     assert flags["reclaim", "drop_caches"] == (0, False, True, True)
     assert flags["procfs", "read"] == (0, True, True, True)
-    assert len(flags) == 15, flags
+    assert flags["klog", "read"] == (0, True, False, False)
+    assert len(flags) == 18, flags
 
 
 @case("query-rvmrpc counts calls, answers and gate calls; the histogram adds up")
