@@ -389,6 +389,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_KLOG_READ		0	/* cursor a sequence number, select RVMRPC_KLOG_* -> records LOG */
 
+#define RVMRPC_FS_LIST			0	/* -> records FILESYSTEM */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -570,6 +572,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_RECORD_TASK		4
 #define RVMRPC_RECORD_LOG		5
 
+#define RVMRPC_RECORD_FILESYSTEM	6
+
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
 #define RVMRPC_PSI_SOME_AVG10		2
@@ -649,6 +653,24 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_LOG_FACILITY		3	/* 0 kernel, else as syslog(3) */
 #define RVMRPC_LOG_TIME_NS		4	/* since boot; absent when the kernel notes none */
 #define RVMRPC_LOG_TEXT			5	/* string; lines are separated by '\n' */
+
+/* FILESYSTEM: one of each mount. */
+#define RVMRPC_FS_TARGET		1	/* string: where it is mounted, as the guest's first process sees it */
+#define RVMRPC_FS_SOURCE		2	/* string */
+#define RVMRPC_FS_TYPE			3	/* string */
+#define RVMRPC_FS_ROOT			4	/* string: what of it is mounted, absent for all of it */
+#define RVMRPC_FS_DEVICE		5	/* major << 32 | minor: mounts of one file system have the same */
+#define RVMRPC_FS_READ_ONLY		6	/* 0 or 1 */
+#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent */
+#define RVMRPC_FS_SIZE			8	/* bytes, as the next two */
+#define RVMRPC_FS_FREE			9
+#define RVMRPC_FS_AVAILABLE		10	/* to who is not root */
+#define RVMRPC_FS_FILES			11	/* inodes; absent where there is no limit */
+#define RVMRPC_FS_FILES_FREE		12
+
+#define RVMRPC_FS_SKIPPED_REMOTE	1	/* a server or a process would have to answer: network, FUSE */
+#define RVMRPC_FS_SKIPPED_BELOW		2	/* it is mounted on such a one */
+#define RVMRPC_FS_SKIPPED_FAILED	3	/* it was asked and failed, or could not be found */
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

@@ -22,6 +22,11 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 #endif
 }
 
+/* Exported, but in no header that modules see. */
+#if KERNEL_VERSION(6, 12, 0) > LINUX_VERSION_CODE
+int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *name, unsigned int flags, struct path *path);
+#endif
+
 /* 5.14 gave a PCI driver its own; since then it overwrites the other. */
 #if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
 #define RVMRPC_DEV_GROUPS(groups)	.dev_groups = (groups)

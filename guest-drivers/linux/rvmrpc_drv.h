@@ -282,6 +282,16 @@ ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t 
 int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size);
 void rvmrpc_procfile_close(struct rvmrpc_procfile *pf);
 
+/* ---- mounts.c: what the first process has mounted; workers ---- */
+
+struct rvmrpc_mount;	/* mounts_text.h */
+
+/* A mount, and what it leads to; false ends the walk. */
+typedef bool (*rvmrpc_mount_fn)(const struct rvmrpc_mount *mount, void *data);
+
+int rvmrpc_mounts_walk(rvmrpc_mount_fn fn, void *data);
+int rvmrpc_mount_path(const struct rvmrpc_mount *mount, struct path *path);
+
 /* ---- Built-in modules ---- */
 
 int rvmrpc_mod_core_init(void);
@@ -298,6 +308,8 @@ int rvmrpc_mod_tasks_init(void);
 void rvmrpc_mod_tasks_exit(void);
 int rvmrpc_mod_klog_init(void);
 void rvmrpc_mod_klog_exit(void);
+int rvmrpc_mod_fs_init(void);
+void rvmrpc_mod_fs_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

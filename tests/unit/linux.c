@@ -13,6 +13,7 @@ typedef uint32_t u32;
 
 #include "rvmrpc_abi.h"
 #include "klog_text.h"
+#include "mounts_text.h"
 #include "pressure_text.h"
 
 #define CPUS	512
@@ -154,6 +155,41 @@ static void test_klog(void)
 	g_assert_false(klog_prefix_read("<6", &prefix));
 }
 
+static void test_mounts(void)
+{
+	static const char * const bad[] = {
+		"", " ", "36", "36 35 98:0 / /mnt", "36 35 98:0 / /mnt rw", "36 35 98:0 / /mnt rw - ext4",
+		"36 35 98:0 / /mnt rw - ext4 /dev/vda", "36 35 98:0 / /mnt rw master:1 ext4 /dev/vda rw", "36 35 98 / /mnt rw - a b c",
+	};
+	struct rvmrpc_mount m;
+	size_t i;
+	char *line;
+
+	line = g_strdup("36 35 98:7 /a\\040b /mnt/\\134\\011\\0409\\8 rw,noatime master:1 shared:2 - fuse.x /dev/v\\043 ro,a");
+	g_assert_true(mounts_read(line, &m));
+	g_assert_cmpuint(m.id, ==, 36);
+	g_assert_cmpuint(m.parent, ==, 35);
+	g_assert_cmpuint(m.major, ==, 98);
+	g_assert_cmpuint(m.minor, ==, 7);
+	g_assert_cmpstr(m.root, ==, "/a b");
+	g_assert_cmpstr(m.target, ==, "/mnt/\\\t 9\\8");
+	g_assert_cmpstr(m.type, ==, "fuse.x");
+	g_assert_cmpstr(m.source, ==, "/dev/v#");
+	g_assert_true(mounts_read_only(&m) && mounts_remote(m.type));
+	g_free(line);
+	line = g_strdup("1 0 0:1 / / rw - zfs pool rw");
+	g_assert_true(mounts_read(line, &m));
+	g_assert_false(mounts_read_only(&m) || mounts_remote(m.type));
+	g_assert_true(mounts_remote("nfs4") && mounts_remote("fuseblk") && mounts_remote("9p"));
+	g_assert_false(mounts_remote("ext4") || mounts_remote("") || mounts_remote("fuseish"));
+	g_free(line);
+	for (i = 0; i < G_N_ELEMENTS(bad); i++) {
+		line = g_strdup(bad[i]);
+		g_assert_false(mounts_read(line, &m));
+		g_free(line);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -161,5 +197,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/linux/pressure/psi", test_psi);
 	g_test_add_func("/linux/pressure/diskstats", test_diskstats);
 	g_test_add_func("/linux/klog", test_klog);
+	g_test_add_func("/linux/mounts", test_mounts);
 	return g_test_run();
 }

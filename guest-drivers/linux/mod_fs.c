@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Module fs: file systems that hold data, and how full they are.
+ *
+ * What a server or a process would have to answer for is not asked, nor is any path taken that leads through it.
+ */
+#include <linux/fs.h>
+#include <linux/ktime.h>
+#include <linux/path.h>
+#include <linux/statfs.h>
+#include <linux/string.h>
+#include "mounts_text.h"
+#include "rvmrpc_drv.h"
+
+#define FS_REMOTES_MAX	64
+
+struct fs_list {
+	struct rvmrpc_record_writer w;
+	ktime_t deadline;
+	u64 remotes[FS_REMOTES_MAX];	/* IDs of remote mounts, and of those below them */
+	u32 nremotes;
+};
+
+static bool fs_is_below(const struct fs_list *list, const struct rvmrpc_mount *mount)
+{
+	u32 i;
+
+	for (i = 0; i < list->nremotes; i++) {
+		if (list->remotes[i] == mount->parent)
+			return true;
+	}
+	/* With more of them than are remembered it might be, unless it is the root. */
+	return list->nremotes == FS_REMOTES_MAX && strcmp(mount->target, "/");
+}
+
+/* RVMRPC_FS_SKIPPED_*, or 0. */
+static u64 fs_skip(struct fs_list *list, const struct rvmrpc_mount *mount)
+{
+	bool remote = mounts_remote(mount->type), below = fs_is_below(list, mount);
+
+	if ((remote || below) && list->nremotes < FS_REMOTES_MAX)
+		list->remotes[list->nremotes++] = mount->id;
+	if (remote)
+		return RVMRPC_FS_SKIPPED_REMOTE;
+	return below ? RVMRPC_FS_SKIPPED_BELOW : 0;
+}
+
+static bool fs_holds_data(const char *name)
+{
+	struct file_system_type *type;
+	bool holds;
+
+	if (!strcmp(name, "zfs") || mounts_remote(name))
+		return true;
+	/* It is mounted, so no module is loaded for it. */
+	type = get_fs_type(name);
+	holds = type && (type->fs_flags & FS_REQUIRES_DEV);
+	if (type)
+		module_put(type->owner);
+	return holds;
+}
+
+static bool fs_stat(const struct rvmrpc_mount *mount, struct kstatfs *st)
+{
+	struct path path;
+	int err;
+
+	if (rvmrpc_mount_path(mount, &path))
+		return false;
+	err = vfs_statfs(&path, st);
+	path_put(&path);
+	return !err;
+}
+
+static void fs_string(struct fs_list *list, u16 key, const char *s)
+{
+	rvmrpc_record_string(&list->w, key, s, strlen(s));
+}
+
+static void fs_sizes(struct fs_list *list, const struct kstatfs *st)
+{
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_SIZE, st->f_blocks * st->f_frsize);
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_FREE, st->f_bfree * st->f_frsize);
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_AVAILABLE, st->f_bavail * st->f_frsize);
+	if (!st->f_files)
+		return;
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_FILES, st->f_files);
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_FILES_FREE, st->f_ffree);
+}
+
+static void fs_record(struct fs_list *list, const struct rvmrpc_mount *mount, u64 skipped)
+{
+	struct kstatfs st;
+
+	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_FILESYSTEM);
+	fs_string(list, RVMRPC_FS_TARGET, mount->target);
+	fs_string(list, RVMRPC_FS_SOURCE, mount->source);
+	fs_string(list, RVMRPC_FS_TYPE, mount->type);
+	if (strcmp(mount->root, "/"))
+		fs_string(list, RVMRPC_FS_ROOT, mount->root);
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_DEVICE, mount->major << 32 | mount->minor);
+	rvmrpc_record_u64(&list->w, RVMRPC_FS_READ_ONLY, mounts_read_only(mount));
+	if (!skipped && !fs_stat(mount, &st))
+		skipped = RVMRPC_FS_SKIPPED_FAILED;
+	if (skipped)
+		rvmrpc_record_u64(&list->w, RVMRPC_FS_SKIPPED, skipped);
+	else
+		fs_sizes(list, &st);
+}
+
+static bool fs_mount(const struct rvmrpc_mount *mount, void *data)
+{
+	struct fs_list *list = data;
+	u64 skipped = fs_skip(list, mount);
+
+	if (mount->number < list->w.wanted.cursor || !fs_holds_data(mount->type))
+		return true;
+	if (ktime_after(ktime_get(), list->deadline)) {
+		rvmrpc_records_more(&list->w, mount->number);
+		return false;
+	}
+	fs_record(list, mount, skipped);
+	return rvmrpc_record_end(&list->w, mount->number);
+}
+
+static int fs_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct fs_list list = { .deadline = ktime_add_ms(ktime_get(), req->timeout_ms / 4 * 3) };
+	int status, err;
+
+	status = rvmrpc_records_begin(&list.w, req, res, 0);
+	if (status)
+		return status;
+	err = rvmrpc_mounts_walk(fs_mount, &list);
+	if (err == -EBUSY)
+		return RVMRPC_STATUS_BUSY;
+	/* Ended early for want of room or time, which the answer says; or a line was too long. */
+	if (err == -E2BIG && !(list.w.head.flags & RVMRPC_RECORDS_MORE))
+		rvmrpc_records_partial(&list.w);
+	else if (err && err != -E2BIG)
+		return RVMRPC_STATUS_SYSTEM_ERROR;
+	return rvmrpc_records_end(&list.w);
+}
+
+static const struct rvmrpc_procedure fs_procs[] = {
+	{
+		.number = RVMRPC_FS_LIST,
+		.name = "list",
+		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP,
+		.arg_max = sizeof(struct rvmrpc_records_req),
+		.handler = fs_list,
+	},
+};
+
+static struct rvmrpc_module fs_module = {
+	.number = RVMRPC_MOD_FS,
+	.version = 1,
+	.name = "fs",
+	.procs = fs_procs,
+	.nprocs = ARRAY_SIZE(fs_procs),
+};
+
+int rvmrpc_mod_fs_init(void)
+{
+	return rvmrpc_builtin_add(&fs_module);
+}
+
+void rvmrpc_mod_fs_exit(void)
+{
+	rvmrpc_builtin_remove(&fs_module);
+}
