@@ -391,6 +391,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_FS_LIST			0	/* -> records FILESYSTEM */
 
+#define RVMRPC_NET_LIST			0	/* -> records INTERFACE, each followed by its records ADDRESS */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -574,6 +576,9 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 
 #define RVMRPC_RECORD_FILESYSTEM	6
 
+#define RVMRPC_RECORD_INTERFACE		7
+#define RVMRPC_RECORD_ADDRESS		8
+
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
 #define RVMRPC_PSI_SOME_AVG10		2
@@ -671,6 +676,29 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FS_SKIPPED_REMOTE	1	/* a server or a process would have to answer: network, FUSE */
 #define RVMRPC_FS_SKIPPED_BELOW		2	/* it is mounted on such a one */
 #define RVMRPC_FS_SKIPPED_FAILED	3	/* it was asked and failed, or could not be found */
+
+/* INTERFACE: counters since it came. */
+#define RVMRPC_NET_INDEX		1
+#define RVMRPC_NET_NAME			2	/* string */
+#define RVMRPC_NET_MAC			3	/* bytes; absent where it has none */
+#define RVMRPC_NET_MTU			4
+#define RVMRPC_NET_UP			5	/* 1: by the administrator's will, else 0 */
+#define RVMRPC_NET_STATE		6	/* string: up, down, unknown, ..., as operstate of RFC 2863 */
+#define RVMRPC_NET_LOOPBACK		7	/* 1: it is one */
+#define RVMRPC_NET_RX_BYTES		8
+#define RVMRPC_NET_RX_PACKETS		9
+#define RVMRPC_NET_RX_ERRORS		10
+#define RVMRPC_NET_RX_DROPPED		11
+#define RVMRPC_NET_TX_BYTES		12
+#define RVMRPC_NET_TX_PACKETS		13
+#define RVMRPC_NET_TX_ERRORS		14
+#define RVMRPC_NET_TX_DROPPED		15
+
+/* ADDRESS */
+#define RVMRPC_ADDRESS_INTERFACE	1	/* its index */
+#define RVMRPC_ADDRESS_BYTES		2	/* bytes, in the order of the network: 4 of IPv4, 16 of IPv6 */
+#define RVMRPC_ADDRESS_PREFIX		3	/* bits */
+#define RVMRPC_ADDRESS_SCOPE		4	/* string: global, site, link or host */
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

@@ -310,6 +310,8 @@ int rvmrpc_mod_klog_init(void);
 void rvmrpc_mod_klog_exit(void);
 int rvmrpc_mod_fs_init(void);
 void rvmrpc_mod_fs_exit(void);
+int rvmrpc_mod_net_init(void);
+void rvmrpc_mod_net_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

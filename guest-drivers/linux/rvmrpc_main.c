@@ -216,6 +216,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_tasks_init, rvmrpc_mod_tasks_exit },
 	{ rvmrpc_mod_klog_init, rvmrpc_mod_klog_exit },
 	{ rvmrpc_mod_fs_init, rvmrpc_mod_fs_exit },
+	{ rvmrpc_mod_net_init, rvmrpc_mod_net_exit },
 	{ rvmrpc_workers_init, rvmrpc_workers_exit },
 	{ rvmrpc_pci_init, rvmrpc_pci_exit },
 };
