@@ -393,6 +393,9 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_NET_LIST			0	/* -> records INTERFACE, each followed by its records ADDRESS */
 
+#define RVMRPC_CLOCK_READ		0	/* struct rvmrpc_records_req or nothing -> a record CLOCK */
+#define RVMRPC_CLOCK_SET		1	/* struct rvmrpc_clock_req -> struct rvmrpc_clock_res */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -579,6 +582,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_RECORD_INTERFACE		7
 #define RVMRPC_RECORD_ADDRESS		8
 
+#define RVMRPC_RECORD_CLOCK		9
+
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
 #define RVMRPC_PSI_SOME_AVG10		2
@@ -699,6 +704,25 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_ADDRESS_BYTES		2	/* bytes, in the order of the network: 4 of IPv4, 16 of IPv6 */
 #define RVMRPC_ADDRESS_PREFIX		3	/* bits */
 #define RVMRPC_ADDRESS_SCOPE		4	/* string: global, site, link or host */
+
+/* CLOCK: ns, all of one moment. */
+#define RVMRPC_CLOCK_REALTIME		1	/* since 1970, UTC */
+#define RVMRPC_CLOCK_MONOTONIC		2	/* since boot, without sleep of the machine */
+#define RVMRPC_CLOCK_BOOTTIME		3	/* with it */
+
+/* clock.set: "when your boottime was that, it was so late". */
+struct rvmrpc_clock_req {
+	uint64_t realtime_ns;	/* the time to be set */
+	uint64_t boottime_ns;	/* as clock.read told it at that time; 0 = now, which makes the call's way an error */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_clock_req, 16);
+
+struct rvmrpc_clock_res {
+	uint64_t before_ns;	/* realtime before the step, */
+	uint64_t after_ns;	/* and what it was set to */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_clock_res, 16);
+#define RVMRPC_CLOCK_AGE_NS_MAX		60000000000ull	/* how long ago that may be */
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

@@ -6,3 +6,4 @@
 #include "../../core/rvmrpc_builtin.c"
 #include "../../core/rvmrpc_guest.c"
 #include "../../core/rvmrpc_records.c"
+#include "../../core/rvmrpc_care.c"

@@ -19,6 +19,7 @@
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
+#include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
 #include "rvmrpc_records.h"
 
@@ -312,6 +313,8 @@ int rvmrpc_mod_fs_init(void);
 void rvmrpc_mod_fs_exit(void);
 int rvmrpc_mod_net_init(void);
 void rvmrpc_mod_net_exit(void);
+int rvmrpc_mod_clock_init(void);
+void rvmrpc_mod_clock_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

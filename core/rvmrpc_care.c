@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, guest half: module clock.
+ */
+#include "rvmrpc_care.h"
+#include "rvmrpc_records.h"
+
+#define CARE_COUNT(array)	(sizeof(array) / sizeof((array)[0]))
+
+/* What nobody can count in ns from 1970 on in 63 bits. */
+#define CLOCK_NS_MAX	0x7fffffffffffffffull
+
+/* The answer of a procedure that has one structure. */
+static int care_answer(struct rvmrpc_response *res, const void *answer, uint32_t bytes)
+{
+	memcpy(res->res, answer, bytes);
+	res->reslen = bytes;
+	return RVMRPC_STATUS_OK;
+}
+
+/* ---- clock ---- */
+
+static int clock_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_record_writer w;
+	struct rvmrpc_clocks now;
+	int status;
+
+	status = rvmrpc_records_begin(&w, req, res, 0);
+	if (status != RVMRPC_STATUS_OK)
+		return status;
+	if (!w.wanted.cursor) {
+		rvmrpc_os_clocks(&now);
+		rvmrpc_record_begin(&w, RVMRPC_RECORD_CLOCK);
+		rvmrpc_record_u64(&w, RVMRPC_CLOCK_REALTIME, now.realtime_ns);
+		rvmrpc_record_u64(&w, RVMRPC_CLOCK_MONOTONIC, now.monotonic_ns);
+		rvmrpc_record_u64(&w, RVMRPC_CLOCK_BOOTTIME, now.boottime_ns);
+		rvmrpc_record_end(&w, 0);
+	}
+	return rvmrpc_records_end(&w);
+}
+
+static int clock_set(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_clock_res result;
+	struct rvmrpc_clock_req wanted;
+	struct rvmrpc_clocks now;
+	uint64_t age = 0;
+
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if (res->resmax < sizeof(result))
+		return RVMRPC_STATUS_TOO_BIG;
+	rvmrpc_os_clocks(&now);
+	/* A boottime to come is an age that is far too great. */
+	if (wanted.boottime_ns)
+		age = now.boottime_ns - wanted.boottime_ns;
+	if (age > RVMRPC_CLOCK_AGE_NS_MAX || !wanted.realtime_ns || wanted.realtime_ns > CLOCK_NS_MAX - age)
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	result.before_ns = now.realtime_ns;
+	result.after_ns = wanted.realtime_ns + age;
+	if (!rvmrpc_os_clock_set(result.after_ns))
+		return RVMRPC_STATUS_SYSTEM_ERROR;
+	return care_answer(res, &result, sizeof(result));
+}
+
+static const struct rvmrpc_procedure clock_procs[] = {
+	{
+		.number = RVMRPC_CLOCK_READ,
+		.name = "read",
+		.flags = RVMRPC_PROC_READ_ONLY,
+		.arg_max = sizeof(struct rvmrpc_records_req),
+		.handler = clock_read,
+	}, {
+		.number = RVMRPC_CLOCK_SET,
+		.name = "set",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.arg_min = sizeof(struct rvmrpc_clock_req),
+		.arg_max = sizeof(struct rvmrpc_clock_req),
+		.handler = clock_set,
+	},
+};
+
+struct rvmrpc_module rvmrpc_clock_module = {
+	.number = RVMRPC_MOD_CLOCK,
+	.version = 1,
+	.name = "clock",
+	.procs = clock_procs,
+	.nprocs = CARE_COUNT(clock_procs),
+};

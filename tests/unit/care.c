@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The modules that look after a guest, called as a driver calls them. */
+#include <glib.h>
+
+#include "rvmrpc_care.h"
+#include "rvmrpc_reader.h"
+
+#define EPOCH	0x1122334455667788u
+#define S	1000000000ull
+
+static struct rvmrpc_server server;
+
+/* What the OS says, and what was asked of it. */
+static struct rvmrpc_clocks clocks;
+static uint64_t clock_was_set;
+static bool clock_fails;
+
+void rvmrpc_os_clocks(struct rvmrpc_clocks *now)
+{
+	*now = clocks;
+}
+
+bool rvmrpc_os_clock_set(uint64_t realtime_ns)
+{
+	clock_was_set = realtime_ns;
+	return !clock_fails;
+}
+
+static void allow(const char *text)
+{
+	uint32_t bad;
+
+	g_assert_cmpint(rvmrpc_server_allow(&server, text, &bad), ==, RVMRPC_STATUS_OK);
+}
+
+static void setup(void)
+{
+	rvmrpc_server_init(&server);
+	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_clock_module), ==, RVMRPC_STATUS_OK);
+	allow("*.*");
+	clocks = (struct rvmrpc_clocks){ .realtime_ns = 1000 * S, .monotonic_ns = 90 * S, .boottime_ns = 100 * S };
+	clock_was_set = 0;
+	clock_fails = false;
+}
+
+/* The answer is in res; *length: its bytes. */
+static uint32_t call(uint32_t module, uint32_t procedure, const void *arg, uint32_t bytes, void *res, uint32_t res_bytes,
+		     uint32_t *length)
+{
+	struct rvmrpc_hdr hdr = {
+		.magic = RVMRPC_CALL_MAGIC, .abi = RVMRPC_ABI_VERSION, .epoch = EPOCH, .xid = 42,
+		.module = module, .procedure = procedure, .length = bytes, .timeout_ms = 250,
+	};
+	/* Of its own size, so that a byte too many is seen. */
+	g_autofree void *copy = g_malloc(MAX(bytes, 1));
+	struct rvmrpc_accepted a;
+	struct rvmrpc_hdr reply;
+
+	if (bytes)
+		memcpy(copy, arg, bytes);
+	g_assert_true(rvmrpc_server_accept(&server, &hdr, EPOCH, RVMRPC_ABI_VERSION, 4096, &a));
+	rvmrpc_server_run(&a, copy, res, res_bytes, &reply);
+	rvmrpc_server_done(&server, &a);
+	*length = reply.length;
+	return reply.status;
+}
+
+static uint32_t status_of(uint32_t module, uint32_t procedure, const void *arg, uint32_t bytes)
+{
+	char res[256];
+	uint32_t length;
+
+	return call(module, procedure, arg, bytes, res, sizeof(res), &length);
+}
+
+static void test_clock_read(void)
+{
+	struct rvmrpc_reader r;
+	char res[256];
+	uint32_t length;
+
+	setup();
+	g_assert_cmpuint(call(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_READ, NULL, 0, res, sizeof(res), &length), ==,
+			 RVMRPC_STATUS_OK);
+	g_assert_true(rvmrpc_reader_open(&r, res, length));
+	g_assert_true(rvmrpc_reader_record(&r) && r.kind == RVMRPC_RECORD_CLOCK);
+	g_assert_true(rvmrpc_reader_field(&r) && r.key == RVMRPC_CLOCK_REALTIME && r.u64 == 1000 * S);
+	g_assert_true(rvmrpc_reader_field(&r) && r.key == RVMRPC_CLOCK_MONOTONIC && r.u64 == 90 * S);
+	g_assert_true(rvmrpc_reader_field(&r) && r.key == RVMRPC_CLOCK_BOOTTIME && r.u64 == 100 * S);
+	g_assert_false(rvmrpc_reader_field(&r) || rvmrpc_reader_record(&r));
+}
+
+static void test_clock_set(void)
+{
+	struct rvmrpc_clock_req wanted = { .realtime_ns = 5000 * S, .boottime_ns = 98 * S };
+	struct rvmrpc_clock_res result;
+	uint32_t length;
+
+	setup();
+	g_assert_cmpuint(call(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &wanted, sizeof(wanted), &result, sizeof(result),
+			      &length), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(length, ==, sizeof(result));
+	/* Two seconds have gone by on the way. */
+	g_assert_cmpuint(clock_was_set, ==, 5002 * S);
+	g_assert_cmpuint(result.before_ns, ==, 1000 * S);
+	g_assert_cmpuint(result.after_ns, ==, 5002 * S);
+	wanted.boottime_ns = 0;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &wanted, sizeof(wanted)), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(clock_was_set, ==, 5000 * S);
+	clock_fails = true;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &wanted, sizeof(wanted)), ==,
+			 RVMRPC_STATUS_SYSTEM_ERROR);
+}
+
+static void test_clock_bad(void)
+{
+	static const struct rvmrpc_clock_req bad[] = {
+		{ 5000 * S, 100 * S + 1 }, { 5000 * S, 40 * S - 1 }, { 5000 * S, UINT64_MAX }, { 0, 0 },
+		{ UINT64_MAX, 0 }, { INT64_MAX, 99 * S },
+	};
+	uint32_t i, length;
+	char res[16];
+
+	setup();
+	for (i = 0; i < G_N_ELEMENTS(bad); i++)
+		g_assert_cmpuint(status_of(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &bad[i], sizeof(bad[i])), ==,
+				 RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpuint(call(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &bad[0], sizeof(bad[0]), res, 15, &length), ==,
+			 RVMRPC_STATUS_TOO_BIG);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CLOCK, RVMRPC_CLOCK_SET, &bad[0], 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpuint(clock_was_set, ==, 0);
+}
+
+/* Who has not named them gets none of those that change something. */
+static void test_default(void)
+{
+	static const char zeros[64];
+	uint32_t i, j;
+
+	setup();
+	allow("default");
+	for (i = 0; i < server.nmodules; i++) {
+		for (j = 0; j < server.modules[i]->nprocs; j++) {
+			const struct rvmrpc_procedure *p = &server.modules[i]->procs[j];
+			uint32_t status = status_of(server.modules[i]->number, p->number, zeros, p->arg_min);
+
+			g_assert_true((status == RVMRPC_STATUS_NOT_ALLOWED) == !(p->flags & RVMRPC_PROC_READ_ONLY));
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/care/clock/read", test_clock_read);
+	g_test_add_func("/care/clock/set", test_clock_set);
+	g_test_add_func("/care/clock/bad", test_clock_bad);
+	g_test_add_func("/care/default", test_default);
+	return g_test_run();
+}
