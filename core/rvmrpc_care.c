@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Reverse VMRPC, guest half: module clock.
+ * Reverse VMRPC, guest half: modules clock and control.
  */
 #include "rvmrpc_care.h"
 #include "rvmrpc_records.h"
@@ -86,4 +86,75 @@ struct rvmrpc_module rvmrpc_clock_module = {
 	.name = "clock",
 	.procs = clock_procs,
 	.nprocs = CARE_COUNT(clock_procs),
+};
+
+/* ---- control ---- */
+
+static int control_sysrq(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_sysrq_res result = { .enabled = 0 };
+	struct rvmrpc_sysrq_req wanted;
+	int status;
+
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if (wanted.key < 0x21 || wanted.key > 0x7e || wanted.reserved)
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	if (res->resmax < sizeof(result))
+		return RVMRPC_STATUS_TOO_BIG;
+	status = rvmrpc_os_sysrq(wanted.key, &result.enabled);
+	return status == RVMRPC_STATUS_OK ? care_answer(res, &result, sizeof(result)) : status;
+}
+
+static int control_sync(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	(void)req;
+	(void)res;
+	return rvmrpc_os_sync();
+}
+
+static int control_power(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_power_req wanted;
+
+	(void)res;
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if ((wanted.flags & ~RVMRPC_POWER_FORCE) || wanted.reserved)
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	rvmrpc_os_power(req->func == RVMRPC_CONTROL_REBOOT, wanted.flags & RVMRPC_POWER_FORCE);
+	return RVMRPC_STATUS_OK;
+}
+
+static const struct rvmrpc_procedure control_procs[] = {
+	{
+		.number = RVMRPC_CONTROL_SYSRQ,
+		.name = "sysrq",
+		.arg_min = sizeof(struct rvmrpc_sysrq_req),
+		.arg_max = sizeof(struct rvmrpc_sysrq_req),
+		.handler = control_sysrq,
+	}, {
+		.number = RVMRPC_CONTROL_SYNC,
+		.name = "sync",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.handler = control_sync,
+	}, {
+		.number = RVMRPC_CONTROL_POWEROFF,
+		.name = "poweroff",
+		.arg_min = sizeof(struct rvmrpc_power_req),
+		.arg_max = sizeof(struct rvmrpc_power_req),
+		.handler = control_power,
+	}, {
+		.number = RVMRPC_CONTROL_REBOOT,
+		.name = "reboot",
+		.arg_min = sizeof(struct rvmrpc_power_req),
+		.arg_max = sizeof(struct rvmrpc_power_req),
+		.handler = control_power,
+	},
+};
+
+struct rvmrpc_module rvmrpc_control_module = {
+	.number = RVMRPC_MOD_CONTROL,
+	.version = 1,
+	.name = "control",
+	.procs = control_procs,
+	.nprocs = CARE_COUNT(control_procs),
 };

@@ -11,6 +11,7 @@
 #include "rvmrpc_server.h"
 
 extern struct rvmrpc_module rvmrpc_clock_module;
+extern struct rvmrpc_module rvmrpc_control_module;
 
 struct rvmrpc_clocks {
 	uint64_t realtime_ns;
@@ -23,5 +24,17 @@ void rvmrpc_os_clocks(struct rvmrpc_clocks *now);
 
 /* Worker, may sleep: sets the realtime clock.  False: it could not. */
 bool rvmrpc_os_clock_set(uint64_t realtime_ns);
+
+/*
+ * Server thread: what the key does, if the kernel enables it; *enabled: its setting.  RVMRPC_STATUS_OK; NOT_ALLOWED when it
+ * enables none; PROCEDURE_UNAVAILABLE when it has no such keys.
+ */
+int rvmrpc_os_sysrq(uint32_t key, uint32_t *enabled);
+
+/* Worker, may sleep: writes back what is dirty.  One at a time.  RVMRPC_STATUS_OK, BUSY or SYSTEM_ERROR. */
+int rvmrpc_os_sync(void);
+
+/* Server thread: has the guest shut down, or start anew; force: even if user space cannot be asked. */
+void rvmrpc_os_power(bool reboot, bool force);
 
 #endif /* RVMRPC_CARE_H */

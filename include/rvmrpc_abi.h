@@ -396,6 +396,11 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_CLOCK_READ		0	/* struct rvmrpc_records_req or nothing -> a record CLOCK */
 #define RVMRPC_CLOCK_SET		1	/* struct rvmrpc_clock_req -> struct rvmrpc_clock_res */
 
+#define RVMRPC_CONTROL_SYSRQ		0	/* struct rvmrpc_sysrq_req -> struct rvmrpc_sysrq_res */
+#define RVMRPC_CONTROL_SYNC		1	/* -> nothing */
+#define RVMRPC_CONTROL_POWEROFF		2	/* struct rvmrpc_power_req -> nothing; the guest was asked */
+#define RVMRPC_CONTROL_REBOOT		3	/* likewise */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -723,6 +728,26 @@ struct rvmrpc_clock_res {
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_clock_res, 16);
 #define RVMRPC_CLOCK_AGE_NS_MAX		60000000000ull	/* how long ago that may be */
+
+struct rvmrpc_sysrq_req {
+	uint32_t key;		/* a printable character of ASCII, as one types it */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_sysrq_req, 8);
+
+struct rvmrpc_sysrq_res {
+	uint32_t enabled;	/* the guest's kernel.sysrq: 1 = every key, else bits; a key that it has not did nothing */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_sysrq_res, 8);
+
+#define RVMRPC_POWER_FORCE		(1u << 0)	/* by the kernel, when user space cannot be asked */
+
+struct rvmrpc_power_req {
+	uint32_t flags;		/* RVMRPC_POWER_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_power_req, 8);
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

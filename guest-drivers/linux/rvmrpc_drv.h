@@ -315,6 +315,8 @@ int rvmrpc_mod_net_init(void);
 void rvmrpc_mod_net_exit(void);
 int rvmrpc_mod_clock_init(void);
 void rvmrpc_mod_clock_exit(void);
+int rvmrpc_mod_control_init(void);
+void rvmrpc_mod_control_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

@@ -129,6 +129,12 @@ static const struct field {
 	FIELD(rvmrpc_clock_req, boottime_ns),
 	FIELD(rvmrpc_clock_res, before_ns),
 	FIELD(rvmrpc_clock_res, after_ns),
+	FIELD(rvmrpc_sysrq_req, key),
+	FIELD(rvmrpc_sysrq_req, reserved),
+	FIELD(rvmrpc_sysrq_res, enabled),
+	FIELD(rvmrpc_sysrq_res, reserved),
+	FIELD(rvmrpc_power_req, flags),
+	FIELD(rvmrpc_power_req, reserved),
 };
 
 static const struct constant {
@@ -274,6 +280,10 @@ static const struct constant {
 	CONST(RVMRPC_NET_LIST),
 	CONST(RVMRPC_CLOCK_READ),
 	CONST(RVMRPC_CLOCK_SET),
+	CONST(RVMRPC_CONTROL_SYSRQ),
+	CONST(RVMRPC_CONTROL_SYNC),
+	CONST(RVMRPC_CONTROL_POWEROFF),
+	CONST(RVMRPC_CONTROL_REBOOT),
 	CONST(RVMRPC_LIST_MODULE),
 	CONST(RVMRPC_LIST_PROCEDURE),
 	CONST(RVMRPC_INFO_TEXT),
@@ -464,6 +474,7 @@ static const struct constant {
 	CONST(RVMRPC_CLOCK_MONOTONIC),
 	CONST(RVMRPC_CLOCK_BOOTTIME),
 	CONST(RVMRPC_CLOCK_AGE_NS_MAX),
+	CONST(RVMRPC_POWER_FORCE),
 	CONST(RVMRPC_DROP_PAGECACHE),
 	CONST(RVMRPC_DROP_SLAB),
 	CONST(RVMRPC_DROP_ALL),

@@ -26,6 +26,32 @@ bool rvmrpc_os_clock_set(uint64_t realtime_ns)
 	return !clock_fails;
 }
 
+static struct {
+	uint32_t key, syncs, powers;
+	bool reboot, force;
+} asked;
+static int sysrq_status, sync_status;
+
+int rvmrpc_os_sysrq(uint32_t key, uint32_t *enabled)
+{
+	asked.key = key;
+	*enabled = 438;
+	return sysrq_status;
+}
+
+int rvmrpc_os_sync(void)
+{
+	asked.syncs++;
+	return sync_status;
+}
+
+void rvmrpc_os_power(bool reboot, bool force)
+{
+	asked.powers++;
+	asked.reboot = reboot;
+	asked.force = force;
+}
+
 static void allow(const char *text)
 {
 	uint32_t bad;
@@ -37,7 +63,10 @@ static void setup(void)
 {
 	rvmrpc_server_init(&server);
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_clock_module), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_control_module), ==, RVMRPC_STATUS_OK);
 	allow("*.*");
+	memset(&asked, 0, sizeof(asked));
+	sysrq_status = sync_status = RVMRPC_STATUS_OK;
 	clocks = (struct rvmrpc_clocks){ .realtime_ns = 1000 * S, .monotonic_ns = 90 * S, .boottime_ns = 100 * S };
 	clock_was_set = 0;
 	clock_fails = false;
@@ -131,6 +160,53 @@ static void test_clock_bad(void)
 	g_assert_cmpuint(clock_was_set, ==, 0);
 }
 
+static void test_sysrq(void)
+{
+	static const struct rvmrpc_sysrq_req bad[] = { { 0, 0 }, { ' ', 0 }, { 0x7f, 0 }, { 0x100 + 's', 0 }, { 's', 1 } };
+	const struct rvmrpc_sysrq_req wanted = { .key = 's' };
+	struct rvmrpc_sysrq_res result;
+	uint32_t i, length;
+
+	setup();
+	for (i = 0; i < G_N_ELEMENTS(bad); i++)
+		g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_SYSRQ, &bad[i], sizeof(bad[i])), ==,
+				 RVMRPC_STATUS_GARBAGE_ARGS);
+	/* Nothing is done that cannot be answered. */
+	g_assert_cmpuint(call(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_SYSRQ, &wanted, sizeof(wanted), &result, 7, &length), ==,
+			 RVMRPC_STATUS_TOO_BIG);
+	g_assert_cmpuint(asked.key, ==, 0);
+	g_assert_cmpuint(call(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_SYSRQ, &wanted, sizeof(wanted), &result, sizeof(result),
+			      &length), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(asked.key, ==, 's');
+	g_assert_cmpuint(result.enabled, ==, 438);
+	g_assert_cmpuint(result.reserved, ==, 0);
+	sysrq_status = RVMRPC_STATUS_NOT_ALLOWED;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_SYSRQ, &wanted, sizeof(wanted)), ==,
+			 RVMRPC_STATUS_NOT_ALLOWED);
+}
+
+static void test_power(void)
+{
+	struct rvmrpc_power_req wanted = { .flags = RVMRPC_POWER_FORCE << 1 };
+
+	setup();
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_REBOOT, &wanted, 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	wanted = (struct rvmrpc_power_req){ .reserved = 1 };
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_POWEROFF, &wanted, 8), ==,
+			 RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_POWEROFF, NULL, 0), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	g_assert_cmpuint(asked.powers, ==, 0);
+	wanted = (struct rvmrpc_power_req){ .flags = RVMRPC_POWER_FORCE };
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_REBOOT, &wanted, 8), ==, RVMRPC_STATUS_OK);
+	g_assert_true(asked.powers == 1 && asked.reboot && asked.force);
+	wanted.flags = 0;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_POWEROFF, &wanted, 8), ==, RVMRPC_STATUS_OK);
+	g_assert_true(asked.powers == 2 && !asked.reboot && !asked.force);
+	sync_status = RVMRPC_STATUS_BUSY;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CONTROL, RVMRPC_CONTROL_SYNC, NULL, 0), ==, RVMRPC_STATUS_BUSY);
+	g_assert_cmpuint(asked.syncs, ==, 1);
+}
+
 /* Who has not named them gets none of those that change something. */
 static void test_default(void)
 {
@@ -155,6 +231,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/care/clock/read", test_clock_read);
 	g_test_add_func("/care/clock/set", test_clock_set);
 	g_test_add_func("/care/clock/bad", test_clock_bad);
+	g_test_add_func("/care/control/sysrq", test_sysrq);
+	g_test_add_func("/care/control/power", test_power);
 	g_test_add_func("/care/default", test_default);
 	return g_test_run();
 }
