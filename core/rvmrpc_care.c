@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Reverse VMRPC, guest half: modules clock and control.
+ * Reverse VMRPC, guest half: modules clock, control and freeze.
  */
 #include "rvmrpc_care.h"
 #include "rvmrpc_records.h"
@@ -157,4 +157,76 @@ struct rvmrpc_module rvmrpc_control_module = {
 	.name = "control",
 	.procs = control_procs,
 	.nprocs = CARE_COUNT(control_procs),
+};
+
+/* ---- freeze ---- */
+
+static int freeze_freeze(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_freeze_req wanted;
+	struct rvmrpc_freeze_res state;
+	int status;
+
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if (!wanted.timeout_ms || wanted.timeout_ms > RVMRPC_FREEZE_MS_MAX || wanted.reserved)
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	if (res->resmax < sizeof(state))
+		return RVMRPC_STATUS_TOO_BIG;
+	memset(&state, 0, sizeof(state));
+	status = rvmrpc_os_freeze(wanted.timeout_ms, &state);
+	return status == RVMRPC_STATUS_OK ? care_answer(res, &state, sizeof(state)) : status;
+}
+
+static int freeze_thaw(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_freeze_res state;
+	int status;
+
+	(void)req;
+	if (res->resmax < sizeof(state))
+		return RVMRPC_STATUS_TOO_BIG;
+	memset(&state, 0, sizeof(state));
+	status = rvmrpc_os_thaw(&state);
+	return status == RVMRPC_STATUS_OK ? care_answer(res, &state, sizeof(state)) : status;
+}
+
+static int freeze_status(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_freeze_res state;
+
+	(void)req;
+	if (res->resmax < sizeof(state))
+		return RVMRPC_STATUS_TOO_BIG;
+	memset(&state, 0, sizeof(state));
+	rvmrpc_os_freeze_state(&state);
+	return care_answer(res, &state, sizeof(state));
+}
+
+static const struct rvmrpc_procedure freeze_procs[] = {
+	{
+		.number = RVMRPC_FREEZE_FREEZE,
+		.name = "freeze",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.arg_min = sizeof(struct rvmrpc_freeze_req),
+		.arg_max = sizeof(struct rvmrpc_freeze_req),
+		.handler = freeze_freeze,
+	}, {
+		.number = RVMRPC_FREEZE_THAW,
+		.name = "thaw",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.handler = freeze_thaw,
+	}, {
+		.number = RVMRPC_FREEZE_STATUS,
+		.name = "status",
+		.flags = RVMRPC_PROC_READ_ONLY,
+		.handler = freeze_status,
+	},
+};
+
+struct rvmrpc_module rvmrpc_freeze_module = {
+	.number = RVMRPC_MOD_FREEZE,
+	.version = 1,
+	.name = "freeze",
+	.procs = freeze_procs,
+	.nprocs = CARE_COUNT(freeze_procs),
 };

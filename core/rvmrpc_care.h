@@ -3,7 +3,7 @@
  * Reverse VMRPC, guest half: modules that look after a guest, the same in every one that has the thing.
  *
  * As in rvmrpc_builtin.h: procedures, argument checks and answers are here, what they do is the OS's.  None but
- * clock.read is in the default allow-list.
+ * clock.read and freeze.status are in the default allow-list.
  */
 #ifndef RVMRPC_CARE_H
 #define RVMRPC_CARE_H
@@ -12,6 +12,7 @@
 
 extern struct rvmrpc_module rvmrpc_clock_module;
 extern struct rvmrpc_module rvmrpc_control_module;
+extern struct rvmrpc_module rvmrpc_freeze_module;
 
 struct rvmrpc_clocks {
 	uint64_t realtime_ns;
@@ -36,5 +37,15 @@ int rvmrpc_os_sync(void);
 
 /* Server thread: has the guest shut down, or start anew; force: even if user space cannot be asked. */
 void rvmrpc_os_power(bool reboot, bool force);
+
+/*
+ * Workers, may sleep: freezes all file systems or none, and thaws them; *state: how it is then.  They are thawed timeout_ms
+ * (checked) after the freeze began, whoever freezes, thaws or hangs.  RVMRPC_STATUS_OK, BUSY or SYSTEM_ERROR.
+ */
+int rvmrpc_os_freeze(uint32_t timeout_ms, struct rvmrpc_freeze_res *state);
+int rvmrpc_os_thaw(struct rvmrpc_freeze_res *state);
+
+/* Server thread. */
+void rvmrpc_os_freeze_state(struct rvmrpc_freeze_res *state);
 
 #endif /* RVMRPC_CARE_H */

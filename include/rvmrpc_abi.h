@@ -401,6 +401,10 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_CONTROL_POWEROFF		2	/* struct rvmrpc_power_req -> nothing; the guest was asked */
 #define RVMRPC_CONTROL_REBOOT		3	/* likewise */
 
+#define RVMRPC_FREEZE_FREEZE		0	/* struct rvmrpc_freeze_req -> struct rvmrpc_freeze_res, as the next two */
+#define RVMRPC_FREEZE_THAW		1	/* nothing */
+#define RVMRPC_FREEZE_STATUS		2	/* nothing */
+
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
 	uint32_t reserved;
@@ -748,6 +752,29 @@ struct rvmrpc_power_req {
 	uint32_t reserved;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_power_req, 8);
+
+#define RVMRPC_FREEZE_MS_MAX		600000
+
+struct rvmrpc_freeze_req {
+	uint32_t timeout_ms;	/* 1 to RVMRPC_FREEZE_MS_MAX: then the guest thaws by itself */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_freeze_req, 8);
+
+#define RVMRPC_FREEZE_THAWED		0
+#define RVMRPC_FREEZE_FREEZING		1	/* not all of them yet */
+#define RVMRPC_FREEZE_FROZEN		2
+#define RVMRPC_FREEZE_EXPIRED		3	/* thawed, as the time was over: what was copied meanwhile is worth nothing */
+
+struct rvmrpc_freeze_res {
+	uint32_t state;		/* RVMRPC_FREEZE_* */
+	uint32_t count;		/* file systems that are frozen; of thaw: that were until now */
+	uint32_t skipped;	/* that cannot be frozen: remote, or of a type that knows no freezing */
+	uint32_t lost;		/* that somebody else had thawed */
+	uint32_t left_ms;	/* until the guest thaws by itself */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_freeze_res, 24);
 
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2

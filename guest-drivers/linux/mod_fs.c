@@ -12,53 +12,11 @@
 #include "mounts_text.h"
 #include "rvmrpc_drv.h"
 
-#define FS_REMOTES_MAX	64
-
 struct fs_list {
 	struct rvmrpc_record_writer w;
 	ktime_t deadline;
-	u64 remotes[FS_REMOTES_MAX];	/* IDs of remote mounts, and of those below them */
-	u32 nremotes;
+	struct rvmrpc_mount_remotes remotes;
 };
-
-static bool fs_is_below(const struct fs_list *list, const struct rvmrpc_mount *mount)
-{
-	u32 i;
-
-	for (i = 0; i < list->nremotes; i++) {
-		if (list->remotes[i] == mount->parent)
-			return true;
-	}
-	/* With more of them than are remembered it might be, unless it is the root. */
-	return list->nremotes == FS_REMOTES_MAX && strcmp(mount->target, "/");
-}
-
-/* RVMRPC_FS_SKIPPED_*, or 0. */
-static u64 fs_skip(struct fs_list *list, const struct rvmrpc_mount *mount)
-{
-	bool remote = mounts_remote(mount->type), below = fs_is_below(list, mount);
-
-	if ((remote || below) && list->nremotes < FS_REMOTES_MAX)
-		list->remotes[list->nremotes++] = mount->id;
-	if (remote)
-		return RVMRPC_FS_SKIPPED_REMOTE;
-	return below ? RVMRPC_FS_SKIPPED_BELOW : 0;
-}
-
-static bool fs_holds_data(const char *name)
-{
-	struct file_system_type *type;
-	bool holds;
-
-	if (!strcmp(name, "zfs") || mounts_remote(name))
-		return true;
-	/* It is mounted, so no module is loaded for it. */
-	type = get_fs_type(name);
-	holds = type && (type->fs_flags & FS_REQUIRES_DEV);
-	if (type)
-		module_put(type->owner);
-	return holds;
-}
 
 static bool fs_stat(const struct rvmrpc_mount *mount, struct kstatfs *st)
 {
@@ -111,15 +69,20 @@ static void fs_record(struct fs_list *list, const struct rvmrpc_mount *mount, u6
 static bool fs_mount(const struct rvmrpc_mount *mount, void *data)
 {
 	struct fs_list *list = data;
-	u64 skipped = fs_skip(list, mount);
+	enum rvmrpc_mount_kind kind = rvmrpc_mount_kind(&list->remotes, mount);
+	static const u64 skipped[] = {
+		[RVMRPC_MOUNT_REMOTE] = RVMRPC_FS_SKIPPED_REMOTE,
+		[RVMRPC_MOUNT_BELOW] = RVMRPC_FS_SKIPPED_BELOW,
+		[RVMRPC_MOUNT_DATA] = 0,
+	};
 
-	if (mount->number < list->w.wanted.cursor || !fs_holds_data(mount->type))
+	if (mount->number < list->w.wanted.cursor || kind == RVMRPC_MOUNT_OTHER)
 		return true;
 	if (ktime_after(ktime_get(), list->deadline)) {
 		rvmrpc_records_more(&list->w, mount->number);
 		return false;
 	}
-	fs_record(list, mount, skipped);
+	fs_record(list, mount, skipped[kind]);
 	return rvmrpc_record_end(&list->w, mount->number);
 }
 

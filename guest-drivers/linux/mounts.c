@@ -102,6 +102,55 @@ int rvmrpc_mounts_walk(rvmrpc_mount_fn fn, void *data)
 	return err;
 }
 
+/* ---- What one of them is ---- */
+
+static bool mounts_below(const struct rvmrpc_mount_remotes *remotes, const struct rvmrpc_mount *mount)
+{
+	u32 i;
+
+	for (i = 0; i < remotes->n; i++) {
+		if (remotes->id[i] == mount->parent)
+			return true;
+	}
+	/* With more of them than are remembered it might be, unless it is the root. */
+	return remotes->n == ARRAY_SIZE(remotes->id) && strcmp(mount->target, "/");
+}
+
+static bool mounts_hold_data(const char *name)
+{
+	struct file_system_type *type;
+	bool hold;
+
+	if (!strcmp(name, "zfs"))
+		return true;
+	/* It is mounted, so no module is loaded for it. */
+	type = get_fs_type(name);
+	hold = type && (type->fs_flags & FS_REQUIRES_DEV);
+	if (type)
+		module_put(type->owner);
+	return hold;
+}
+
+/**
+ * rvmrpc_mount_kind() - what a mount is
+ * @remotes: of this walk
+ * @mount: each one of the walk, in order
+ *
+ * Context: worker, may sleep.
+ */
+enum rvmrpc_mount_kind rvmrpc_mount_kind(struct rvmrpc_mount_remotes *remotes, const struct rvmrpc_mount *mount)
+{
+	bool remote = mounts_remote(mount->type), below = mounts_below(remotes, mount);
+
+	if ((remote || below) && remotes->n < ARRAY_SIZE(remotes->id))
+		remotes->id[remotes->n++] = mount->id;
+	if (remote)
+		return RVMRPC_MOUNT_REMOTE;
+	if (!mounts_hold_data(mount->type))
+		return RVMRPC_MOUNT_OTHER;
+	return below ? RVMRPC_MOUNT_BELOW : RVMRPC_MOUNT_DATA;
+}
+
 /* The first process' root, which is not that of kernel threads in every kernel. */
 static int mounts_root(struct path *root)
 {

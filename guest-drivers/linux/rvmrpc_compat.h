@@ -5,6 +5,7 @@
 #ifndef RVMRPC_COMPAT_H
 #define RVMRPC_COMPAT_H
 
+#include <linux/fs.h>
 #include <linux/kmsg_dump.h>
 #include <linux/namei.h>
 #include <linux/pci.h>
@@ -63,6 +64,27 @@ static inline u64 rvmrpc_vm_event(enum vm_event_item item)
 #else
 #define rvmrpc_vm_reclaim(item)	rvmrpc_vm_event(item)
 #endif
+
+/* 6.6 wants to know who holds a file system, 6.16 for whom: as "fsfreeze" does, which can thaw it then. */
+#if KERNEL_VERSION(6, 16, 0) <= LINUX_VERSION_CODE
+#define RVMRPC_FREEZE_ARGS(sb)	(sb), FREEZE_HOLDER_USERSPACE, NULL
+#elif KERNEL_VERSION(6, 6, 0) <= LINUX_VERSION_CODE
+#define RVMRPC_FREEZE_ARGS(sb)	(sb), FREEZE_HOLDER_USERSPACE
+#else
+#define RVMRPC_FREEZE_ARGS(sb)	(sb)
+#endif
+
+static inline int rvmrpc_freeze_super(struct super_block *sb)
+{
+	return sb->s_op->freeze_super ? sb->s_op->freeze_super(RVMRPC_FREEZE_ARGS(sb)) :
+					freeze_super(RVMRPC_FREEZE_ARGS(sb));
+}
+
+static inline int rvmrpc_thaw_super(struct super_block *sb)
+{
+	return sb->s_op->thaw_super ? sb->s_op->thaw_super(RVMRPC_FREEZE_ARGS(sb)) :
+				      thaw_super(RVMRPC_FREEZE_ARGS(sb));
+}
 
 /* A position in the kernel's log: till 5.13 it was part of a dumper. */
 #if KERNEL_VERSION(5, 13, 0) <= LINUX_VERSION_CODE

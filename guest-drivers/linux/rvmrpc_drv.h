@@ -290,6 +290,20 @@ struct rvmrpc_mount;	/* mounts_text.h */
 /* A mount, and what it leads to; false ends the walk. */
 typedef bool (*rvmrpc_mount_fn)(const struct rvmrpc_mount *mount, void *data);
 
+/* IDs of remote mounts, and of those below them; zero before a walk. */
+struct rvmrpc_mount_remotes {
+	u64 id[64];
+	u32 n;
+};
+
+enum rvmrpc_mount_kind {
+	RVMRPC_MOUNT_OTHER,		/* holds no data: proc, tmpfs */
+	RVMRPC_MOUNT_DATA,
+	RVMRPC_MOUNT_REMOTE,		/* a server or a process would have to answer */
+	RVMRPC_MOUNT_BELOW,		/* holds data, on a remote one */
+};
+
+enum rvmrpc_mount_kind rvmrpc_mount_kind(struct rvmrpc_mount_remotes *remotes, const struct rvmrpc_mount *mount);
 int rvmrpc_mounts_walk(rvmrpc_mount_fn fn, void *data);
 int rvmrpc_mount_path(const struct rvmrpc_mount *mount, struct path *path);
 
@@ -317,6 +331,8 @@ int rvmrpc_mod_clock_init(void);
 void rvmrpc_mod_clock_exit(void);
 int rvmrpc_mod_control_init(void);
 void rvmrpc_mod_control_exit(void);
+int rvmrpc_mod_freeze_init(void);
+void rvmrpc_mod_freeze_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

@@ -52,6 +52,28 @@ void rvmrpc_os_power(bool reboot, bool force)
 	asked.force = force;
 }
 
+static struct rvmrpc_freeze_res freeze_state;
+static uint32_t frozen_ms;
+static int freeze_result;
+
+int rvmrpc_os_freeze(uint32_t timeout_ms, struct rvmrpc_freeze_res *state)
+{
+	frozen_ms = timeout_ms;
+	*state = freeze_state;
+	return freeze_result;
+}
+
+int rvmrpc_os_thaw(struct rvmrpc_freeze_res *state)
+{
+	*state = freeze_state;
+	return freeze_result;
+}
+
+void rvmrpc_os_freeze_state(struct rvmrpc_freeze_res *state)
+{
+	*state = freeze_state;
+}
+
 static void allow(const char *text)
 {
 	uint32_t bad;
@@ -64,7 +86,10 @@ static void setup(void)
 	rvmrpc_server_init(&server);
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_clock_module), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_control_module), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_freeze_module), ==, RVMRPC_STATUS_OK);
 	allow("*.*");
+	freeze_result = RVMRPC_STATUS_OK;
+	frozen_ms = 0;
 	memset(&asked, 0, sizeof(asked));
 	sysrq_status = sync_status = RVMRPC_STATUS_OK;
 	clocks = (struct rvmrpc_clocks){ .realtime_ns = 1000 * S, .monotonic_ns = 90 * S, .boottime_ns = 100 * S };
@@ -207,6 +232,35 @@ static void test_power(void)
 	g_assert_cmpuint(asked.syncs, ==, 1);
 }
 
+static void test_freeze(void)
+{
+	static const struct rvmrpc_freeze_req bad[] = { { 0, 0 }, { RVMRPC_FREEZE_MS_MAX + 1, 0 }, { 1, 1 } };
+	const struct rvmrpc_freeze_req wanted = { .timeout_ms = RVMRPC_FREEZE_MS_MAX };
+	struct rvmrpc_freeze_res result;
+	uint32_t i, length;
+
+	setup();
+	freeze_state = (struct rvmrpc_freeze_res){ .state = RVMRPC_FREEZE_FROZEN, .count = 3, .left_ms = 77 };
+	for (i = 0; i < G_N_ELEMENTS(bad); i++)
+		g_assert_cmpuint(status_of(RVMRPC_MOD_FREEZE, RVMRPC_FREEZE_FREEZE, &bad[i], sizeof(bad[i])), ==,
+				 RVMRPC_STATUS_GARBAGE_ARGS);
+	/* Nothing is frozen of which nobody would hear. */
+	g_assert_cmpuint(call(RVMRPC_MOD_FREEZE, RVMRPC_FREEZE_FREEZE, &wanted, sizeof(wanted), &result, 23, &length), ==,
+			 RVMRPC_STATUS_TOO_BIG);
+	g_assert_cmpuint(frozen_ms, ==, 0);
+	for (i = RVMRPC_FREEZE_FREEZE; i <= RVMRPC_FREEZE_STATUS; i++) {
+		memset(&result, 0, sizeof(result));
+		g_assert_cmpuint(call(RVMRPC_MOD_FREEZE, i, &wanted, i ? 0 : sizeof(wanted), &result, sizeof(result),
+				      &length), ==, RVMRPC_STATUS_OK);
+		g_assert_cmpmem(&result, length, &freeze_state, sizeof(freeze_state));
+	}
+	g_assert_cmpuint(frozen_ms, ==, RVMRPC_FREEZE_MS_MAX);
+	freeze_result = RVMRPC_STATUS_BUSY;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_FREEZE, RVMRPC_FREEZE_FREEZE, &wanted, sizeof(wanted)), ==,
+			 RVMRPC_STATUS_BUSY);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_FREEZE, RVMRPC_FREEZE_THAW, NULL, 0), ==, RVMRPC_STATUS_BUSY);
+}
+
 /* Who has not named them gets none of those that change something. */
 static void test_default(void)
 {
@@ -233,6 +287,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/care/clock/bad", test_clock_bad);
 	g_test_add_func("/care/control/sysrq", test_sysrq);
 	g_test_add_func("/care/control/power", test_power);
+	g_test_add_func("/care/freeze", test_freeze);
 	g_test_add_func("/care/default", test_default);
 	return g_test_run();
 }

@@ -328,7 +328,7 @@ def modules():
     found = {m["name"]: m for m in guest().query()["modules"]}
     assert {name: m["number"] for name, m in found.items()} == {
         "core": 0, "echo": 1, "sysinfo": 2, "reclaim": 3, "procfs": 4,
-        "pressure": 6, "tasks": 7, "klog": 8, "fs": 9, "net": 10, "clock": 11, "control": 12}
+        "pressure": 6, "tasks": 7, "klog": 8, "fs": 9, "net": 10, "clock": 11, "control": 12, "freeze": 13}
     flags = {(name, p["name"]): (p["number"], p["read-only"], p["may-sleep"], p["allowed"])
              for name, m in found.items() for p in m["procedures"]}
     assert flags["core", "exit"] == (3, False, False, False)
@@ -338,7 +338,8 @@ def modules():
     assert flags["klog", "read"] == (0, True, False, False)
     assert flags["clock", "set"] == (1, False, True, False)
     assert flags["control", "sysrq"] == (0, False, False, False)
-    assert len(flags) == 26, flags
+    assert flags["freeze", "freeze"] == (0, False, True, False)
+    assert len(flags) == 29, flags
 
 
 @case("query-rvmrpc counts calls, answers and gate calls; the histogram adds up")
