@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * Reverse VMRPC, guest half: modules clock, control and freeze.
+ * Reverse VMRPC, guest half: modules clock, control and freeze, and what reclaim has where sizes are known.
  */
+#include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_records.h"
 
@@ -229,4 +230,61 @@ struct rvmrpc_module rvmrpc_freeze_module = {
 	.name = "freeze",
 	.procs = freeze_procs,
 	.nprocs = CARE_COUNT(freeze_procs),
+};
+
+/* ---- reclaim ---- */
+
+static int reclaim_shrink(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_shrink_req wanted;
+	struct rvmrpc_shrink_res result;
+	int status;
+
+	memcpy(&wanted, req->arg, sizeof(wanted));
+	if (!wanted.bytes)
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	if (res->resmax < sizeof(result))
+		return RVMRPC_STATUS_TOO_BIG;
+	memset(&result, 0, sizeof(result));
+	/* So that the answer is there before the caller is gone. */
+	status = rvmrpc_os_shrink(wanted.bytes, req->timeout_ms / 4 * 3, &result);
+	return status == RVMRPC_STATUS_OK ? care_answer(res, &result, sizeof(result)) : status;
+}
+
+static int reclaim_compact(struct rvmrpc_request *req, struct rvmrpc_response *res)
+{
+	struct rvmrpc_compact_res result;
+	int status;
+
+	(void)req;
+	if (res->resmax < sizeof(result))
+		return RVMRPC_STATUS_TOO_BIG;
+	memset(&result, 0, sizeof(result));
+	status = rvmrpc_os_compact(&result);
+	return status == RVMRPC_STATUS_OK ? care_answer(res, &result, sizeof(result)) : status;
+}
+
+static const struct rvmrpc_procedure reclaim_sized_procs[] = {
+	RVMRPC_RECLAIM_PROC_DROP_CACHES,
+	{
+		.number = RVMRPC_RECLAIM_SHRINK,
+		.name = "shrink",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.arg_min = sizeof(struct rvmrpc_shrink_req),
+		.arg_max = sizeof(struct rvmrpc_shrink_req),
+		.handler = reclaim_shrink,
+	}, {
+		.number = RVMRPC_RECLAIM_COMPACT,
+		.name = "compact",
+		.flags = RVMRPC_PROC_MAY_SLEEP,
+		.handler = reclaim_compact,
+	},
+};
+
+struct rvmrpc_module rvmrpc_reclaim_sized_module = {
+	.number = RVMRPC_MOD_RECLAIM,
+	.version = 1,
+	.name = "reclaim",
+	.procs = reclaim_sized_procs,
+	.nprocs = CARE_COUNT(reclaim_sized_procs),
 };

@@ -10,9 +10,19 @@
 
 #include "rvmrpc_server.h"
 
+extern struct rvmrpc_module rvmrpc_reclaim_sized_module;	/* instead of rvmrpc_reclaim_module */
 extern struct rvmrpc_module rvmrpc_clock_module;
 extern struct rvmrpc_module rvmrpc_control_module;
 extern struct rvmrpc_module rvmrpc_freeze_module;
+
+/*
+ * Worker, may sleep: has the kernel take so many bytes of what it can spare, for at most so long.  result is zero.  One of
+ * these and of drop_caches at a time.  RVMRPC_STATUS_OK, BUSY, SYSTEM_ERROR; PROCEDURE_UNAVAILABLE: it has no way to.
+ */
+int rvmrpc_os_shrink(uint64_t bytes, uint32_t ms, struct rvmrpc_shrink_res *result);
+
+/* Worker, may sleep, likewise: moves pages together. */
+int rvmrpc_os_compact(struct rvmrpc_compact_res *result);
 
 struct rvmrpc_clocks {
 	uint64_t realtime_ns;

@@ -375,6 +375,9 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_RECLAIM_DROP_CACHES	0	/* struct rvmrpc_drop_req -> struct rvmrpc_drop_res */
 
+#define RVMRPC_RECLAIM_SHRINK		1	/* struct rvmrpc_shrink_req -> struct rvmrpc_shrink_res */
+#define RVMRPC_RECLAIM_COMPACT		2	/* -> struct rvmrpc_compact_res */
+
 #define RVMRPC_PROCFS_READ		0	/* absolute path below /proc; NUL and offset (u64), or nothing -> the text */
 
 #define RVMRPC_SYSCTL_READ		0	/* name, no NUL -> the value as sysctl(8) prints it */
@@ -791,5 +794,28 @@ struct rvmrpc_drop_res {
 	uint64_t freed;		/* bytes by which free memory grew, 0 when it shrank */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_drop_res, 8);
+
+struct rvmrpc_shrink_req {
+	uint64_t bytes;		/* wanted, not 0 */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_shrink_req, 8);
+
+#define RVMRPC_SHRINK_DONE		0	/* all that was wanted */
+#define RVMRPC_SHRINK_EXHAUSTED		1	/* the kernel found no more that it could take */
+#define RVMRPC_SHRINK_LATE		2	/* the caller's time was over */
+
+struct rvmrpc_shrink_res {
+	uint64_t freed;		/* bytes by which memory grew that is free, or kept free for a CPU; 0 when it shrank */
+	uint64_t reclaimed;	/* bytes that the kernel took, as it counts them; may be more than was wanted */
+	uint32_t end;		/* RVMRPC_SHRINK_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_shrink_res, 24);
+
+struct rvmrpc_compact_res {
+	uint64_t before;	/* bytes that were free in blocks of 2 MiB or more, */
+	uint64_t after;		/* and are now */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_compact_res, 16);
 
 #endif /* RVMRPC_ABI_H */

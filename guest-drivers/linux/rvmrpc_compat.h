@@ -7,6 +7,7 @@
 
 #include <linux/fs.h>
 #include <linux/kmsg_dump.h>
+#include <linux/mmzone.h>
 #include <linux/namei.h>
 #include <linux/pci.h>
 #include <linux/pm.h>
@@ -56,6 +57,16 @@ static inline u64 rvmrpc_vm_event(enum vm_event_item item)
 	for_each_online_cpu(cpu)
 		sum += READ_ONCE(per_cpu(vm_event_states, cpu).event[item]);
 	return sum;
+}
+
+/* Free pages that a CPU keeps for itself: 5.14 took them out of a larger structure. */
+static inline u32 rvmrpc_cpu_pages(const struct zone *zone, int cpu)
+{
+#if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
+	return READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset, cpu)->count);
+#else
+	return READ_ONCE(per_cpu_ptr(zone->pageset, cpu)->pcp.count);
+#endif
 }
 
 /* 7.1 counts what reclaim does by node. */

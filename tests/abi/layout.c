@@ -143,6 +143,13 @@ static const struct field {
 	FIELD(rvmrpc_freeze_res, lost),
 	FIELD(rvmrpc_freeze_res, left_ms),
 	FIELD(rvmrpc_freeze_res, reserved),
+	FIELD(rvmrpc_shrink_req, bytes),
+	FIELD(rvmrpc_shrink_res, freed),
+	FIELD(rvmrpc_shrink_res, reclaimed),
+	FIELD(rvmrpc_shrink_res, end),
+	FIELD(rvmrpc_shrink_res, reserved),
+	FIELD(rvmrpc_compact_res, before),
+	FIELD(rvmrpc_compact_res, after),
 };
 
 static const struct constant {
@@ -276,6 +283,8 @@ static const struct constant {
 	CONST(RVMRPC_SYSINFO_CPUSTAT),
 	CONST(RVMRPC_SYSINFO_OSINFO),
 	CONST(RVMRPC_RECLAIM_DROP_CACHES),
+	CONST(RVMRPC_RECLAIM_SHRINK),
+	CONST(RVMRPC_RECLAIM_COMPACT),
 	CONST(RVMRPC_PROCFS_READ),
 	CONST(RVMRPC_SYSCTL_READ),
 	CONST(RVMRPC_PRESSURE_PSI),
@@ -495,6 +504,9 @@ static const struct constant {
 	CONST(RVMRPC_DROP_SLAB),
 	CONST(RVMRPC_DROP_ALL),
 	CONST(RVMRPC_DROP_SYNC),
+	CONST(RVMRPC_SHRINK_DONE),
+	CONST(RVMRPC_SHRINK_EXHAUSTED),
+	CONST(RVMRPC_SHRINK_LATE),
 	CONST(RVMRPC_GATE_ANSWER(7)),
 	CONST(RVMRPC_GATE_ANSWER(RVMRPC_GATE_FAILED)),
 	CONST(RVMRPC_GATE_IS_ANSWER(RVMRPC_GATE_ANSWER(7))),

@@ -2,6 +2,7 @@
 /* The modules that look after a guest, called as a driver calls them. */
 #include <glib.h>
 
+#include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_reader.h"
 
@@ -74,6 +75,53 @@ void rvmrpc_os_freeze_state(struct rvmrpc_freeze_res *state)
 	*state = freeze_state;
 }
 
+static uint64_t shrunk_bytes;
+static uint32_t shrunk_ms;
+static int reclaim_status;
+
+int rvmrpc_os_shrink(uint64_t bytes, uint32_t ms, struct rvmrpc_shrink_res *result)
+{
+	shrunk_bytes = bytes;
+	shrunk_ms = ms;
+	*result = (struct rvmrpc_shrink_res){ .freed = 5, .reclaimed = 6, .end = RVMRPC_SHRINK_EXHAUSTED };
+	return reclaim_status;
+}
+
+int rvmrpc_os_compact(struct rvmrpc_compact_res *result)
+{
+	*result = (struct rvmrpc_compact_res){ .before = 7, .after = 8 };
+	return reclaim_status;
+}
+
+/* drop_caches has its tests in builtin.c. */
+int rvmrpc_os_drop_caches(uint32_t mode, bool sync, uint64_t *freed)
+{
+	(void)mode;
+	(void)sync;
+	*freed = 0;
+	return RVMRPC_STATUS_OK;
+}
+
+bool rvmrpc_os_can_sync(void)
+{
+	return true;
+}
+
+/* rvmrpc_builtin.c wants them. */
+uint32_t rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes)
+{
+	return rvmrpc_server_list(&server, first, buf, bytes);
+}
+
+void rvmrpc_os_cancel(uint64_t xid)
+{
+	(void)xid;
+}
+
+void rvmrpc_os_exit(void)
+{
+}
+
 static void allow(const char *text)
 {
 	uint32_t bad;
@@ -87,7 +135,10 @@ static void setup(void)
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_clock_module), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_control_module), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_freeze_module), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpint(rvmrpc_server_add(&server, &rvmrpc_reclaim_sized_module), ==, RVMRPC_STATUS_OK);
 	allow("*.*");
+	reclaim_status = RVMRPC_STATUS_OK;
+	shrunk_bytes = 0;
 	freeze_result = RVMRPC_STATUS_OK;
 	frozen_ms = 0;
 	memset(&asked, 0, sizeof(asked));
@@ -261,6 +312,35 @@ static void test_freeze(void)
 	g_assert_cmpuint(status_of(RVMRPC_MOD_FREEZE, RVMRPC_FREEZE_THAW, NULL, 0), ==, RVMRPC_STATUS_BUSY);
 }
 
+static void test_reclaim(void)
+{
+	struct rvmrpc_shrink_req wanted = { .bytes = 0 };
+	struct rvmrpc_shrink_res shrunk;
+	struct rvmrpc_compact_res compacted;
+	uint32_t length;
+
+	setup();
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_SHRINK, &wanted, 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	wanted.bytes = UINT64_MAX;
+	g_assert_cmpuint(call(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_SHRINK, &wanted, 8, &shrunk, 23, &length), ==,
+			 RVMRPC_STATUS_TOO_BIG);
+	g_assert_cmpuint(shrunk_bytes, ==, 0);
+	g_assert_cmpuint(call(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_SHRINK, &wanted, 8, &shrunk, sizeof(shrunk), &length), ==,
+			 RVMRPC_STATUS_OK);
+	g_assert_cmpuint(shrunk_bytes, ==, UINT64_MAX);
+	/* Of a caller's 250. */
+	g_assert_true(shrunk_ms > 0 && shrunk_ms < 250);
+	g_assert_true(shrunk.freed == 5 && shrunk.reclaimed == 6 && shrunk.end == RVMRPC_SHRINK_EXHAUSTED);
+	g_assert_cmpuint(call(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_COMPACT, NULL, 0, &compacted, sizeof(compacted), &length),
+			 ==, RVMRPC_STATUS_OK);
+	g_assert_true(compacted.before == 7 && compacted.after == 8);
+	reclaim_status = RVMRPC_STATUS_PROCEDURE_UNAVAILABLE;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_SHRINK, &wanted, 8), ==,
+			 RVMRPC_STATUS_PROCEDURE_UNAVAILABLE);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_COMPACT, NULL, 0), ==,
+			 RVMRPC_STATUS_PROCEDURE_UNAVAILABLE);
+}
+
 /* Who has not named them gets none of those that change something. */
 static void test_default(void)
 {
@@ -274,6 +354,8 @@ static void test_default(void)
 			const struct rvmrpc_procedure *p = &server.modules[i]->procs[j];
 			uint32_t status = status_of(server.modules[i]->number, p->number, zeros, p->arg_min);
 
+			if (p->handler == rvmrpc_reclaim_drop_caches)
+				continue;
 			g_assert_true((status == RVMRPC_STATUS_NOT_ALLOWED) == !(p->flags & RVMRPC_PROC_READ_ONLY));
 		}
 	}
@@ -288,6 +370,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/care/control/sysrq", test_sysrq);
 	g_test_add_func("/care/control/power", test_power);
 	g_test_add_func("/care/freeze", test_freeze);
+	g_test_add_func("/care/reclaim", test_reclaim);
 	g_test_add_func("/care/default", test_default);
 	return g_test_run();
 }

@@ -339,7 +339,8 @@ def modules():
     assert flags["clock", "set"] == (1, False, True, False)
     assert flags["control", "sysrq"] == (0, False, False, False)
     assert flags["freeze", "freeze"] == (0, False, True, False)
-    assert len(flags) == 29, flags
+    assert flags["reclaim", "shrink"] == (1, False, True, False)
+    assert len(flags) == 31, flags
 
 
 @case("query-rvmrpc counts calls, answers and gate calls; the histogram adds up")
