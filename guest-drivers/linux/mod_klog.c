@@ -34,7 +34,7 @@ static void klog_record(struct rvmrpc_record_writer *w, u64 seq, size_t length)
 }
 
 /* From where on: what there is begins at iter's record, after the last clearing. */
-static int klog_seek(rvmrpc_kmsg_iter *iter, const struct rvmrpc_records_req *wanted)
+static int klog_seek(struct rvmrpc_kmsg_iter *iter, const struct rvmrpc_records_req *wanted)
 {
 	u64 last = wanted->limit ?: KLOG_LAST_DEFAULT;
 
@@ -51,8 +51,8 @@ static int klog_seek(rvmrpc_kmsg_iter *iter, const struct rvmrpc_records_req *wa
 
 static int klog_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
+	struct rvmrpc_kmsg_iter iter = { .cur_seq = 0 };
 	struct rvmrpc_record_writer w;
-	RVMRPC_KMSG_ITER(iter);
 	u64 end, next;
 	size_t length;
 	int status;
@@ -60,7 +60,7 @@ static int klog_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	status = rvmrpc_records_begin(&w, req, res, RVMRPC_KLOG_LAST);
 	if (status)
 		return status;
-	kmsg_dump_rewind(&iter);
+	rvmrpc_kmsg_begin(&iter);
 	/* No further: it may grow faster than it is read. */
 	end = iter.next_seq;
 	status = klog_seek(&iter, &w.wanted);

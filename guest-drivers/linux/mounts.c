@@ -32,7 +32,7 @@ static bool mounts_lock_soon(void)
 	for (ms = 0; ms < MOUNTS_WAIT_MS; ms++) {
 		if (mutex_trylock(&mounts_lock))
 			return true;
-		msleep(1);
+		usleep_range(USEC_PER_MSEC, 2 * USEC_PER_MSEC);
 	}
 	return false;
 }

@@ -97,14 +97,14 @@ static inline bool mounts_remote(const char *type)
 {
 	static const char * const names[] = {
 		"9p", "afs", "autofs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "glusterfs", "gpfs", "lustre",
-		"ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs",
+		"ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs", NULL
 	};
-	size_t i;
+	const char * const *name;
 
 	if (!strncmp(type, "fuse.", 5))
 		return true;
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (!strcmp(type, names[i]))
+	for (name = names; *name; name++) {
+		if (!strcmp(type, *name))
 			return true;
 	}
 	return false;

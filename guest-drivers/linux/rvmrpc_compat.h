@@ -78,32 +78,37 @@ static inline u32 rvmrpc_cpu_pages(const struct zone *zone, int cpu)
 
 /* 6.6 wants to know who holds a file system, 6.16 for whom: as "fsfreeze" does, which can thaw it then. */
 #if KERNEL_VERSION(6, 16, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_FREEZE_ARGS(sb)	(sb), FREEZE_HOLDER_USERSPACE, NULL
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)((sb), FREEZE_HOLDER_USERSPACE, NULL))
 #elif KERNEL_VERSION(6, 6, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_FREEZE_ARGS(sb)	(sb), FREEZE_HOLDER_USERSPACE
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)((sb), FREEZE_HOLDER_USERSPACE))
 #else
-#define RVMRPC_FREEZE_ARGS(sb)	(sb)
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)(sb))
 #endif
 
 static inline int rvmrpc_freeze_super(struct super_block *sb)
 {
-	return sb->s_op->freeze_super ? sb->s_op->freeze_super(RVMRPC_FREEZE_ARGS(sb)) :
-					freeze_super(RVMRPC_FREEZE_ARGS(sb));
+	return RVMRPC_FREEZE_CALL(sb->s_op->freeze_super ?: freeze_super, sb);
 }
 
 static inline int rvmrpc_thaw_super(struct super_block *sb)
 {
-	return sb->s_op->thaw_super ? sb->s_op->thaw_super(RVMRPC_FREEZE_ARGS(sb)) :
-				      thaw_super(RVMRPC_FREEZE_ARGS(sb));
+	return RVMRPC_FREEZE_CALL(sb->s_op->thaw_super ?: thaw_super, sb);
 }
 
-/* A position in the kernel's log: till 5.13 it was part of a dumper. */
+/* A position in the kernel's log, at first the oldest record: till 5.13 it was part of a dumper. */
 #if KERNEL_VERSION(5, 13, 0) <= LINUX_VERSION_CODE
-typedef struct kmsg_dump_iter rvmrpc_kmsg_iter;
-#define RVMRPC_KMSG_ITER(name)	rvmrpc_kmsg_iter name = { 0 }
+#define rvmrpc_kmsg_iter kmsg_dump_iter
+static inline void rvmrpc_kmsg_begin(struct kmsg_dump_iter *iter)
+{
+	kmsg_dump_rewind(iter);
+}
 #else
-typedef struct kmsg_dumper rvmrpc_kmsg_iter;
-#define RVMRPC_KMSG_ITER(name)	rvmrpc_kmsg_iter name = { .active = true }
+#define rvmrpc_kmsg_iter kmsg_dumper
+static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
+{
+	iter->active = true;
+	kmsg_dump_rewind(iter);
+}
 #endif
 
 /* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
