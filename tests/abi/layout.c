@@ -108,9 +108,6 @@ static const struct field {
 	FIELD(rvmrpc_info, text_length),
 	FIELD(rvmrpc_info, raw_length),
 	FIELD(rvmrpc_info, reserved),
-	FIELD(rvmrpc_drop_req, mode),
-	FIELD(rvmrpc_drop_req, flags),
-	FIELD(rvmrpc_drop_res, freed),
 	FIELD(rvmrpc_records_req, cursor),
 	FIELD(rvmrpc_records_req, select),
 	FIELD(rvmrpc_records_req, limit),
@@ -150,6 +147,9 @@ static const struct field {
 	FIELD(rvmrpc_shrink_res, reserved),
 	FIELD(rvmrpc_compact_res, before),
 	FIELD(rvmrpc_compact_res, after),
+	FIELD(rvmrpc_drop_req, mode),
+	FIELD(rvmrpc_drop_req, flags),
+	FIELD(rvmrpc_drop_res, freed),
 };
 
 static const struct constant {
