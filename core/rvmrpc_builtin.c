@@ -113,7 +113,7 @@ struct rvmrpc_module rvmrpc_echo_module = {
 
 /* ---- reclaim ---- */
 
-static int reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
 	struct rvmrpc_drop_res result = { .freed = 0 };
 	struct rvmrpc_drop_req wanted;
@@ -135,16 +135,7 @@ static int reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_respons
 	return RVMRPC_STATUS_OK;
 }
 
-static const struct rvmrpc_procedure reclaim_procs[] = {
-	{
-		.number = RVMRPC_RECLAIM_DROP_CACHES,
-		.name = "drop_caches",
-		.flags = RVMRPC_PROC_MAY_SLEEP,
-		.arg_min = sizeof(struct rvmrpc_drop_req),
-		.arg_max = sizeof(struct rvmrpc_drop_req),
-		.handler = reclaim_drop_caches,
-	},
-};
+static const struct rvmrpc_procedure reclaim_procs[] = { RVMRPC_RECLAIM_PROC_DROP_CACHES };
 
 struct rvmrpc_module rvmrpc_reclaim_module = {
 	.number = RVMRPC_MOD_RECLAIM,

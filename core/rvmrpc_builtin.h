@@ -12,7 +12,18 @@
 
 extern struct rvmrpc_module rvmrpc_core_module;
 extern struct rvmrpc_module rvmrpc_echo_module;
-extern struct rvmrpc_module rvmrpc_reclaim_module;
+extern struct rvmrpc_module rvmrpc_reclaim_module;	/* rvmrpc_care.h has one with more */
+
+/* For both of them. */
+int rvmrpc_reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_response *res);
+#define RVMRPC_RECLAIM_PROC_DROP_CACHES {			\
+		.number = RVMRPC_RECLAIM_DROP_CACHES,		\
+		.name = "drop_caches",				\
+		.flags = RVMRPC_PROC_MAY_SLEEP,			\
+		.arg_min = sizeof(struct rvmrpc_drop_req),	\
+		.arg_max = sizeof(struct rvmrpc_drop_req),	\
+		.handler = rvmrpc_reclaim_drop_caches,		\
+	}
 
 /* rvmrpc_server_list() with the registry lock. */
 uint32_t rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes);

@@ -4,7 +4,7 @@
  */
 #include "rvmrpc_server.h"
 
-#define PROC_FLAGS	(RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP)
+#define PROC_FLAGS	(RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP | RVMRPC_PROC_SECRET)
 
 enum { PART_ANY, PART_NUMBER, PART_NAME };
 enum { ITEM_PATTERN, ITEM_DEFAULT, ITEM_NONE };
@@ -246,7 +246,7 @@ static bool part_matches(const struct allow_part *part, uint32_t number, const c
 
 static bool default_matches(const struct rvmrpc_module *m, uint32_t number, uint32_t flags)
 {
-	if (m->number >= RVMRPC_MOD_USER)
+	if (m->number >= RVMRPC_MOD_USER || (flags & RVMRPC_PROC_SECRET))
 		return false;
 	if (flags & RVMRPC_PROC_READ_ONLY)
 		return true;

@@ -37,7 +37,7 @@ typedef int (*rvmrpc_dispatch_fn)(struct rvmrpc_request *req, struct rvmrpc_resp
 /* One procedure; handler NULL: the module's dispatch function gets it. */
 struct rvmrpc_procedure {
 	uint32_t number;
-	uint32_t flags;		/* RVMRPC_PROC_READ_ONLY, RVMRPC_PROC_MAY_SLEEP */
+	uint32_t flags;		/* RVMRPC_PROC_READ_ONLY, _MAY_SLEEP, _SECRET */
 	uint32_t arg_min;	/* bytes; fewer or more are GARBAGE_ARGS */
 	uint32_t arg_max;	/* RVMRPC_ARG_ANY: what the slot holds */
 	const char *name;	/* at most RVMRPC_NAME_MAX bytes */
@@ -104,9 +104,9 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
 /*
  * Sets the allow-list: items separated by commas or white space, "module.procedure" by name or number, "*" for either;
- * "default" for all built-in read-only procedures and reclaim.drop_caches; "none"; "-" before an item takes it away;
- * the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in *bad; the old
- * list then stays.  TOO_BIG.
+ * "default" for all built-in read-only procedures without secrets, and reclaim.drop_caches; "none"; "-" before an item
+ * takes it away; the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in
+ * *bad; the old list then stays.  TOO_BIG.
  */
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad);
 

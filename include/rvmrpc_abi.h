@@ -345,11 +345,20 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_RECLAIM		3
 #define RVMRPC_MOD_PROCFS		4
 #define RVMRPC_MOD_SYSCTL		5
+#define RVMRPC_MOD_PRESSURE		6
+#define RVMRPC_MOD_TASKS		7
+#define RVMRPC_MOD_KLOG			8
+#define RVMRPC_MOD_FS			9
+#define RVMRPC_MOD_NET			10
+#define RVMRPC_MOD_CLOCK		11
+#define RVMRPC_MOD_CONTROL		12
+#define RVMRPC_MOD_FREEZE		13
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
 #define RVMRPC_PROC_MAY_SLEEP		(1u << 1)	/* runs in a worker, other calls overtake it */
 #define RVMRPC_PROC_ALLOWED		(1u << 2)	/* the guest's allow-list has it */
+#define RVMRPC_PROC_SECRET		(1u << 3)	/* tells what the guest may keep for its root: no default allows it */
 
 #define RVMRPC_CORE_NULL		0	/* -> nothing */
 #define RVMRPC_CORE_LIST		1	/* struct rvmrpc_list_req or nothing -> struct rvmrpc_list */
@@ -366,9 +375,38 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 
 #define RVMRPC_RECLAIM_DROP_CACHES	0	/* struct rvmrpc_drop_req -> struct rvmrpc_drop_res */
 
+#define RVMRPC_RECLAIM_SHRINK		1	/* struct rvmrpc_shrink_req -> struct rvmrpc_shrink_res */
+#define RVMRPC_RECLAIM_COMPACT		2	/* -> struct rvmrpc_compact_res */
+
 #define RVMRPC_PROCFS_READ		0	/* absolute path below /proc; NUL and offset (u64), or nothing -> the text */
 
 #define RVMRPC_SYSCTL_READ		0	/* name, no NUL -> the value as sysctl(8) prints it */
+
+/* Lists of records, each with a struct rvmrpc_records_req or nothing. */
+#define RVMRPC_PRESSURE_PSI		0	/* -> records PSI */
+#define RVMRPC_PRESSURE_VMSTAT		1	/* -> a record VMSTAT */
+#define RVMRPC_PRESSURE_DISKS		2	/* -> records DISK */
+
+#define RVMRPC_TASKS_LIST		0	/* select RVMRPC_TASKS_BY_* -> records TASK */
+#define RVMRPC_TASKS_BLOCKED		1	/* -> records TASK: threads in state D, with their stacks */
+
+#define RVMRPC_KLOG_READ		0	/* cursor a sequence number, select RVMRPC_KLOG_* -> records LOG */
+
+#define RVMRPC_FS_LIST			0	/* -> records FILESYSTEM */
+
+#define RVMRPC_NET_LIST			0	/* -> records INTERFACE, each followed by its records ADDRESS */
+
+#define RVMRPC_CLOCK_READ		0	/* struct rvmrpc_records_req or nothing -> a record CLOCK */
+#define RVMRPC_CLOCK_SET		1	/* struct rvmrpc_clock_req -> struct rvmrpc_clock_res */
+
+#define RVMRPC_CONTROL_SYSRQ		0	/* struct rvmrpc_sysrq_req -> struct rvmrpc_sysrq_res */
+#define RVMRPC_CONTROL_SYNC		1	/* -> nothing */
+#define RVMRPC_CONTROL_POWEROFF		2	/* struct rvmrpc_power_req -> nothing; the guest was asked */
+#define RVMRPC_CONTROL_REBOOT		3	/* likewise */
+
+#define RVMRPC_FREEZE_FREEZE		0	/* struct rvmrpc_freeze_req -> struct rvmrpc_freeze_res, as the next two */
+#define RVMRPC_FREEZE_THAW		1	/* nothing */
+#define RVMRPC_FREEZE_STATUS		2	/* nothing */
 
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
@@ -501,6 +539,246 @@ RVMRPC_ASSERT_SIZE(rvmrpc_info, 16);
 #define RVMRPC_OSINFO_PAGE_SIZE		9
 #define RVMRPC_OSINFO_CPUS		10
 
+/* ---- Lists of records, of all procedures that answer with a list (docs/spec.md 6.1) ---- */
+
+struct rvmrpc_records_req {
+	uint64_t cursor;	/* 0 at first, then next of the answer before */
+	uint32_t select;	/* the procedure's own, 0 = the usual */
+	uint32_t limit;		/* most records of this answer, 0 = what fits */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_records_req, 16);
+
+#define RVMRPC_RECORDS_MORE		(1u << 0)	/* there are more: ask again with next as cursor */
+#define RVMRPC_RECORDS_PARTIAL		(1u << 1)	/* the guest could not look at all of it */
+
+/* Followed by length bytes: count records. */
+struct rvmrpc_records {
+	uint32_t count;
+	uint32_t length;
+	uint64_t next;		/* MORE: where the rest begins; else where what comes later would, 0 = nowhere */
+	uint32_t flags;		/* RVMRPC_RECORDS_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_records, 24);
+
+/* Followed by fields. */
+struct rvmrpc_record_hdr {
+	uint16_t length;	/* of header and fields, a multiple of 8 */
+	uint16_t kind;		/* RVMRPC_RECORD_*; a reader skips those that it does not know */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_record_hdr, 8);
+
+#define RVMRPC_FIELD_U64		0	/* length 8 */
+#define RVMRPC_FIELD_STRING		1	/* no NUL */
+#define RVMRPC_FIELD_BYTES		2
+
+/* Followed by length bytes, and by zeros up to a multiple of 8. */
+struct rvmrpc_field {
+	uint16_t key;		/* of the record's kind; a reader skips keys and types that it does not know */
+	uint16_t type;		/* RVMRPC_FIELD_* */
+	uint32_t length;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
+
+/* Kinds of records, and their keys. */
+#define RVMRPC_RECORD_PSI		1
+#define RVMRPC_RECORD_VMSTAT		2
+#define RVMRPC_RECORD_DISK		3
+
+#define RVMRPC_RECORD_TASK		4
+#define RVMRPC_RECORD_LOG		5
+
+#define RVMRPC_RECORD_FILESYSTEM	6
+
+#define RVMRPC_RECORD_INTERFACE		7
+#define RVMRPC_RECORD_ADDRESS		8
+
+#define RVMRPC_RECORD_CLOCK		9
+
+/* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
+#define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
+#define RVMRPC_PSI_SOME_AVG10		2
+#define RVMRPC_PSI_SOME_AVG60		3
+#define RVMRPC_PSI_SOME_AVG300		4
+#define RVMRPC_PSI_SOME_TOTAL		5
+#define RVMRPC_PSI_FULL_AVG10		6
+#define RVMRPC_PSI_FULL_AVG60		7
+#define RVMRPC_PSI_FULL_AVG300		8
+#define RVMRPC_PSI_FULL_TOTAL		9
+
+/* VMSTAT: counts since boot, of pages unless it says otherwise. */
+#define RVMRPC_VMSTAT_PAGE_SIZE		1	/* bytes */
+#define RVMRPC_VMSTAT_FAULTS		2	/* faults, major ones too */
+#define RVMRPC_VMSTAT_MAJOR_FAULTS	3	/* faults */
+#define RVMRPC_VMSTAT_IN		4	/* KiB read from disks for the page cache and swap */
+#define RVMRPC_VMSTAT_OUT		5	/* KiB written */
+#define RVMRPC_VMSTAT_SWAP_IN		6
+#define RVMRPC_VMSTAT_SWAP_OUT		7
+#define RVMRPC_VMSTAT_SCAN_BACKGROUND	8	/* looked at by kswapd, the page daemon */
+#define RVMRPC_VMSTAT_SCAN_DIRECT	9	/* by who wanted memory */
+#define RVMRPC_VMSTAT_STEAL_BACKGROUND	10	/* taken, likewise */
+#define RVMRPC_VMSTAT_STEAL_DIRECT	11
+#define RVMRPC_VMSTAT_REFAULT_ANON	12	/* taken and wanted again soon */
+#define RVMRPC_VMSTAT_REFAULT_FILE	13
+#define RVMRPC_VMSTAT_STALLS		14	/* times that who wanted memory had to wait for it */
+#define RVMRPC_VMSTAT_OOM_KILLS		15	/* processes */
+
+/* DISK: since boot; a partition is one, too. */
+#define RVMRPC_DISK_NAME		1	/* string */
+#define RVMRPC_DISK_DEVICE		2	/* major << 32 | minor */
+#define RVMRPC_DISK_READS		3	/* requests */
+#define RVMRPC_DISK_READS_MERGED	4
+#define RVMRPC_DISK_READ_BYTES		5
+#define RVMRPC_DISK_READ_NS		6	/* sum over requests */
+#define RVMRPC_DISK_WRITES		7
+#define RVMRPC_DISK_WRITES_MERGED	8
+#define RVMRPC_DISK_WRITE_BYTES		9
+#define RVMRPC_DISK_WRITE_NS		10
+#define RVMRPC_DISK_IN_FLIGHT		11	/* requests, now */
+#define RVMRPC_DISK_BUSY_NS		12	/* time with a request in flight */
+#define RVMRPC_DISK_QUEUE_NS		13	/* the same, times the requests */
+#define RVMRPC_DISK_DISCARDS		14
+#define RVMRPC_DISK_DISCARDS_MERGED	15
+#define RVMRPC_DISK_DISCARD_BYTES	16
+#define RVMRPC_DISK_DISCARD_NS		17
+#define RVMRPC_DISK_FLUSHES		18
+#define RVMRPC_DISK_FLUSH_NS		19
+
+/* select of tasks.list */
+#define RVMRPC_TASKS_BY_PID		0	/* all */
+#define RVMRPC_TASKS_BY_MEMORY		1	/* those that have most, at most RVMRPC_TASKS_TOP_MAX; the cursor counts them */
+#define RVMRPC_TASKS_BY_CPU		2	/* those that used most since they began, likewise */
+#define RVMRPC_TASKS_TOP_MAX		64
+
+/* TASK: a process, or of tasks.blocked a thread. */
+#define RVMRPC_TASK_PID			1
+#define RVMRPC_TASK_THREAD		2	/* tasks.blocked: thread ID */
+#define RVMRPC_TASK_NAME		3	/* string, cut by the kernel; no command line */
+#define RVMRPC_TASK_STATE		4	/* string: a letter, as ps prints it */
+#define RVMRPC_TASK_PARENT		5	/* PID, 0 = none */
+#define RVMRPC_TASK_UID			6
+#define RVMRPC_TASK_KERNEL		7	/* 1: a thread of the kernel */
+#define RVMRPC_TASK_THREADS		8	/* how many */
+#define RVMRPC_TASK_RSS			9	/* bytes in memory; absent when it has none, or could not be asked */
+#define RVMRPC_TASK_CPU_NS		10	/* of all its threads, those that ended too */
+#define RVMRPC_TASK_STARTED_NS		11	/* since boot */
+#define RVMRPC_TASK_STACK		12	/* strings, innermost first: functions of the kernel that it is in, no addresses */
+
+/* select of klog.read */
+#define RVMRPC_KLOG_FROM		0	/* from the cursor's record on; 0: what there is */
+#define RVMRPC_KLOG_LAST		1	/* the last limit records; no cursor */
+
+/* LOG */
+#define RVMRPC_LOG_SEQ			1	/* number of the record: a gap is what was overwritten */
+#define RVMRPC_LOG_LEVEL		2	/* 0 emergency to 7 debug */
+#define RVMRPC_LOG_FACILITY		3	/* 0 kernel, else as syslog(3) */
+#define RVMRPC_LOG_TIME_NS		4	/* since boot; absent when the kernel notes none */
+#define RVMRPC_LOG_TEXT			5	/* string; lines are separated by '\n' */
+
+/* FILESYSTEM: one of each mount. */
+#define RVMRPC_FS_TARGET		1	/* string: where it is mounted, as the guest's first process sees it */
+#define RVMRPC_FS_SOURCE		2	/* string */
+#define RVMRPC_FS_TYPE			3	/* string */
+#define RVMRPC_FS_ROOT			4	/* string: what of it is mounted, absent for all of it */
+#define RVMRPC_FS_DEVICE		5	/* major << 32 | minor: mounts of one file system have the same */
+#define RVMRPC_FS_READ_ONLY		6	/* 0 or 1 */
+#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent */
+#define RVMRPC_FS_SIZE			8	/* bytes, as the next two */
+#define RVMRPC_FS_FREE			9
+#define RVMRPC_FS_AVAILABLE		10	/* to who is not root */
+#define RVMRPC_FS_FILES			11	/* inodes; absent where there is no limit */
+#define RVMRPC_FS_FILES_FREE		12
+
+#define RVMRPC_FS_SKIPPED_REMOTE	1	/* a server or a process would have to answer: network, FUSE */
+#define RVMRPC_FS_SKIPPED_BELOW		2	/* it is mounted on such a one */
+#define RVMRPC_FS_SKIPPED_FAILED	3	/* it was asked and failed, or could not be found */
+
+/* INTERFACE: counters since it came. */
+#define RVMRPC_NET_INDEX		1
+#define RVMRPC_NET_NAME			2	/* string */
+#define RVMRPC_NET_MAC			3	/* bytes; absent where it has none */
+#define RVMRPC_NET_MTU			4
+#define RVMRPC_NET_UP			5	/* 1: by the administrator's will, else 0 */
+#define RVMRPC_NET_STATE		6	/* string: up, down, unknown, ..., as operstate of RFC 2863 */
+#define RVMRPC_NET_LOOPBACK		7	/* 1: it is one */
+#define RVMRPC_NET_RX_BYTES		8
+#define RVMRPC_NET_RX_PACKETS		9
+#define RVMRPC_NET_RX_ERRORS		10
+#define RVMRPC_NET_RX_DROPPED		11
+#define RVMRPC_NET_TX_BYTES		12
+#define RVMRPC_NET_TX_PACKETS		13
+#define RVMRPC_NET_TX_ERRORS		14
+#define RVMRPC_NET_TX_DROPPED		15
+
+/* ADDRESS */
+#define RVMRPC_ADDRESS_INTERFACE	1	/* its index */
+#define RVMRPC_ADDRESS_BYTES		2	/* bytes, in the order of the network: 4 of IPv4, 16 of IPv6 */
+#define RVMRPC_ADDRESS_PREFIX		3	/* bits */
+#define RVMRPC_ADDRESS_SCOPE		4	/* string: global, site, link or host */
+
+/* CLOCK: ns, all of one moment. */
+#define RVMRPC_CLOCK_REALTIME		1	/* since 1970, UTC */
+#define RVMRPC_CLOCK_MONOTONIC		2	/* since boot, without sleep of the machine */
+#define RVMRPC_CLOCK_BOOTTIME		3	/* with it */
+
+/* clock.set: "when your boottime was that, it was so late". */
+struct rvmrpc_clock_req {
+	uint64_t realtime_ns;	/* the time to be set */
+	uint64_t boottime_ns;	/* as clock.read told it at that time; 0 = now, which makes the call's way an error */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_clock_req, 16);
+
+struct rvmrpc_clock_res {
+	uint64_t before_ns;	/* realtime before the step, */
+	uint64_t after_ns;	/* and what it was set to */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_clock_res, 16);
+#define RVMRPC_CLOCK_AGE_NS_MAX		60000000000ull	/* how long ago that may be */
+
+struct rvmrpc_sysrq_req {
+	uint32_t key;		/* a printable character of ASCII, as one types it */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_sysrq_req, 8);
+
+struct rvmrpc_sysrq_res {
+	uint32_t enabled;	/* the guest's kernel.sysrq: 1 = every key, else bits; a key that it has not did nothing */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_sysrq_res, 8);
+
+#define RVMRPC_POWER_FORCE		(1u << 0)	/* by the kernel, when user space cannot be asked */
+
+struct rvmrpc_power_req {
+	uint32_t flags;		/* RVMRPC_POWER_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_power_req, 8);
+
+#define RVMRPC_FREEZE_MS_MAX		600000
+
+struct rvmrpc_freeze_req {
+	uint32_t timeout_ms;	/* 1 to RVMRPC_FREEZE_MS_MAX: then the guest thaws by itself */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_freeze_req, 8);
+
+#define RVMRPC_FREEZE_THAWED		0
+#define RVMRPC_FREEZE_FREEZING		1	/* not all of them yet */
+#define RVMRPC_FREEZE_FROZEN		2
+#define RVMRPC_FREEZE_EXPIRED		3	/* thawed, as the time was over: what was copied meanwhile is worth nothing */
+
+struct rvmrpc_freeze_res {
+	uint32_t state;		/* RVMRPC_FREEZE_* */
+	uint32_t count;		/* file systems that are frozen; of thaw: that were until now */
+	uint32_t skipped;	/* that cannot be frozen: remote, or of a type that knows no freezing */
+	uint32_t lost;		/* that somebody else had thawed */
+	uint32_t left_ms;	/* until the guest thaws by itself */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_freeze_res, 24);
+
 #define RVMRPC_DROP_PAGECACHE		1
 #define RVMRPC_DROP_SLAB		2
 #define RVMRPC_DROP_ALL			3
@@ -516,5 +794,28 @@ struct rvmrpc_drop_res {
 	uint64_t freed;		/* bytes by which free memory grew, 0 when it shrank */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_drop_res, 8);
+
+struct rvmrpc_shrink_req {
+	uint64_t bytes;		/* wanted, not 0 */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_shrink_req, 8);
+
+#define RVMRPC_SHRINK_DONE		0	/* all that was wanted */
+#define RVMRPC_SHRINK_EXHAUSTED		1	/* the kernel found no more that it could take */
+#define RVMRPC_SHRINK_LATE		2	/* the caller's time was over */
+
+struct rvmrpc_shrink_res {
+	uint64_t freed;		/* bytes by which memory grew that is free, or kept free for a CPU; 0 when it shrank */
+	uint64_t reclaimed;	/* bytes that the kernel took, as it counts them; may be more than was wanted */
+	uint32_t end;		/* RVMRPC_SHRINK_* */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_shrink_res, 24);
+
+struct rvmrpc_compact_res {
+	uint64_t before;	/* bytes that were free in blocks of 2 MiB or more, */
+	uint64_t after;		/* and are now */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_compact_res, 16);
 
 #endif /* RVMRPC_ABI_H */

@@ -166,7 +166,7 @@ static int rvmrpc_proc_do(struct rvmrpc_procfile *pf)
 
 /*
  * Keeps a file open for readers that must not allocate: the first read gives the seq file its buffer.
- * buf: scratch for that read.
+ * buf: scratch for that read.  An optional file that is not there is no error.
  */
 int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size)
 {
@@ -175,12 +175,14 @@ int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size)
 
 	err = rvmrpc_proc_do(pf);
 	if (err) {
-		pr_err("cannot open /proc/%s: %pe\n", pf->path, ERR_PTR(err));
 		pf->file = NULL;
+		if (pf->optional)
+			return 0;
+		pr_err("cannot open /proc/%s: %pe\n", pf->path, ERR_PTR(err));
 		return err;
 	}
 	got = rvmrpc_proc_read(pf->file, pf->path, buf, size, 0);
-	return got < 0 ? got : 0;
+	return got < 0 && !pf->optional ? got : 0;
 }
 
 void rvmrpc_procfile_close(struct rvmrpc_procfile *pf)

@@ -5,10 +5,14 @@
 #ifndef RVMRPC_COMPAT_H
 #define RVMRPC_COMPAT_H
 
+#include <linux/fs.h>
+#include <linux/kmsg_dump.h>
+#include <linux/mmzone.h>
 #include <linux/namei.h>
 #include <linux/pci.h>
 #include <linux/pm.h>
 #include <linux/version.h>
+#include <linux/vmstat.h>
 
 /* 6.16 gave it another name, and the name of the file a struct. */
 static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
@@ -19,6 +23,11 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 	return lookup_positive_unlocked(name, parent, length);
 #endif
 }
+
+/* Exported, but in no header that modules see. */
+#if KERNEL_VERSION(6, 12, 0) > LINUX_VERSION_CODE
+int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *name, unsigned int flags, struct path *path);
+#endif
 
 /* 5.14 gave a PCI driver its own; since then it overwrites the other. */
 #if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
@@ -37,5 +46,72 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 	}
 #define pm_sleep_ptr(ops)	(IS_ENABLED(CONFIG_PM_SLEEP) ? (ops) : NULL)
 #endif
+
+/* One of vmstat's counts that add up over the CPUs. */
+static inline u64 rvmrpc_vm_event(enum vm_event_item item)
+{
+	u64 sum = 0;
+	int cpu;
+
+	/* all_vm_events() waits for who adds or removes a CPU. */
+	for_each_online_cpu(cpu)
+		sum += READ_ONCE(per_cpu(vm_event_states, cpu).event[item]);
+	return sum;
+}
+
+/* Free pages that a CPU keeps for itself: 5.14 took them out of a larger structure. */
+static inline u32 rvmrpc_cpu_pages(const struct zone *zone, int cpu)
+{
+#if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
+	return READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset, cpu)->count);
+#else
+	return READ_ONCE(per_cpu_ptr(zone->pageset, cpu)->pcp.count);
+#endif
+}
+
+/* 7.1 counts what reclaim does by node. */
+#if KERNEL_VERSION(7, 1, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_vm_reclaim(item)	((u64)global_node_page_state(item))
+#else
+#define rvmrpc_vm_reclaim(item)	rvmrpc_vm_event(item)
+#endif
+
+/* 6.6 wants to know who holds a file system, 6.16 for whom: as "fsfreeze" does, which can thaw it then. */
+#if KERNEL_VERSION(6, 16, 0) <= LINUX_VERSION_CODE
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)((sb), FREEZE_HOLDER_USERSPACE, NULL))
+#elif KERNEL_VERSION(6, 6, 0) <= LINUX_VERSION_CODE
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)((sb), FREEZE_HOLDER_USERSPACE))
+#else
+#define RVMRPC_FREEZE_CALL(fn, sb)	((fn)(sb))
+#endif
+
+static inline int rvmrpc_freeze_super(struct super_block *sb)
+{
+	return RVMRPC_FREEZE_CALL(sb->s_op->freeze_super ?: freeze_super, sb);
+}
+
+static inline int rvmrpc_thaw_super(struct super_block *sb)
+{
+	return RVMRPC_FREEZE_CALL(sb->s_op->thaw_super ?: thaw_super, sb);
+}
+
+/* A position in the kernel's log, at first the oldest record: till 5.13 it was part of a dumper. */
+#if KERNEL_VERSION(5, 13, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_kmsg_iter kmsg_dump_iter
+static inline void rvmrpc_kmsg_begin(struct kmsg_dump_iter *iter)
+{
+	kmsg_dump_rewind(iter);
+}
+#else
+#define rvmrpc_kmsg_iter kmsg_dumper
+static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
+{
+	iter->active = true;
+	kmsg_dump_rewind(iter);
+}
+#endif
+
+/* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
+#define RVMRPC_CAN_UNWIND	(KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
 
 #endif /* RVMRPC_COMPAT_H */

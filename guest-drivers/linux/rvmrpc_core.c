@@ -5,3 +5,5 @@
 #include "../../core/rvmrpc_server.c"
 #include "../../core/rvmrpc_builtin.c"
 #include "../../core/rvmrpc_guest.c"
+#include "../../core/rvmrpc_records.c"
+#include "../../core/rvmrpc_care.c"

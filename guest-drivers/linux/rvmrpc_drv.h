@@ -19,7 +19,9 @@
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
+#include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_records.h"
 
 /* ---- rvmrpc_gate.c ---- */
 
@@ -272,7 +274,8 @@ static inline bool rvmrpc_registry_accept(const struct rvmrpc_origin *origin, co
 /* Opened once, read many times; for one thread at a time (lock). */
 struct rvmrpc_procfile {
 	const char *path;		/* below /proc */
-	struct file *file;
+	bool optional;			/* not every kernel has it */
+	struct file *file;		/* NULL: this kernel does not */
 };
 
 int rvmrpc_proc_init(void);
@@ -281,6 +284,30 @@ struct file *rvmrpc_proc_open(const char *path, int flags);
 ssize_t rvmrpc_proc_read(struct file *file, const char *path, char *buf, size_t size, loff_t pos);
 int rvmrpc_procfile_open(struct rvmrpc_procfile *pf, char *buf, size_t size);
 void rvmrpc_procfile_close(struct rvmrpc_procfile *pf);
+
+/* ---- mounts.c: what the first process has mounted; workers ---- */
+
+struct rvmrpc_mount;	/* mounts_text.h */
+
+/* A mount, and what it leads to; false ends the walk. */
+typedef bool (*rvmrpc_mount_fn)(const struct rvmrpc_mount *mount, void *data);
+
+/* IDs of remote mounts, and of those below them; zero before a walk. */
+struct rvmrpc_mount_remotes {
+	u64 id[64];
+	u32 n;
+};
+
+enum rvmrpc_mount_kind {
+	RVMRPC_MOUNT_OTHER,		/* holds no data: proc, tmpfs */
+	RVMRPC_MOUNT_DATA,
+	RVMRPC_MOUNT_REMOTE,		/* a server or a process would have to answer */
+	RVMRPC_MOUNT_BELOW,		/* holds data, on a remote one */
+};
+
+enum rvmrpc_mount_kind rvmrpc_mount_kind(struct rvmrpc_mount_remotes *remotes, const struct rvmrpc_mount *mount);
+int rvmrpc_mounts_walk(rvmrpc_mount_fn fn, void *data);
+int rvmrpc_mount_path(const struct rvmrpc_mount *mount, struct path *path);
 
 /* ---- Built-in modules ---- */
 
@@ -292,6 +319,22 @@ int rvmrpc_mod_reclaim_init(void);
 void rvmrpc_mod_reclaim_exit(void);
 int rvmrpc_mod_procfs_init(void);
 void rvmrpc_mod_procfs_exit(void);
+int rvmrpc_mod_pressure_init(void);
+void rvmrpc_mod_pressure_exit(void);
+int rvmrpc_mod_tasks_init(void);
+void rvmrpc_mod_tasks_exit(void);
+int rvmrpc_mod_klog_init(void);
+void rvmrpc_mod_klog_exit(void);
+int rvmrpc_mod_fs_init(void);
+void rvmrpc_mod_fs_exit(void);
+int rvmrpc_mod_net_init(void);
+void rvmrpc_mod_net_exit(void);
+int rvmrpc_mod_clock_init(void);
+void rvmrpc_mod_clock_exit(void);
+int rvmrpc_mod_control_init(void);
+void rvmrpc_mod_control_exit(void);
+int rvmrpc_mod_freeze_init(void);
+void rvmrpc_mod_freeze_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

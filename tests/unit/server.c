@@ -455,6 +455,25 @@ static char *allowed_now(void)
 	return g_string_free(s, FALSE);
 }
 
+/* What the guest may keep for its root: only who names it gets it. */
+static void test_allow_secret(void)
+{
+	static const struct rvmrpc_procedure procs[] = {
+		{ 0, RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_SECRET, 0, 0, "read", record },
+		{ 1, RVMRPC_PROC_READ_ONLY, 0, 0, "count", record },
+	};
+	static struct rvmrpc_module klog = { RVMRPC_MOD_KLOG, 1, "klog", procs, G_N_ELEMENTS(procs) };
+
+	setup();
+	g_assert_cmpint(rvmrpc_server_add(&server, &klog), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_KLOG, 0, 0), ==, RVMRPC_STATUS_NOT_ALLOWED);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_KLOG, 1, 0), ==, RVMRPC_STATUS_OK);
+	allow("default,klog.read");
+	g_assert_cmpuint(status_of(RVMRPC_MOD_KLOG, 0, 0), ==, RVMRPC_STATUS_OK);
+	allow("*.*,-default");
+	g_assert_cmpuint(status_of(RVMRPC_MOD_KLOG, 0, 0), ==, RVMRPC_STATUS_OK);
+}
+
 static void test_allow_grammar(void)
 {
 	static const struct { const char *text, *normal, *allowed; } cases[] = {
@@ -767,6 +786,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/run/statuses", test_run_statuses);
 	g_test_add_func("/server/run/dispatch", test_dispatch);
 	g_test_add_func("/server/allow/grammar", test_allow_grammar);
+	g_test_add_func("/server/allow/secret", test_allow_secret);
 	g_test_add_func("/server/allow/bad", test_allow_bad);
 	g_test_add_func("/server/allow/size", test_allow_size);
 	g_test_add_func("/server/list/all", test_list_all);

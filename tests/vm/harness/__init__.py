@@ -3,6 +3,7 @@
 from .guest import GuestError, GuestShell, GuestTimeout
 from .paths import BUILD, TOP, kernel_files
 from .qmp import QMP, QMPError
+from . import records
 from .rpc import (balloon_window, call, call_args, counters, driver_file, insmod, ms, server_cpus,
                   set_parameter, stats, wait_connected)
 from .tap import Skip, case, comment, main, shared
