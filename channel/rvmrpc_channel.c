@@ -145,21 +145,17 @@ static bool answered(const RvmrpcChannel *ch)
 /* The guest may while calls follow each other closely. */
 static void adapt_guest(RvmrpcChannel *ch, uint64_t now)
 {
-    uint32_t limit = ch->config.spin_us;
-
     ch->guest_spin_us = rvmrpc_spin_next(ch->guest_spin_us,
-        now - ch->last_answer < limit * NS_PER_US, SPIN_MIN_US, limit);
+        (now - ch->last_answer) / NS_PER_US, SPIN_MIN_US, ch->config.spin_us);
     rvmrpc_owner_set_spin(&ch->owner, ch->guest_spin_us);
 }
 
-/* An answer that came this soon would have been met by a longer spin. */
+/* An answer came. */
 static void adapt(RvmrpcChannel *ch, uint64_t now)
 {
-    uint32_t limit = ch->config.spin_us;
-
     if (ch->asleep) {
         ch->spin_us = rvmrpc_spin_next(ch->spin_us,
-            now - ch->last_post < limit * NS_PER_US, SPIN_MIN_US, limit);
+            (now - ch->last_post) / NS_PER_US, SPIN_MIN_US, ch->config.spin_us);
     }
 }
 

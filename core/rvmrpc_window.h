@@ -186,14 +186,16 @@ static inline void rvmrpc_win_publish(const struct rvmrpc_window *w, uint64_t sl
 }
 
 /*
- * How long to spin from now on, in us: longer, if a longer spin would have met what came, else shorter.  A spin of less than
- * @least meets nobody.
+ * How long to spin from now on, in us, of who spun @us in vain and waited @waited_us in all for what came: long enough to
+ * have met it, unless that is over the limit.  A spin of less than @least meets nobody.
  */
-static inline uint32_t rvmrpc_spin_next(uint32_t us, bool longer, uint32_t least, uint32_t limit)
+static inline uint32_t rvmrpc_spin_next(uint32_t us, uint64_t waited_us, uint32_t least, uint32_t limit)
 {
-	if (!longer)
+	if (waited_us >= limit)
 		return us / 2 < least ? 0 : us / 2;
 	us = 2 * us > least ? 2 * us : least;
+	if (us < waited_us)
+		us = (uint32_t)waited_us;
 	return us < limit ? us : limit;
 }
 

@@ -179,15 +179,13 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 	return (found);
 }
 
-/* A request came after it had waited: would a longer spin have met it? */
+/* A request came after it had waited. */
 static void
 rvmrpc_spin_learn(struct rvmrpc_softc *sc)
 {
-	uint32_t limit = rvmrpc_spin_limit(sc);
-
 	sc->spin_us = rvmrpc_spin_next(sc->spin_us,
-	    sbinuptime() - sc->waits_since < limit * SBT_1US,
-	    RVMRPC_SPIN_MIN_US, limit);
+	    (sbinuptime() - sc->waits_since) / SBT_1US + sc->spin_us,
+	    RVMRPC_SPIN_MIN_US, rvmrpc_spin_limit(sc));
 	sc->waits_since = 0;
 }
 

@@ -98,13 +98,13 @@ static bool rvmrpc_handle(struct rvmrpc_dev *rdev)
 
 /*
  * Whether the host gave this CPU to others since the last look: then it has better use for it than to spin.  KVM counts
- * what a vCPU waits for its CPU at each wake-up, too, so some stolen time says nothing: a quarter does.
+ * what a vCPU waits for its CPU at each wake-up, too, so some stolen time says nothing: more than was left does.
  */
 static bool rvmrpc_was_robbed(struct rvmrpc_dev *rdev)
 {
 	u64 steal = kcpustat_cpu(raw_smp_processor_id()).cpustat[CPUTIME_STEAL];
 	ktime_t now = ktime_get();
-	bool robbed = 4 * (steal - rdev->w.steal) > ktime_to_ns(ktime_sub(now, rdev->w.steal_at));
+	bool robbed = 2 * (steal - rdev->w.steal) > ktime_to_ns(ktime_sub(now, rdev->w.steal_at));
 
 	rdev->w.steal = steal;
 	rdev->w.steal_at = now;
@@ -144,15 +144,15 @@ static u32 rvmrpc_spin_limit(const struct rvmrpc_dev *rdev)
 	return min(READ_ONCE(spin_us), rvmrpc_guest_max_spin(&rdev->w.guest));
 }
 
-/* A request came after it had waited: would a longer spin have met it? */
+/* A request came after it had waited. */
 static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev)
 {
-	s64 waited_us = ktime_us_delta(ktime_get(), rdev->w.waits_since);
-	u32 limit = rvmrpc_spin_limit(rdev);
+	u64 waited_us = ktime_us_delta(ktime_get(), rdev->w.waits_since) + rdev->w.spin_us;
 
+	if (rvmrpc_was_robbed(rdev))
+		waited_us = U64_MAX;
 	rdev->w.waits_since = 0;
-	rdev->w.spin_us = rvmrpc_spin_next(rdev->w.spin_us, waited_us < limit && !rvmrpc_was_robbed(rdev),
-					   RVMRPC_SPIN_MIN_US, limit);
+	rdev->w.spin_us = rvmrpc_spin_next(rdev->w.spin_us, waited_us, RVMRPC_SPIN_MIN_US, rvmrpc_spin_limit(rdev));
 }
 
 /* ---- Sleep ---- */

@@ -209,9 +209,13 @@ static void pass_on(struct rvmrpc_vm *vm, const struct turn *t)
 /* The guest may spin while calls follow each other closely. */
 static void adapt_guest(struct rvmrpc_vm *vm, u64 now)
 {
-	u32 limit = vm->spin_us;
-	u32 us = rvmrpc_spin_next(vm->guest_spin_us, now - vm->last_answer < limit * NSEC_PER_USEC, SPIN_MIN_US, limit);
+	u64 gap = now - vm->last_answer;
+	u32 us, limit = vm->spin_us;
 
+	/* In a burst it is neither divided nor written. */
+	if (vm->guest_spin_us == limit && gap < limit * NSEC_PER_USEC)
+		return;
+	us = rvmrpc_spin_next(vm->guest_spin_us, div_u64(gap, NSEC_PER_USEC), SPIN_MIN_US, limit);
 	if (us == vm->guest_spin_us)
 		return;
 	vm->guest_spin_us = us;

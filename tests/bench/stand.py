@@ -144,7 +144,7 @@ class Stand:
 
     def client_command(self, row, target, n, warm, timeout):
         """The client program's command line."""
-        return f"timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
+        return f"{self.first_cpu()}timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
 
     def client(self, row, target, n, warm=0, timeout=60):
         """ns of n calls."""
@@ -230,6 +230,10 @@ class Stand:
             except NoAnswer:
                 return None
         wait_for(answers, 60, f"{row} of {target}", interval=0.5)
+
+    def first_cpu(self):
+        """Prefix of a command for the host's first CPU: on its second the vCPUs may spin, and there are but two."""
+        return f"taskset {1 << self.cpus[0]:x} "
 
     def pin_vm(self, vm):
         """vCPU threads of a guest to the host's second CPU, QEMU's others to its first."""

@@ -6,7 +6,7 @@ import json
 import shlex
 
 import rows
-from stand import NoAnswer, Timeout, settle, wait_for
+from stand import PARAMETERS, NoAnswer, Timeout, settle, wait_for
 
 SLOTS, BYTES, SIZE = 4, 1 << 20, 1 << 24
 # Between two calls by the daemon are four wake-ups, of 0.1 to 1 ms each on an emulated host: more than the default's 200 us.
@@ -105,7 +105,7 @@ class Daemon:
         self.stand.sh(f"rm -rf {self.base}; mkdir -p {self.base}/vms; "
                       f"printf '[daemon]\\nivshmem-dir={self.base}\\nsocket-dir={self.base}\\nkernel=off\\n"
                       f"vm-dir={self.base}/vms\\n[window]\\nspin-us={spin_us(self.stand)}\\n' >{self.base}/conf; "
-                      f"({self.stand.tools}/rvmrpcd --config {self.base}/conf --vm name=web >{self.base}/log 2>&1 & "
+                      f"({self.stand.first_cpu()}{self.stand.tools}/rvmrpcd --config {self.base}/conf --vm name=web >{self.base}/log 2>&1 & "
                       f"echo $! >{self.base}/pid)")
         wait_for(lambda: self.stand.sh(f"test -S {self.base}/web.sock && echo yes || true"), 20,
                  "rvmrpcd's socket", interval=0.1)
@@ -122,10 +122,11 @@ def start_stock(stand, daemon):
         "-device", "ivshmem-doorbell,vectors=1,chardev=window", "-device", "virtio-serial-pci,id=serial",
         "-chardev", f"socket,id=qga,path={daemon.base}/qga.sock,server=on,wait=off",
         "-device", "virtserialport,bus=serial.0,chardev=qga,name=org.qemu.guest_agent.0"]).boot()
-    vm.guest.check(f"modprobe rvmrpc spin_us={spin_us(stand)}; mkdir -p /var/run /var/log")
+    vm.guest.check(f"modprobe rvmrpc; echo {spin_us(stand)} >{PARAMETERS}/spin_us; mkdir -p /var/run /var/log")
     stand.start_agent(vm)
     for row, target in (("socket-null", "web.sock"), ("qga-ping", "qga.sock")):
         stand.wait_peer(row, f"{daemon.base}/{target}")
+    stand.pin_vm(vm)
     settle(1)
     return vm
 

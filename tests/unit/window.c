@@ -1071,6 +1071,23 @@ static void test_retry(void)
 	g_assert_cmpuint(rvmrpc_retry_again(&r), ==, RVMRPC_RETRY_MIN_MS);
 }
 
+/* A spin becomes long enough for what came, within its limit, and shorter where that is over it. */
+static void test_spin(void)
+{
+	static const struct {
+		uint32_t us;
+		uint64_t waited_us;
+		uint32_t limit, next;
+	} cases[] = {
+		{ 0, 1, 200, 10 }, { 10, 12, 200, 20 }, { 10, 150, 200, 150 }, { 150, 199, 200, 200 },
+		{ 150, 200, 200, 75 }, { 15, 5000, 200, 0 }, { 200, UINT64_MAX, 200, 100 }, { 50, 0, 0, 25 },
+		{ 50, UINT32_MAX, UINT32_MAX, 25 }, { UINT32_MAX / 2, UINT32_MAX - 1, UINT32_MAX, UINT32_MAX - 1 },
+	};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(cases); i++)
+		g_assert_cmpuint(rvmrpc_spin_next(cases[i].us, cases[i].waited_us, 10, cases[i].limit), ==, cases[i].next);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -1104,5 +1121,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/window/hailed", test_hailed);
 	g_test_add_func("/window/late-epochs", test_late_epochs);
 	g_test_add_func("/window/retry", test_retry);
+	g_test_add_func("/window/spin", test_spin);
 	return g_test_run();
 }
