@@ -69,7 +69,7 @@ def set_mode(vm, idle_us):
 
 def guest_of(stand, smp, name):
     """One that nothing but its init runs in."""
-    return stand.make_vm(smp=smp, memory="192M",
+    return stand.make_vm(smp=smp, memory="256M",
                          extra=["-name", f"{name},debug-threads=on"]).boot(180)
 
 
