@@ -9,21 +9,42 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-rvmrpc.h"
 
+#define LINE_MAX_BYTES  80
+
+static int procedures(const RvmrpcModule *m)
+{
+    const RvmrpcProcedureList *p;
+    int n = 0;
+
+    for (p = m->procedures; p; p = p->next) {
+        n++;
+    }
+    return n;
+}
+
+/* A line of a terminal; query-rvmrpc has them all. */
 static void print_modules(Monitor *mon, const RvmrpcInfo *info)
 {
-    RvmrpcModuleList *m;
-    RvmrpcProcedureList *p;
+    g_autoptr(GString) line = g_string_new("modules:");
+    const RvmrpcModuleList *m;
+    int more = 0;
 
-    monitor_printf(mon, "modules:");
     for (m = info->modules; m; m = m->next) {
-        int n = 0;
+        gsize len = line->len;
 
-        for (p = m->value->procedures; p; p = p->next) {
-            n++;
+        if (!more) {
+            g_string_append_printf(line, " %s(%d)", m->value->name,
+                                   procedures(m->value));
         }
-        monitor_printf(mon, " %s(%d)", m->value->name, n);
+        if (more || line->len > LINE_MAX_BYTES) {
+            g_string_truncate(line, len);
+            more++;
+        }
     }
-    monitor_printf(mon, "\n");
+    if (more) {
+        g_string_append_printf(line, " and %d more", more);
+    }
+    monitor_printf(mon, "%s\n", line->str);
 }
 
 /* Upper bound, in us, of the bucket with the given share of all answers. */
