@@ -304,6 +304,157 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcCpuinfo, rvmrpc_cpuinfo_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcCpustat, rvmrpc_cpustat_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcOsinfo, rvmrpc_osinfo_free)
 
+/* ---- Lists of records ---- */
+
+/**
+ * RvmrpcRecords:
+ *
+ * A list that a guest's kernel told, by one call or several. Numbers of
+ * modules, procedures, kinds and keys are those of rvmrpc_abi.h; what they mean
+ * is in docs/spec.md, section 6. What a list tells is not of one moment.
+ */
+typedef struct RvmrpcRecords RvmrpcRecords;
+/* A part of its list, and gone with it. */
+typedef struct RvmrpcRecord RvmrpcRecord;
+
+typedef struct {
+    guint32 module, procedure;
+    guint32 select;             /* the procedure's own; 0: the usual */
+    guint64 cursor;             /* 0: from the beginning */
+    guint max;                  /* most records in all; 0: as many as there are */
+} RvmrpcListing;
+
+/**
+ * rvmrpc_get_records:
+ * @timeout_ms: for all of it, whatever number of answers that takes
+ *
+ * Asks until the list ends, or @max records are there. A guest that sends in
+ * circles, without end, or more than 32 MiB is malformed.
+ *
+ * When the time is over, or a call fails, after some answers, what came by then
+ * is returned, and rvmrpc_records_get_cut() says why there is no more.
+ *
+ * Returns: NULL and @error when nothing came, when an answer was malformed, and
+ * when @cancellable was cancelled
+ */
+RvmrpcRecords *rvmrpc_get_records(RvmrpcConn *conn, const RvmrpcListing *what,
+                                  guint timeout_ms, GCancellable *cancellable,
+                                  GError **error);
+/* One answer; also for those who have it from elsewhere. */
+RvmrpcRecords *rvmrpc_parse_records(GBytes *answer, GError **error);
+void rvmrpc_records_free(RvmrpcRecords *records);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcRecords, rvmrpc_records_free)
+
+guint rvmrpc_records_get_count(const RvmrpcRecords *records);
+/* @i: below the count. */
+const RvmrpcRecord *rvmrpc_records_get(const RvmrpcRecords *records, guint i);
+/* The guest could not look at everything: what is not here may be there. */
+gboolean rvmrpc_records_is_partial(const RvmrpcRecords *records);
+/* There are more than the caller wanted, or came by the end of the time. */
+gboolean rvmrpc_records_has_more(const RvmrpcRecords *records);
+/* Why the list ends before its end; NULL: it does not. */
+const GError *rvmrpc_records_get_cut(const RvmrpcRecords *records);
+/* The cursor of the rest, or of what comes later; 0: the guest tells none. */
+guint64 rvmrpc_records_get_next(const RvmrpcRecords *records);
+
+guint rvmrpc_record_get_kind(const RvmrpcRecord *record);
+/*
+ * The first value of a key. FALSE or NULL: the guest does not tell it, or not
+ * by that type, and @value is as it was. To be freed.
+ */
+gboolean rvmrpc_record_get_u64(const RvmrpcRecord *record, guint key,
+                               guint64 *value);
+char *rvmrpc_record_get_string(const RvmrpcRecord *record, guint key);
+GBytes *rvmrpc_record_get_bytes(const RvmrpcRecord *record, guint key);
+/* All strings of a key, NULL at the end; for g_strfreev(). */
+char **rvmrpc_record_get_strings(const RvmrpcRecord *record, guint key);
+
+/* ---- What is done to a guest ---- */
+
+typedef struct {
+    guint64 realtime_ns;        /* the guest's, since 1970 */
+    guint64 boottime_ns;        /* since its boot, of the same moment */
+    guint64 monotonic_ns;       /* the same without sleep of the machine */
+    gboolean has_monotonic;
+    gint64 host_ns;             /* the host's time at that moment, since 1970 */
+    gint64 skew_ns;             /* how much the guest is ahead */
+    gint64 error_ns;            /* of the two above: half of the call's time */
+} RvmrpcClock;
+
+gboolean rvmrpc_get_clock(RvmrpcConn *conn, RvmrpcClock *clock,
+                          guint timeout_ms, GCancellable *cancellable,
+                          GError **error);
+/**
+ * rvmrpc_set_clock:
+ * @clock: as rvmrpc_get_clock() told it less than 60 s ago
+ * @before_ns, @after_ns: (out): the guest's time before and after the step
+ *
+ * Has the guest step its clock so that its time at the moment of @clock was
+ * @clock's host_ns. How long the call takes makes no error.
+ */
+gboolean rvmrpc_set_clock(RvmrpcConn *conn, const RvmrpcClock *clock,
+                          guint timeout_ms, guint64 *before_ns,
+                          guint64 *after_ns, GCancellable *cancellable,
+                          GError **error);
+
+typedef struct {
+    guint64 freed;              /* bytes by which free memory grew; 0: it shrank */
+    guint64 reclaimed;          /* bytes, as the guest's kernel counts them */
+    guint32 end;                /* RVMRPC_SHRINK_* of rvmrpc_abi.h */
+} RvmrpcShrunk;
+
+/* Has the guest take back so many @bytes, not 0, of what it can spare. */
+gboolean rvmrpc_shrink(RvmrpcConn *conn, guint64 bytes, guint timeout_ms,
+                       RvmrpcShrunk *shrunk, GCancellable *cancellable,
+                       GError **error);
+
+typedef struct {
+    guint32 state;              /* RVMRPC_FREEZE_* of rvmrpc_abi.h */
+    guint32 count;              /* frozen; of thaw: that were until now */
+    guint32 skipped;            /* that cannot be frozen */
+    guint32 lost;               /* that somebody else had thawed */
+    guint32 left_ms;            /* until the guest thaws by itself */
+} RvmrpcFrozen;
+
+/**
+ * rvmrpc_freeze:
+ * @thaw_ms: that long after the call began the guest thaws by itself,
+ * 1 to 600000
+ *
+ * Freezes all file systems that can be, or none. If it fails by %TIMED_OUT, the
+ * guest may be freezing: call rvmrpc_thaw().
+ */
+gboolean rvmrpc_freeze(RvmrpcConn *conn, guint thaw_ms, guint timeout_ms,
+                       RvmrpcFrozen *frozen, GCancellable *cancellable,
+                       GError **error);
+/*
+ * A copy made meanwhile is good only if the state is RVMRPC_FREEZE_THAWED,
+ * @lost 0, and @count the one of rvmrpc_freeze().
+ */
+gboolean rvmrpc_thaw(RvmrpcConn *conn, guint timeout_ms, RvmrpcFrozen *frozen,
+                     GCancellable *cancellable, GError **error);
+/* Waits for nothing. */
+gboolean rvmrpc_get_freeze(RvmrpcConn *conn, guint timeout_ms,
+                           RvmrpcFrozen *frozen, GCancellable *cancellable,
+                           GError **error);
+
+/**
+ * rvmrpc_sysrq:
+ * @key: printable ASCII
+ * @enabled: (out): the guest's kernel.sysrq: 1 every key, else bits; a key that
+ * it has not did nothing
+ *
+ * A key that ends the kernel (b, c, o) is not answered.
+ */
+gboolean rvmrpc_sysrq(RvmrpcConn *conn, char key, guint timeout_ms,
+                      guint32 *enabled, GCancellable *cancellable,
+                      GError **error);
+/* TRUE: the guest was asked to.  @force: by its kernel, if need be. */
+gboolean rvmrpc_poweroff(RvmrpcConn *conn, gboolean force, guint timeout_ms,
+                         GCancellable *cancellable, GError **error);
+gboolean rvmrpc_reboot(RvmrpcConn *conn, gboolean force, guint timeout_ms,
+                       GCancellable *cancellable, GError **error);
+
 /**
  * rvmrpc_escape:
  * @multiline: newlines and tabs are kept
