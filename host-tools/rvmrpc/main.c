@@ -11,7 +11,7 @@
 #include "rvmrpc-cmd.h"
 #include "../common/stdio.h"
 
-Options options;
+Options options = { .thaw_s = 60 };
 
 static const struct {
     const char *name;
@@ -28,6 +28,22 @@ static const struct {
     { "osinfo", cmd_osinfo, 1, 1, "VM", "kernel, host name, uptime" },
     { "drop-caches", cmd_drop_caches, 2, 2,
       "VM pagecache|slab|all [--sync]", "have the kernel drop its caches" },
+    { "df", cmd_df, 1, 1, "VM", "file systems, and how full they are" },
+    { "ip", cmd_ip, 1, 1, "VM", "network interfaces and addresses" },
+    { "ps", cmd_ps, 1, 1, "VM [--by memory|cpu|blocked] [-n N]",
+      "processes; blocked: threads that hang, with stacks" },
+    { "psi", cmd_psi, 1, 1, "VM", "pressure: what tasks wait for" },
+    { "dmesg", cmd_dmesg, 1, 1, "VM [-w] [-n N]", "the kernel's log" },
+    { "clock", cmd_clock, 1, 1, "VM [--set]",
+      "the clock, and how wrong it is; step it to ours" },
+    { "reclaim", cmd_reclaim, 1, 1, "VM [--bytes N]",
+      "have the kernel free memory that it can spare" },
+    { "freeze", cmd_freeze, 1, 1, "VM [--for S] [--status]",
+      "file systems stand still, for a copy" },
+    { "thaw", cmd_thaw, 1, 1, "VM", "and go on" },
+    { "sysrq", cmd_sysrq, 2, 2, "VM KEY", "a key of the kernel's magic SysRq" },
+    { "poweroff", cmd_poweroff, 1, 1, "VM [--force]", "shut down" },
+    { "reboot", cmd_reboot, 1, 1, "VM [--force]", "boot anew" },
     { "call", cmd_call, 3, 4, "VM MODULE PROCEDURE [DATA]",
       "call any procedure; DATA is text, hex:..., @FILE or - (stdin)" },
     { "top", cmd_top, 0, -1, "[VM...] [-n N]",
@@ -155,27 +171,42 @@ static gboolean print_version(const char *name, const char *value, void *data,
     exit(EXIT_OK);
 }
 
+static const GOptionEntry entries[] = {
+    { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json,
+      "Print JSON", NULL },
+    { "timeout", 't', 0, G_OPTION_ARG_INT, &options.timeout_ms,
+      "Milliseconds to wait for a VM, at most 60000", "MS" },
+    { "raw", 0, 0, G_OPTION_ARG_NONE, &options.raw,
+      "meminfo: the guest's own text", NULL },
+    { "sync", 0, 0, G_OPTION_ARG_NONE, &options.sync,
+      "drop-caches: write dirty data first", NULL },
+    { "count", 'c', 0, G_OPTION_ARG_INT, &options.count,
+      "ping, watch, top: end after N rounds; ps, dmesg: at most N", "N" },
+    { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.count,
+      "The same as --count", "N" },
+    { "interval", 'i', 0, G_OPTION_ARG_DOUBLE, &options.interval,
+      "ping, watch, top, dmesg -w: seconds between rounds", "S" },
+    { "by", 0, 0, G_OPTION_ARG_STRING, &options.by,
+      "ps: pid, memory, cpu or blocked", "WHAT" },
+    { "follow", 'w', 0, G_OPTION_ARG_NONE, &options.follow,
+      "dmesg: wait for more", NULL },
+    { "set", 0, 0, G_OPTION_ARG_NONE, &options.set,
+      "clock: step it to the host's time", NULL },
+    { "bytes", 0, 0, G_OPTION_ARG_STRING, &options.bytes,
+      "reclaim: so much, as 200M", "N" },
+    { "for", 0, 0, G_OPTION_ARG_INT, &options.thaw_s,
+      "freeze: seconds until the guest thaws by itself", "S" },
+    { "status", 0, 0, G_OPTION_ARG_NONE, &options.status,
+      "freeze: only say whether it is frozen", NULL },
+    { "force", 0, 0, G_OPTION_ARG_NONE, &options.force,
+      "poweroff, reboot: by the kernel, if need be", NULL },
+    { "version", 0, G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK,
+      print_version, "Print the version", NULL },
+    { 0 },
+};
+
 static gboolean parse_options(int *argc, char ***argv, GError **error)
 {
-    const GOptionEntry entries[] = {
-        { "json", 'j', 0, G_OPTION_ARG_NONE, &options.json,
-          "Print JSON", NULL },
-        { "timeout", 't', 0, G_OPTION_ARG_INT, &options.timeout_ms,
-          "Milliseconds to wait for a VM, at most 60000", "MS" },
-        { "raw", 0, 0, G_OPTION_ARG_NONE, &options.raw,
-          "meminfo: the guest's own text", NULL },
-        { "sync", 0, 0, G_OPTION_ARG_NONE, &options.sync,
-          "drop-caches: write dirty data first", NULL },
-        { "count", 'c', 0, G_OPTION_ARG_INT, &options.count,
-          "ping, watch, top: end after N rounds", "N" },
-        { "iterations", 'n', 0, G_OPTION_ARG_INT, &options.count,
-          "The same as --count", "N" },
-        { "interval", 'i', 0, G_OPTION_ARG_DOUBLE, &options.interval,
-          "ping, watch, top: seconds between rounds", "S" },
-        { "version", 0, G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK,
-          print_version, "Print the version", NULL },
-        { 0 },
-    };
     g_autoptr(GOptionContext) context = NULL;
     g_autofree char *text = summary();
 

@@ -45,6 +45,22 @@ char *human_size(guint64 bytes)
     return g_strdup_printf("%.1f%c", value, *unit);
 }
 
+char *size_words(guint64 bytes)
+{
+    static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
+    double value = bytes / 1024.0;
+    guint unit = 0;
+
+    if (bytes < 1024) {
+        return g_strdup_printf("%" G_GUINT64_FORMAT " B", bytes);
+    }
+    while (value >= 1000 && unit + 1 < G_N_ELEMENTS(units)) {
+        value /= 1024;
+        unit++;
+    }
+    return g_strdup_printf("%.1f %s", value, units[unit]);
+}
+
 char *clean(const char *text)
 {
     return text ? rvmrpc_escape(text, FALSE) : g_strdup("-");
@@ -69,6 +85,21 @@ void print_json(JsonBuilder *builder, gboolean pretty)
     g_object_unref(builder);
 }
 
+JsonBuilder *begin_json(void)
+{
+    JsonBuilder *b = json_builder_new();
+
+    json_builder_begin_object(b);
+    return b;
+}
+
+int end_json(JsonBuilder *b)
+{
+    json_builder_end_object(b);
+    print_json(b, TRUE);
+    return EXIT_OK;
+}
+
 void json_string(JsonBuilder *b, const char *name, const char *value)
 {
     if (value) {
@@ -82,6 +113,12 @@ void json_u64(JsonBuilder *b, const char *name, guint64 value)
 {
     json_builder_set_member_name(b, name);
     json_builder_add_int_value(b, MIN(value, (guint64)G_MAXINT64));
+}
+
+void json_i64(JsonBuilder *b, const char *name, gint64 value)
+{
+    json_builder_set_member_name(b, name);
+    json_builder_add_int_value(b, value);
 }
 
 void json_bool(JsonBuilder *b, const char *name, gboolean value)

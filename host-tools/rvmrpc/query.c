@@ -8,40 +8,7 @@
 #include <unistd.h>
 #include "rvmrpc-cmd.h"
 
-#define TIMEOUT_MS      1000
 #define DROP_TIMEOUT_MS 10000
-
-/* NULL and *code when it did not come to a connection. */
-static RvmrpcConn *open_vm(const char *what, int *code)
-{
-    GError *error = NULL;
-    g_autoptr(RvmrpcVm) vm = rvmrpc_find_vm(what, options.cancellable, &error);
-    RvmrpcConn *conn = NULL;
-
-    if (vm) {
-        conn = rvmrpc_connect(vm, timeout_or(TIMEOUT_MS), options.cancellable,
-                              &error);
-    }
-    if (!conn) {
-        *code = fail(error);
-    }
-    return conn;
-}
-
-static JsonBuilder *begin_json(void)
-{
-    JsonBuilder *b = json_builder_new();
-
-    json_builder_begin_object(b);
-    return b;
-}
-
-static int end_json(JsonBuilder *b)
-{
-    json_builder_end_object(b);
-    print_json(b, TRUE);
-    return EXIT_OK;
-}
 
 /* ---- list ---- */
 

@@ -30,6 +30,13 @@ typedef struct Options {
     gboolean json;
     gboolean raw;
     gboolean sync;
+    gboolean follow;            /* dmesg */
+    gboolean set;               /* clock */
+    gboolean status;            /* freeze */
+    gboolean force;             /* poweroff, reboot */
+    char *by;                   /* ps; NULL: as usual */
+    char *bytes;                /* reclaim; NULL: what can be spared */
+    int thaw_s;                 /* freeze: until the guest thaws by itself */
     int timeout_ms;             /* 0: the command's own default */
     int count;                  /* 0: without end */
     double interval;            /* seconds; 0: the command's own default */
@@ -37,6 +44,9 @@ typedef struct Options {
 } Options;
 
 extern Options options;
+
+/* Of a call that waits for nothing, and of connecting. */
+#define TIMEOUT_MS 1000
 
 guint timeout_or(guint default_ms);
 
@@ -54,10 +64,68 @@ int cmd_cpuinfo(int argc, char **argv);
 int cmd_cpustat(int argc, char **argv);
 int cmd_osinfo(int argc, char **argv);
 int cmd_drop_caches(int argc, char **argv);
+int cmd_df(int argc, char **argv);
+int cmd_ip(int argc, char **argv);
+int cmd_ps(int argc, char **argv);
+int cmd_psi(int argc, char **argv);
+int cmd_dmesg(int argc, char **argv);
+int cmd_clock(int argc, char **argv);
+int cmd_reclaim(int argc, char **argv);
+int cmd_freeze(int argc, char **argv);
+int cmd_thaw(int argc, char **argv);
+int cmd_sysrq(int argc, char **argv);
+int cmd_poweroff(int argc, char **argv);
+int cmd_reboot(int argc, char **argv);
 int cmd_call(int argc, char **argv);
 int cmd_ping(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+
+/* ---- Asking ---- */
+
+/* NULL and *code when it did not come to a connection. */
+RvmrpcConn *open_vm(const char *what, int *code);
+/* The list of the VM called @vm; NULL and *code, printed, when nothing came. */
+RvmrpcRecords *ask_records(const char *vm, const RvmrpcListing *what,
+                           guint timeout_ms, int *code);
+/* Says on standard error why a list is not whole.  Returns the exit code. */
+int end_records(const RvmrpcRecords *records);
+
+/* ---- Tables ---- */
+
+typedef struct Table Table;
+
+/* @heads: NULL at the end; a column whose head begins with > is ranged right. */
+Table *table_new(const char *const *heads);
+void table_free(Table *table);
+/* Cells go row by row.  Takes @cell, which must be fit for a terminal. */
+void table_add(Table *table, char *cell);
+/* The record's value of a key, or "-". */
+void table_add_u64(Table *table, const RvmrpcRecord *record, guint key);
+void table_add_size(Table *table, const RvmrpcRecord *record, guint key);
+void table_add_text(Table *table, const RvmrpcRecord *record, guint key);
+/* Lines that stand below the row that was added last.  Takes @lines. */
+void table_below(Table *table, char *lines);
+char *table_text(const Table *table, const char *indent);
+
+Table *filesystems_table(const RvmrpcRecords *records);
+Table *pressure_table(const RvmrpcRecords *records);
+/* @stacks: with the stack below each; @max: most rows. */
+Table *tasks_table(const RvmrpcRecords *records, gboolean stacks, guint max);
+/* A task's name, escaped. */
+char *task_name(const RvmrpcRecord *record);
+/* Lines of a message of the kernel, escaped. */
+char *message_text(const RvmrpcRecord *record);
+
+/* Why an FS_SKIPPED was not asked, in a word. */
+const char *skipped_text(guint64 skipped);
+/* Bytes as "52:54:00:12:34:56"; NULL: not told. */
+char *mac_text(const RvmrpcRecord *record, guint key);
+char *address_text(const RvmrpcRecord *record);
+gboolean is_address_of(const RvmrpcRecord *address,
+                       const RvmrpcRecord *interface);
+
+#define NO_PSI_TEXT "its kernel does not watch pressure; boot it with psi=1"
 
 /* ---- Output ---- */
 
@@ -66,20 +134,35 @@ const char *color_of(const char *state);
 const char *color_off(void);
 /* "231.6M" */
 char *human_size(guint64 bytes);
+/* "231.6 MiB", "0 B" */
+char *size_words(guint64 bytes);
 /* A guest's text, escaped; newly allocated, "-" for NULL. */
 char *clean(const char *text);
 
 /* The local time; with the date, and fit for programs, where JSON is wanted. */
 char *clock_text(void);
 
+/* An object, and its end: prints it, frees the builder, and returns EXIT_OK. */
+JsonBuilder *begin_json(void);
+int end_json(JsonBuilder *b);
 /* Prints what the builder has, as one line or pretty; frees it. */
 void print_json(JsonBuilder *builder, gboolean pretty);
 void json_string(JsonBuilder *b, const char *name, const char *value);
 void json_u64(JsonBuilder *b, const char *name, guint64 value);
+void json_i64(JsonBuilder *b, const char *name, gint64 value);
 void json_bool(JsonBuilder *b, const char *name, gboolean value);
 void json_double(JsonBuilder *b, const char *name, double value);
 void json_mem(JsonBuilder *b, const RvmrpcMeminfo *mem);
 void json_vm(JsonBuilder *b, const RvmrpcVm *vm);
+/* Members of what a record tells. */
+void json_record(JsonBuilder *b, const RvmrpcRecord *record);
+/* An array of the records of a kind; of interfaces with their addresses. */
+void json_records(JsonBuilder *b, const char *name,
+                  const RvmrpcRecords *records, guint kind);
+void json_interfaces(JsonBuilder *b, const char *name,
+                     const RvmrpcRecords *records);
+/* Whether the list is whole, and why it is not. */
+void json_records_state(JsonBuilder *b, const RvmrpcRecords *records);
 
 /* Busy share of all CPUs, in percent, between two; FALSE: not known. */
 gboolean cpu_percent(const Facts *before, const Facts *now, double *percent);

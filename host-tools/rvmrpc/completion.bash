@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Completion of rvmrpc's arguments for bash.
+
+_rvmrpc()
+{
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local command='' vm='' word words
+    local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg clock
+        reclaim freeze thaw sysrq poweroff reboot call top watch ping'
+
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        case $word in
+        -* | = | [0-9]*) ;;
+        *)
+            if [ -z "$command" ]; then
+                command=$word
+            elif [ -z "$vm" ]; then
+                vm=$word
+            fi
+            ;;
+        esac
+    done
+    case $previous in
+    --by) words='pid memory cpu blocked' ;;
+    -t | --timeout | -c | --count | -n | --iterations | -i | --interval | --bytes | --for) return ;;
+    *)
+        if [[ $current == -* ]]; then
+            words='--json --timeout --help --version'
+            case $command in
+            meminfo) words+=' --raw' ;;
+            drop-caches) words+=' --sync' ;;
+            ps) words+=' --by --count' ;;
+            dmesg) words+=' --follow --count --interval' ;;
+            clock) words+=' --set' ;;
+            reclaim) words+=' --bytes' ;;
+            freeze) words+=' --for --status' ;;
+            poweroff | reboot) words+=' --force' ;;
+            top | watch | ping) words+=' --count --interval' ;;
+            esac
+        elif [ -z "$command" ]; then
+            words=$commands
+        elif [ -z "$vm" ] || [ "$command" = top ] || [ "$command" = watch ]; then
+            words=$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')
+        elif [ "$command" = drop-caches ]; then
+            words='pagecache slab all'
+        fi
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
+}
+
+complete -F _rvmrpc rvmrpc

@@ -1,0 +1,61 @@
+#compdef rvmrpc
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Completion of rvmrpc's arguments for zsh.
+
+_rvmrpc_vms() {
+    local -a vms
+    vms=(${(f)"$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')"})
+    compadd -a vms
+}
+
+_rvmrpc() {
+    local -a commands=(
+        'list:the VMs of this host'
+        'info:state of the channel, modules, counters'
+        'meminfo:memory'
+        'loadavg:load averages'
+        'cpuinfo:CPUs'
+        'cpustat:where CPU time went'
+        'osinfo:kernel, host name, uptime'
+        'drop-caches:have the kernel drop its caches'
+        'df:file systems, and how full they are'
+        'ip:network interfaces and addresses'
+        'ps:processes'
+        'psi:pressure'
+        'dmesg:the kernel'\''s log'
+        'clock:the clock, and how wrong it is'
+        'reclaim:have the kernel free memory'
+        'freeze:file systems stand still'
+        'thaw:and go on'
+        'sysrq:a key of the kernel'\''s magic SysRq'
+        'poweroff:shut down'
+        'reboot:boot anew'
+        'call:call any procedure'
+        'top:a live table'
+        'watch:a line per VM and interval, and events'
+        'ping:time of null calls'
+    )
+
+    _arguments \
+        '(-j --json)'{-j,--json}'[print JSON]' \
+        '(-t --timeout)'{-t,--timeout=}'[milliseconds to wait]:ms:' \
+        '(-c --count -n --iterations)'{-c,--count=,-n,--iterations=}'[at most so many]:n:' \
+        '(-i --interval)'{-i,--interval=}'[seconds between rounds]:s:' \
+        '--raw[meminfo: the guest'\''s own text]' \
+        '--sync[drop-caches: write dirty data first]' \
+        '--by=[ps: by what]:what:(pid memory cpu blocked)' \
+        '(-w --follow)'{-w,--follow}'[dmesg: wait for more]' \
+        '--set[clock: step it to the host'\''s time]' \
+        '--bytes=[reclaim: so much]:bytes:' \
+        '--for=[freeze: seconds until the guest thaws by itself]:s:' \
+        '--status[freeze: only ask]' \
+        '--force[poweroff, reboot: by the kernel, if need be]' \
+        '(-h --help)'{-h,--help}'[print a text]' \
+        '--version[print the version]' \
+        '1:command:{_describe command commands}' \
+        '2:VM:_rvmrpc_vms' \
+        '*:argument:{[[ $words[2] == drop-caches ]] && compadd pagecache slab all || _rvmrpc_vms}'
+}
+
+_rvmrpc "$@"
