@@ -7,8 +7,8 @@ _rvmrpc()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' vm='' word words
-    local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg clock
-        reclaim freeze thaw sysrq poweroff reboot call top watch ping'
+    local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg doctor
+        clock reclaim freeze thaw sysrq poweroff reboot call top watch ping'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
@@ -24,7 +24,10 @@ _rvmrpc()
     done
     case $previous in
     --by) words='pid memory cpu blocked' ;;
-    -t | --timeout | -c | --count | -n | --iterations | -i | --interval | --bytes | --for) return ;;
+    -t | --timeout | -c | --count | -n | --iterations | -i | --interval | --bytes | --for | -o | --output)
+        compopt -o default 2>/dev/null
+        return
+        ;;
     *)
         if [[ $current == -* ]]; then
             words='--json --timeout --help --version'
@@ -33,6 +36,7 @@ _rvmrpc()
             drop-caches) words+=' --sync' ;;
             ps) words+=' --by --count' ;;
             dmesg) words+=' --follow --count --interval' ;;
+            doctor) words+=' --output' ;;
             clock) words+=' --set' ;;
             reclaim) words+=' --bytes' ;;
             freeze) words+=' --for --status' ;;

@@ -24,6 +24,7 @@ _rvmrpc() {
         'ps:processes'
         'psi:pressure'
         'dmesg:the kernel'\''s log'
+        'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'
         'freeze:file systems stand still'
@@ -46,6 +47,7 @@ _rvmrpc() {
         '--sync[drop-caches: write dirty data first]' \
         '--by=[ps: by what]:what:(pid memory cpu blocked)' \
         '(-w --follow)'{-w,--follow}'[dmesg: wait for more]' \
+        '(-o --output)'{-o,--output=}'[doctor: write the report there]:file:_files' \
         '--set[clock: step it to the host'\''s time]' \
         '--bytes=[reclaim: so much]:bytes:' \
         '--for=[freeze: seconds until the guest thaws by itself]:s:' \

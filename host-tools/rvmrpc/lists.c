@@ -228,10 +228,13 @@ static char *stack_text(const RvmrpcRecord *r)
 Table *tasks_table(const RvmrpcRecords *records, gboolean stacks, guint max)
 {
     static const char *const heads[] = {
+        ">PID", ">UID", "S", ">THREADS", ">RSS", ">CPU TIME", "NAME", NULL
+    };
+    static const char *const thread_heads[] = {
         ">PID", ">THREAD", ">UID", "S", ">THREADS", ">RSS", ">CPU TIME", "NAME",
         NULL
     };
-    Table *t = table_new(heads);
+    Table *t = table_new(stacks ? thread_heads : heads);
 
     for (guint i = 0; i < MIN(rvmrpc_records_get_count(records), max); i++) {
         const RvmrpcRecord *r = rvmrpc_records_get(records, i);
@@ -242,7 +245,9 @@ Table *tasks_table(const RvmrpcRecords *records, gboolean stacks, guint max)
             continue;
         }
         table_add_u64(t, r, RVMRPC_TASK_PID);
-        table_add_u64(t, r, RVMRPC_TASK_THREAD);
+        if (stacks) {
+            table_add_u64(t, r, RVMRPC_TASK_THREAD);
+        }
         table_add_u64(t, r, RVMRPC_TASK_UID);
         table_add_text(t, r, RVMRPC_TASK_STATE);
         table_add_u64(t, r, RVMRPC_TASK_THREADS);

@@ -35,6 +35,7 @@ typedef struct Options {
     gboolean status;            /* freeze */
     gboolean force;             /* poweroff, reboot */
     char *by;                   /* ps; NULL: as usual */
+    char *output;               /* doctor's file; NULL: standard output */
     char *bytes;                /* reclaim; NULL: what can be spared */
     int thaw_s;                 /* freeze: until the guest thaws by itself */
     int timeout_ms;             /* 0: the command's own default */
@@ -69,6 +70,7 @@ int cmd_ip(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_psi(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
 int cmd_reclaim(int argc, char **argv);
 int cmd_freeze(int argc, char **argv);
@@ -106,11 +108,12 @@ void table_add_size(Table *table, const RvmrpcRecord *record, guint key);
 void table_add_text(Table *table, const RvmrpcRecord *record, guint key);
 /* Lines that stand below the row that was added last.  Takes @lines. */
 void table_below(Table *table, char *lines);
+guint table_rows(const Table *table);
 char *table_text(const Table *table, const char *indent);
 
 Table *filesystems_table(const RvmrpcRecords *records);
 Table *pressure_table(const RvmrpcRecords *records);
-/* @stacks: with the stack below each; @max: most rows. */
+/* @stacks: of threads, with the stack below each; @max: most rows. */
 Table *tasks_table(const RvmrpcRecords *records, gboolean stacks, guint max);
 /* A task's name, escaped. */
 char *task_name(const RvmrpcRecord *record);

@@ -74,6 +74,11 @@ void table_below(Table *t, char *lines)
                         lines);
 }
 
+guint table_rows(const Table *t)
+{
+    return t->cells->len / t->columns - 1;
+}
+
 char *table_text(const Table *t, const char *indent)
 {
     GString *s = g_string_new(NULL);
