@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import (ALL, MEMORY, SUBMIT, FakeVM, Frame, answer_with, hang, info_answer,  # noqa: E402
+from fake import (ALL, MEMORY, SUBMIT, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
                   only_submits, send_raw)
 from harness import VM, Skip, case, comment, main, shared  # noqa: E402
 from harness.sock import ANSWER, ERROR  # noqa: E402
@@ -39,31 +39,6 @@ def guest(name):
 def real(*args, **more):
     """The command, with the real guests' sockets only."""
     return rvmrpc(*args, folder=FOLDER.name, **more)
-
-
-class Fakes:
-    """A folder of fakes for one case."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="rvmrpc-fakes-")
-        self.vms = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for vm in self.vms:
-            vm.close()
-        shutil.rmtree(self.folder)
-
-    def add(self, name, **options):
-        """One more."""
-        self.vms.append(FakeVM(self.folder, name, **options))
-        return self.vms[-1]
-
-    def run(self, *args, **more):
-        """The command, with these only."""
-        return rvmrpc(*args, folder=self.folder, **more)
 
 
 # Real guests

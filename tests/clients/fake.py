@@ -6,13 +6,16 @@ QEMU that hangs.
 """
 import json
 import os
+import shutil
 import socket
 import struct
+import tempfile
 import threading
 import time
 
 from harness.paths import short_path
 from harness.sock import ANSWER, ERROR, EVENT, HEADER, INFO, MAGIC, SUBMIT, SUBSCRIBE, Frame
+from tools import rvmrpc
 
 MEMORY = {1: 4 << 30, 2: 1 << 30, 3: 3 << 30, 4: 64 << 20, 5: 2 << 30}
 ALL = 0xffffffff
@@ -132,6 +135,66 @@ class FakeVM:
         connection.sendall(reply.pack())
 
 
+class Fakes:
+    """A folder of fakes for one case."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="rvmrpc-fakes-")
+        self.vms = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for vm in self.vms:
+            vm.close()
+        shutil.rmtree(self.folder)
+
+    def add(self, name, **options):
+        """One more."""
+        self.vms.append(FakeVM(self.folder, name, **options))
+        return self.vms[-1]
+
+    def run(self, *args, **more):
+        """The command, with these only."""
+        return rvmrpc(*args, folder=self.folder, **more)
+
+
+def record(kind, *fields):
+    """A record of (key, number, text or bytes)."""
+    data = b""
+    for key, value in fields:
+        form = 0 if isinstance(value, int) else 1 if isinstance(value, str) else 2
+        if form == 0:
+            value = struct.pack("<Q", value)
+        elif form == 1:
+            value = value.encode("utf-8", "surrogateescape")
+        data += struct.pack("<HHI", key, form, len(value)) + value + bytes(-len(value) % 8)
+    return struct.pack("<HHI", len(data) + 8, kind, 0) + data
+
+
+def records_answer(records, following=0, flags=0, count=None):
+    """An rvmrpc_records of them."""
+    data = b"".join(records)
+    return struct.pack("<IIQII", len(records) if count is None else count, len(data), following, flags, 0) + data
+
+
+def procedures(answers):
+    """Answers by {(module, procedure): bytes, a status, or a function of the frame that returns either}."""
+    def behave(frame, connection):
+        what = answers.get((frame.module, frame.procedure))
+        if frame.kind != SUBMIT or what is None:
+            return False
+        if callable(what) and what is not hang:
+            what = what(frame)
+        if what is hang:
+            return True
+        status, payload = (what, b"") if isinstance(what, int) else (0, what)
+        connection.sendall(Frame(ANSWER, payload, cookie=frame.cookie, status=status).pack())
+        return True
+    return behave
+
+
 def hang(_frame, _connection):
     """Reads, and never answers."""
     return True
@@ -160,5 +223,5 @@ def send_raw(data):
     return behave
 
 
-__all__ = ["ALL", "ANSWER", "ERROR", "EVENT", "FakeVM", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
-           "answer_with", "hang", "info_answer", "only_submits", "send_raw"]
+__all__ = ["ALL", "ANSWER", "ERROR", "EVENT", "FakeVM", "Fakes", "Frame", "INFO", "MEMORY", "SUBMIT", "SUBSCRIBE",
+           "answer_with", "hang", "info_answer", "only_submits", "procedures", "record", "records_answer", "send_raw"]

@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import ANSWER, FakeVM, Frame, SUBMIT  # noqa: E402
+from fake import FakeVM, procedures, record, records_answer  # noqa: E402
 from harness import BUILD, case, comment, main, wait_for  # noqa: E402
 from tools import EXPORTER, RVMRPC, environment  # noqa: E402
 
@@ -23,15 +23,15 @@ COMMANDS = [["list"], ["list", "--json"], ["info", "vm"], ["info", "vm", "--json
             ["osinfo", "vm"], ["drop-caches", "vm", "all"], ["call", "vm", "1", "0", "text"],
             ["call", "vm", "1", "0", "text", "--json"], ["ping", "vm", "-c", "1"], ["ping", "vm", "-c", "1", "--json"],
             ["watch", "vm", "-c", "1"], ["watch", "vm", "-c", "1", "--json"], ["top", "--json", "-n", "1", "-i", "0.1"],
-            ["--help"], ["--version"]]
+            ["df", "vm"], ["ip", "vm", "--json"], ["ps", "vm"], ["dmesg", "vm"], ["dmesg", "vm", "--json"],
+            ["freeze", "vm", "--status"], ["doctor", "vm"], ["doctor", "vm", "--json"], ["--help"], ["--version"]]
 
 
-def drop(frame, connection):
-    """Answers reclaim.drop_caches, which the fake does not."""
-    if frame.kind == SUBMIT and frame.module == 3:
-        connection.sendall(Frame(ANSWER, bytes(16), cookie=frame.cookie).pack())
-        return True
-    return False
+def answers():
+    """To what the fake does not answer by itself: reclaim.drop_caches, freeze.status, lists."""
+    lists = {(module, 0): records_answer([record(module - 3)]) for module in (7, 9, 10)}
+    lists[(8, 0)] = records_answer([record(5, (1, 1), (5, "a message"))])
+    return procedures({(3, 0): bytes(16), (13, 2): bytes(24)} | lists)
 
 
 def run(words, *closed, folder=None, **options):
@@ -49,7 +49,7 @@ def run(words, *closed, folder=None, **options):
 def full():
     """With exit status 1; what failed before keeps its own."""
     with tempfile.TemporaryDirectory() as folder, open("/dev/full", "wb") as out:
-        vm = FakeVM(folder, "vm", behave=drop)
+        vm = FakeVM(folder, "vm", behave=answers())
         for words in COMMANDS:
             status, err = run([RVMRPC, *words], stdout=out, folder=folder)
             reason = "it failed" if words == ["--help"] else "No space left"      # GLib prints that one
@@ -65,7 +65,7 @@ def full():
 def closed_output():
     """Nothing but frames goes to the VM."""
     with tempfile.TemporaryDirectory() as folder:
-        vm = FakeVM(folder, "vm", behave=drop)
+        vm = FakeVM(folder, "vm", behave=answers())
         for words in COMMANDS:
             status, err = run([RVMRPC, *words], 1, folder=folder)
             assert status == 1 and "cannot write the output" in err, (words, status, err)
