@@ -10,6 +10,7 @@
         main()
 """
 import argparse
+import atexit
 import contextlib
 import fnmatch
 import io
@@ -137,6 +138,8 @@ def _own_processes():
     if os.environ.get(OWN) or subprocess.run([*space, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         return
     os.environ[OWN] = "1"
+    # Temporary folders that were made on import; exec would leave them.
+    atexit._run_exitfuncs()  # pylint: disable=protected-access
     os.execvp(space[0], [*space, "sh", "-c", '"$@"; exit $?', "sh", sys.executable, *sys.argv])
 
 
