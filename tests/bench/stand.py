@@ -142,6 +142,10 @@ class Stand:
         """What a command of the host prints; NoAnswer when it fails."""
         raise NotImplementedError
 
+    def first_cpu(self):
+        """Prefix of a command that is not to run where vCPUs may spin."""
+        return ""
+
     def client_command(self, row, target, n, warm, timeout):
         """The client program's command line."""
         return f"{self.first_cpu()}timeout {timeout} {self.bench}/bench_client {row} {shlex.quote(str(target))} {n} {warm}"
@@ -230,10 +234,6 @@ class Stand:
             except NoAnswer:
                 return None
         wait_for(answers, 60, f"{row} of {target}", interval=0.5)
-
-    def first_cpu(self):
-        """Prefix of a command for the host's first CPU: on its second the vCPUs may spin, and there are but two."""
-        return f"taskset {1 << self.cpus[0]:x} "
 
     def pin_vm(self, vm):
         """vCPU threads of a guest to the host's second CPU, QEMU's others to its first."""
@@ -379,6 +379,9 @@ class NestedStand(Stand):
 
     def make_stock_vm(self, **options):
         return self.make_vm(StockL2, device=False, **options)
+
+    def first_cpu(self):
+        return f"taskset {1 << self.cpus[0]:x} "
 
     def pin_host(self):
         """A CPU of this machine for each of L1's, else two that wake each other may stand in one queue for a slice."""
