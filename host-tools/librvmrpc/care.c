@@ -21,8 +21,7 @@ static gboolean call_for(RvmrpcConn *conn, guint32 module, guint32 procedure,
         return FALSE;
     }
     if (g_bytes_get_size(answer) < size) {
-        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                    "%s: the guest's answer is malformed", conn->vm->label);
+        g_propagate_error(error, malformed_error(conn->vm));
         return FALSE;
     }
     if (size) {
@@ -66,8 +65,7 @@ gboolean rvmrpc_get_clock(RvmrpcConn *conn, RvmrpcClock *clock,
         !rvmrpc_record_get_u64(record, RVMRPC_CLOCK_BOOTTIME,
                                &clock->boottime_ns) ||
         clock->realtime_ns > G_MAXINT64) {
-        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                    "%s: the guest's answer is malformed", conn->vm->label);
+        g_propagate_error(error, malformed_error(conn->vm));
         return FALSE;
     }
     clock->has_monotonic = rvmrpc_record_get_u64(record,
@@ -100,6 +98,27 @@ gboolean rvmrpc_set_clock(RvmrpcConn *conn, const RvmrpcClock *clock,
 }
 
 /* ---- Memory ---- */
+
+gboolean rvmrpc_drop_caches(RvmrpcConn *conn, RvmrpcDropMode mode,
+                            gboolean sync, guint timeout_ms, guint64 *freed,
+                            GCancellable *cancellable, GError **error)
+{
+    const struct rvmrpc_drop_req req = {
+        .mode = mode,
+        .flags = sync ? RVMRPC_DROP_SYNC : 0,
+    };
+    struct rvmrpc_drop_res res;
+
+    if (!call_for(conn, RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_DROP_CACHES, &req,
+                  sizeof(req), &res, sizeof(res), timeout_ms, cancellable,
+                  error)) {
+        return FALSE;
+    }
+    if (freed) {
+        *freed = res.freed;
+    }
+    return TRUE;
+}
 
 gboolean rvmrpc_shrink(RvmrpcConn *conn, guint64 bytes, guint timeout_ms,
                        RvmrpcShrunk *shrunk, GCancellable *cancellable,

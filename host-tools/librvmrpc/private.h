@@ -85,6 +85,7 @@ struct RvmrpcConn {
 };
 
 GError *status_error(const RvmrpcVm *vm, guint32 status);
+GError *malformed_error(const RvmrpcVm *vm);
 /* Of query-rvmrpc's answer; @vm_running is known beside it. */
 RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running);
 

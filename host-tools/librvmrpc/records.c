@@ -30,12 +30,6 @@ struct RvmrpcRecords {
 
 /* ---- Parsing ---- */
 
-static void set_malformed(GError **error)
-{
-    g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                        "the guest's answer is malformed");
-}
-
 static RvmrpcRecords *records_new(void)
 {
     RvmrpcRecords *records = g_new0(RvmrpcRecords, 1);
@@ -63,7 +57,8 @@ static gboolean add_page(RvmrpcRecords *records, GBytes *answer, GError **error)
 
     if (!rvmrpc_reader_open(&r, data, size) ||
         size > BYTES_MAX - records->bytes) {
-        set_malformed(error);
+        g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                            "the guest's answer is malformed");
         return FALSE;
     }
     records->bytes += size;
@@ -147,8 +142,7 @@ static gboolean ask_all(Asking *a, GError **error)
 
     do {
         if (!cursor_is_new(a, cursor)) {
-            set_malformed(error);
-            g_prefix_error(error, "%s: ", a->conn->vm->label);
+            g_propagate_error(error, malformed_error(a->conn->vm));
             return FALSE;
         }
         if (!ask(a, cursor, error)) {

@@ -499,9 +499,7 @@ static gboolean sysinfo_pages(RvmrpcConn *conn, guint32 procedure,
             return FALSE;
         }
         if (next && (next <= first || next >= CPUS_MAX)) {
-            g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                        "%s: the guest's answer is malformed",
-                        conn->vm->label);
+            g_propagate_error(error, malformed_error(conn->vm));
             return FALSE;
         }
         first = next;
@@ -559,33 +557,4 @@ RvmrpcOsinfo *rvmrpc_get_osinfo(RvmrpcConn *conn, guint timeout_ms,
 
     return answer ? named(conn, rvmrpc_parse_osinfo(answer, error), error) :
            NULL;
-}
-
-gboolean rvmrpc_drop_caches(RvmrpcConn *conn, RvmrpcDropMode mode,
-                            gboolean sync, guint timeout_ms, guint64 *freed,
-                            GCancellable *cancellable, GError **error)
-{
-    struct rvmrpc_drop_req req = {
-        .mode = mode,
-        .flags = sync ? RVMRPC_DROP_SYNC : 0,
-    };
-    g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
-    g_autoptr(GBytes) answer = NULL;
-    struct rvmrpc_drop_res res;
-
-    answer = rvmrpc_call(conn, RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_DROP_CACHES,
-                         arg, timeout_ms, NULL, cancellable, error);
-    if (!answer) {
-        return FALSE;
-    }
-    if (g_bytes_get_size(answer) < sizeof(res)) {
-        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                    "%s: the guest's answer is malformed", conn->vm->label);
-        return FALSE;
-    }
-    memcpy(&res, g_bytes_get_data(answer, NULL), sizeof(res));
-    if (freed) {
-        *freed = res.freed;
-    }
-    return TRUE;
 }

@@ -58,6 +58,12 @@ GError *status_error(const RvmrpcVm *vm, guint32 status)
                        status_text(status));
 }
 
+GError *malformed_error(const RvmrpcVm *vm)
+{
+    return g_error_new(RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                       "%s: the guest's answer is malformed", vm->label);
+}
+
 /* ---- Waiting ---- */
 
 guint until_left(const Until *until)
