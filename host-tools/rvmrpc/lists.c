@@ -20,8 +20,18 @@ static int end_table(Table *table, const RvmrpcRecords *records)
     return end_records(records);
 }
 
-static int end_list(JsonBuilder *b, const RvmrpcRecords *records)
+/* How a command shows what it asked for, as a table or as JSON. */
+static int show(const RvmrpcRecords *records,
+                Table *(*table)(const RvmrpcRecords *records),
+                void (*json)(JsonBuilder *b, const RvmrpcRecords *records))
 {
+    JsonBuilder *b;
+
+    if (!options.json) {
+        return end_table(table(records), records);
+    }
+    b = begin_json();
+    json(b, records);
     json_records_state(b, records);
     end_json(b);
     return end_records(records);
@@ -91,6 +101,11 @@ Table *filesystems_table(const RvmrpcRecords *records)
     return t;
 }
 
+static void filesystems_json(JsonBuilder *b, const RvmrpcRecords *records)
+{
+    json_records(b, "filesystems", records, RVMRPC_RECORD_FILESYSTEM);
+}
+
 int cmd_df(int argc, char **argv)
 {
     const RvmrpcListing what = {
@@ -98,7 +113,6 @@ int cmd_df(int argc, char **argv)
         .procedure = RVMRPC_FS_LIST,
     };
     g_autoptr(RvmrpcRecords) records = NULL;
-    JsonBuilder *b;
     int code;
 
     (void)argc;
@@ -106,12 +120,7 @@ int cmd_df(int argc, char **argv)
     if (!records) {
         return code;
     }
-    if (!options.json) {
-        return end_table(filesystems_table(records), records);
-    }
-    b = begin_json();
-    json_records(b, "filesystems", records, RVMRPC_RECORD_FILESYSTEM);
-    return end_list(b, records);
+    return show(records, filesystems_table, filesystems_json);
 }
 
 /* ---- ip ---- */
@@ -174,6 +183,11 @@ static Table *interfaces_table(const RvmrpcRecords *records)
     return t;
 }
 
+static void interfaces_json(JsonBuilder *b, const RvmrpcRecords *records)
+{
+    json_interfaces(b, "interfaces", records);
+}
+
 int cmd_ip(int argc, char **argv)
 {
     const RvmrpcListing what = {
@@ -181,7 +195,6 @@ int cmd_ip(int argc, char **argv)
         .procedure = RVMRPC_NET_LIST,
     };
     g_autoptr(RvmrpcRecords) records = NULL;
-    JsonBuilder *b;
     int code;
 
     (void)argc;
@@ -189,12 +202,7 @@ int cmd_ip(int argc, char **argv)
     if (!records) {
         return code;
     }
-    if (!options.json) {
-        return end_table(interfaces_table(records), records);
-    }
-    b = begin_json();
-    json_interfaces(b, "interfaces", records);
-    return end_list(b, records);
+    return show(records, interfaces_table, interfaces_json);
 }
 
 /* ---- ps ---- */
@@ -272,6 +280,21 @@ char *task_name(const RvmrpcRecord *r)
     return clean(name);
 }
 
+static Table *processes_table(const RvmrpcRecords *records)
+{
+    return tasks_table(records, FALSE, G_MAXUINT);
+}
+
+static Table *blocked_table(const RvmrpcRecords *records)
+{
+    return tasks_table(records, TRUE, G_MAXUINT);
+}
+
+static void tasks_json(JsonBuilder *b, const RvmrpcRecords *records)
+{
+    json_records(b, "tasks", records, RVMRPC_RECORD_TASK);
+}
+
 int cmd_ps(int argc, char **argv)
 {
     RvmrpcListing what = {
@@ -281,7 +304,6 @@ int cmd_ps(int argc, char **argv)
     };
     const char *by = options.by ?: "pid";
     g_autoptr(RvmrpcRecords) records = NULL;
-    JsonBuilder *b;
     int code;
 
     (void)argc;
@@ -299,14 +321,8 @@ int cmd_ps(int argc, char **argv)
     if (!records) {
         return code;
     }
-    if (!options.json) {
-        return end_table(tasks_table(records, what.procedure ==
-                                     RVMRPC_TASKS_BLOCKED, G_MAXUINT),
-                         records);
-    }
-    b = begin_json();
-    json_records(b, "tasks", records, RVMRPC_RECORD_TASK);
-    return end_list(b, records);
+    return show(records, what.procedure == RVMRPC_TASKS_BLOCKED ?
+                blocked_table : processes_table, tasks_json);
 }
 
 /* ---- psi ---- */
@@ -354,6 +370,11 @@ Table *pressure_table(const RvmrpcRecords *records)
     return t;
 }
 
+static void pressure_json(JsonBuilder *b, const RvmrpcRecords *records)
+{
+    json_records(b, "resources", records, RVMRPC_RECORD_PSI);
+}
+
 int cmd_psi(int argc, char **argv)
 {
     const RvmrpcListing what = {
@@ -361,7 +382,6 @@ int cmd_psi(int argc, char **argv)
         .procedure = RVMRPC_PRESSURE_PSI,
     };
     g_autoptr(RvmrpcRecords) records = NULL;
-    JsonBuilder *b;
     int code;
 
     (void)argc;
@@ -375,10 +395,5 @@ int cmd_psi(int argc, char **argv)
                                 RVMRPC_ERROR_PROCEDURE_UNAVAILABLE, "%s: "
                                 NO_PSI_TEXT, argv[0]));
     }
-    if (!options.json) {
-        return end_table(pressure_table(records), records);
-    }
-    b = begin_json();
-    json_records(b, "resources", records, RVMRPC_RECORD_PSI);
-    return end_list(b, records);
+    return show(records, pressure_table, pressure_json);
 }
