@@ -14,7 +14,7 @@ seconds=${FUZZ_SECONDS:-10}
 sources=("$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader}.c)
 flags=()
 if [[ $harness == reply ]]; then
-    sources=("$root"/host-tools/librvmrpc/*.c)
+    sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
     flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
         -I "$root/linux-kvm/host/include/uapi")
