@@ -4,8 +4,6 @@
  */
 #include "rvmrpc_builtin.h"
 
-#define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
-
 /* ---- core ---- */
 
 static int core_null(struct rvmrpc_request *req, struct rvmrpc_response *res)
@@ -79,7 +77,7 @@ struct rvmrpc_module rvmrpc_core_module = {
 	.version = 1,
 	.name = "core",
 	.procs = core_procs,
-	.nprocs = COUNT(core_procs),
+	.nprocs = RVMRPC_COUNT(core_procs),
 };
 
 /* ---- echo ---- */
@@ -108,7 +106,7 @@ struct rvmrpc_module rvmrpc_echo_module = {
 	.version = 1,
 	.name = "echo",
 	.procs = echo_procs,
-	.nprocs = COUNT(echo_procs),
+	.nprocs = RVMRPC_COUNT(echo_procs),
 };
 
 /* ---- reclaim ---- */
@@ -142,5 +140,5 @@ struct rvmrpc_module rvmrpc_reclaim_module = {
 	.version = 1,
 	.name = "reclaim",
 	.procs = reclaim_procs,
-	.nprocs = COUNT(reclaim_procs),
+	.nprocs = RVMRPC_COUNT(reclaim_procs),
 };

@@ -10,6 +10,8 @@
 
 #include "rvmrpc_server.h"
 
+#define RVMRPC_COUNT(array)	(sizeof(array) / sizeof((array)[0]))
+
 extern struct rvmrpc_module rvmrpc_core_module;
 extern struct rvmrpc_module rvmrpc_echo_module;
 extern struct rvmrpc_module rvmrpc_reclaim_module;	/* rvmrpc_care.h has one with more */

@@ -6,8 +6,6 @@
 #include "rvmrpc_care.h"
 #include "rvmrpc_records.h"
 
-#define CARE_COUNT(array)	(sizeof(array) / sizeof((array)[0]))
-
 /* What nobody can count in ns from 1970 on in 63 bits. */
 #define CLOCK_NS_MAX	0x7fffffffffffffffull
 
@@ -86,7 +84,7 @@ struct rvmrpc_module rvmrpc_clock_module = {
 	.version = 1,
 	.name = "clock",
 	.procs = clock_procs,
-	.nprocs = CARE_COUNT(clock_procs),
+	.nprocs = RVMRPC_COUNT(clock_procs),
 };
 
 /* ---- control ---- */
@@ -157,7 +155,7 @@ struct rvmrpc_module rvmrpc_control_module = {
 	.version = 1,
 	.name = "control",
 	.procs = control_procs,
-	.nprocs = CARE_COUNT(control_procs),
+	.nprocs = RVMRPC_COUNT(control_procs),
 };
 
 /* ---- freeze ---- */
@@ -229,7 +227,7 @@ struct rvmrpc_module rvmrpc_freeze_module = {
 	.version = 1,
 	.name = "freeze",
 	.procs = freeze_procs,
-	.nprocs = CARE_COUNT(freeze_procs),
+	.nprocs = RVMRPC_COUNT(freeze_procs),
 };
 
 /* ---- reclaim ---- */
@@ -286,5 +284,5 @@ struct rvmrpc_module rvmrpc_reclaim_sized_module = {
 	.version = 1,
 	.name = "reclaim",
 	.procs = reclaim_sized_procs,
-	.nprocs = CARE_COUNT(reclaim_sized_procs),
+	.nprocs = RVMRPC_COUNT(reclaim_sized_procs),
 };

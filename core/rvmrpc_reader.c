@@ -4,8 +4,6 @@
  */
 #include "rvmrpc_reader.h"
 
-#define RECORD_ALIGN	8u
-
 static bool reader_fail(struct rvmrpc_reader *r)
 {
 	r->malformed = true;
@@ -25,7 +23,7 @@ bool rvmrpc_reader_record(struct rvmrpc_reader *r)
 	if (left < sizeof(record))
 		return reader_fail(r);
 	memcpy(&record, r->at, sizeof(record));
-	if (record.length < sizeof(record) || record.length > left || record.length % RECORD_ALIGN || record.reserved)
+	if (record.length < sizeof(record) || record.length > left || record.length % RVMRPC_RECORD_ALIGN || record.reserved)
 		return reader_fail(r);
 	r->kind = record.kind;
 	r->field_at = r->at + sizeof(record);
@@ -45,7 +43,7 @@ bool rvmrpc_reader_field(struct rvmrpc_reader *r)
 		return reader_fail(r);
 	memcpy(&field, r->field_at, sizeof(field));
 	left -= sizeof(field);
-	/* left is a multiple of 8, so what pads the value lies within it, too. */
+	/* left is a multiple of RVMRPC_RECORD_ALIGN, so what pads the value lies within it, too. */
 	if (field.length > left || (field.type == RVMRPC_FIELD_U64 && field.length != sizeof(r->u64)))
 		return reader_fail(r);
 	r->key = field.key;
@@ -55,7 +53,7 @@ bool rvmrpc_reader_field(struct rvmrpc_reader *r)
 	r->u64 = 0;
 	if (field.type == RVMRPC_FIELD_U64)
 		memcpy(&r->u64, r->value, sizeof(r->u64));
-	r->field_at = r->value + ((size_t)field.length + RECORD_ALIGN - 1) / RECORD_ALIGN * RECORD_ALIGN;
+	r->field_at = r->value + ((size_t)field.length + RVMRPC_RECORD_ALIGN - 1) / RVMRPC_RECORD_ALIGN * RVMRPC_RECORD_ALIGN;
 	return true;
 }
 
@@ -75,7 +73,7 @@ bool rvmrpc_reader_open(struct rvmrpc_reader *r, const void *answer, size_t byte
 	if (bytes < sizeof(r->head))
 		return false;
 	memcpy(&r->head, answer, sizeof(r->head));
-	if (r->head.length != bytes - sizeof(r->head) || r->head.length % RECORD_ALIGN || r->head.reserved)
+	if (r->head.length != bytes - sizeof(r->head) || r->head.length % RVMRPC_RECORD_ALIGN || r->head.reserved)
 		return false;
 	reader_rewind(r, answer);
 	while (rvmrpc_reader_record(r)) {

@@ -4,8 +4,7 @@
  */
 #include "rvmrpc_records.h"
 
-#define RECORD_ALIGN	8u
-#define RECORD_MAX	(0xffffu & ~(RECORD_ALIGN - 1))	/* its length is a u16 */
+#define RECORD_MAX	(0xffffu & ~(RVMRPC_RECORD_ALIGN - 1u))	/* its length is a u16 */
 
 static int records_wanted(const struct rvmrpc_request *req, uint32_t select_max, struct rvmrpc_records_req *wanted)
 {
@@ -47,7 +46,7 @@ static void record_field(struct rvmrpc_record_writer *w, uint16_t key, uint16_t 
 		w->overflow = true;
 		return;
 	}
-	padded = ((uint32_t)length + RECORD_ALIGN - 1) & ~(RECORD_ALIGN - 1);
+	padded = ((uint32_t)length + RVMRPC_RECORD_ALIGN - 1) & ~(RVMRPC_RECORD_ALIGN - 1u);
 	if (sizeof(field) + padded > w->res->resmax - w->at ||
 	    w->at - w->used + sizeof(field) + padded > RECORD_MAX) {
 		w->overflow = true;

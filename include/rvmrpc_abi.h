@@ -561,9 +561,11 @@ struct rvmrpc_records {
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_records, 24);
 
+#define RVMRPC_RECORD_ALIGN		8	/* of records and fields, in bytes */
+
 /* Followed by fields. */
 struct rvmrpc_record_hdr {
-	uint16_t length;	/* of header and fields, a multiple of 8 */
+	uint16_t length;	/* of header and fields, a multiple of RVMRPC_RECORD_ALIGN */
 	uint16_t kind;		/* RVMRPC_RECORD_*; a reader skips those that it does not know */
 	uint32_t reserved;
 };
@@ -573,7 +575,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_record_hdr, 8);
 #define RVMRPC_FIELD_STRING		1	/* no NUL */
 #define RVMRPC_FIELD_BYTES		2
 
-/* Followed by length bytes, and by zeros up to a multiple of 8. */
+/* Followed by length bytes, and by zeros up to a multiple of RVMRPC_RECORD_ALIGN. */
 struct rvmrpc_field {
 	uint16_t key;		/* of the record's kind; a reader skips keys and types that it does not know */
 	uint16_t type;		/* RVMRPC_FIELD_* */
