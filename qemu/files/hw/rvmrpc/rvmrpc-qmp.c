@@ -54,15 +54,20 @@ static bool check_timeout(bool has_timeout, uint32_t timeout, Error **errp)
 
 typedef struct CallWait {
     Coroutine *co;
+    bool met;           /* it ended in the coroutine, which goes on */
     bool ended;         /* set in the thread that ends the call */
 } CallWait;
 
-/* Any thread; the coroutine is entered later, from the main loop. */
+/* Any thread, the coroutine too; it is entered later, from the main loop. */
 static void call_done(RvmrpcCall *call, void *opaque)
 {
     CallWait *wait = opaque;
     Coroutine *co = wait->co;
 
+    if (qemu_in_coroutine() && qemu_coroutine_self() == co) {
+        wait->met = true;
+        return;
+    }
     qatomic_store_release(&wait->ended, true);
     aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
 }
@@ -95,9 +100,12 @@ call_and_wait(RvmrpcHost *h, const Target *target, const void *arg,
 
     call->core.version = target->version;
     call->core.list = target->list;
-    status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
+    status = rvmrpc_host_submit(h, call);
     if (status != RVMRPC_STATUS_OK) {
         call->core.status = status;
+        return call;
+    }
+    if (wait.met) {
         return call;
     }
     rvmrpc_detach_set_cancel(cancel_call, call);
