@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from harness import QMP, QMPError, case, comment, main, set_parameter, wait_connected, wait_for
-from harness.patient import (ALLOW, addresses, df, diskstats, dmesg, log_lines, patient, processes, set_up_network,
+from harness.patient import (ALLOW, CHANGES, TELLS, addresses, df, diskstats, dmesg, log_lines, patient, processes, set_up_network,
                              stable_processes, stalls, table)
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-qmp-")
@@ -217,20 +217,22 @@ def freeze():
 
 @case("guest-freeze: the guest thaws by itself, also when the monitor has closed that froze it, or that was about to")
 def freeze_expires():
-    """Nobody else calls."""
+    """Nobody calls guest-thaw."""
     vm = guest()
-    for wait in (True, False):
-        with QMP(vm.dir / "qmp2.sock") as qmp:
-            ident = qmp.send("guest-freeze", {"thaw-ms": 2000})
-            if wait:
-                assert qmp.recv(ident)["state"] == "frozen"
-        if wait:
-            assert vm.qmp.cmd("guest-freeze-status")["state"] == "frozen"
-            assert vm.guest.run("timeout 10 sh -c 'echo x > /data/expired'", timeout=20)[0] == 0
-        wait_for(lambda: vm.qmp.cmd("guest-freeze-status")["state"] in ("expired", "thawed"), 5, "the end")
-        thawed = vm.qmp.cmd("guest-thaw")
-        # One whose client was gone at once may not have been begun.
-        assert thawed["count"] == 0 and thawed["state"] in (["expired"] if wait else ["expired", "thawed"]), thawed
+
+    def state():
+        return vm.qmp.cmd("guest-freeze-status")["state"]
+    with QMP(vm.dir / "qmp2.sock") as qmp:
+        assert qmp.cmd("guest-freeze", {"thaw-ms": 2000})["state"] == "frozen"
+    assert state() == "frozen"
+    assert vm.guest.run("timeout 10 sh -c 'echo x > /data/expired'", timeout=20)[0] == 0
+    wait_for(lambda: state() == "expired", 5, "the end")
+    assert vm.qmp.cmd("guest-thaw")["count"] == 0
+    with QMP(vm.dir / "qmp2.sock") as qmp:
+        qmp.send("guest-freeze", {"thaw-ms": 1000})
+    # It may run all the same, or not.
+    time.sleep(0.5)
+    wait_for(lambda: state() in ("expired", "thawed"), 5, "the end")
     vm.guest.check("echo x > /data/after", timeout=10)
 
 
@@ -263,12 +265,6 @@ def sysrq():
 
 # ---- What it refuses ----
 
-CHANGES = {"guest-set-clock": {}, "guest-freeze": {}, "guest-thaw": {}, "guest-reclaim": {"bytes": 1}, "guest-compact": {},
-           "guest-sync": {}, "guest-sysrq": {"key": "m"}, "guest-poweroff": {}, "guest-reboot": {"force": True},
-           "guest-kernel-log": {}}
-TELLS = ("guest-filesystems", "guest-interfaces", "guest-pressure", "guest-tasks", "guest-clock", "guest-freeze-status")
-
-
 @case("what changes a guest, and its log, is not allowed by default; the rest is")
 def defaults():
     """By the status' name."""
@@ -284,15 +280,11 @@ def defaults():
         set_parameter(vm, "allow", ALLOW)
 
 
-@case("bad arguments are refused before the guest is asked; a VM that is stopped, at once")
+@case("bad arguments are refused before the guest is asked")
 def refused():
     """All with their reasons."""
     vm = guest()
     calls = vm.query()["stats"]["calls"]
-    for name in (*TELLS, *CHANGES):
-        for timeout in (0, 60001):
-            error = error_of(vm, name, timeout=timeout, **CHANGES.get(name, {}))
-            assert error.desc == "timeout must be between 1 and 60000 milliseconds", (name, error)
     for name, arguments, text in (
             ("guest-tasks", {"max": 0}, "max must be between 1 and 8192"),
             ("guest-kernel-log", {"max": 8193}, "max must be between 1 and 8192"),
@@ -305,13 +297,6 @@ def refused():
             ("guest-sysrq", {"key": "\u00e9"}, "one printable character")):
         assert text in error_of(vm, name, **arguments).desc, (name, arguments)
     assert vm.query()["stats"]["calls"] == calls
-    vm.qmp.cmd("stop")
-    try:
-        for name in (*TELLS, *CHANGES):
-            assert error_of(vm, name, **CHANGES.get(name, {})).desc.startswith("stopped: "), name
-    finally:
-        vm.qmp.cmd("cont")
-    assert vm.qmp.cmd("guest-freeze-status")["state"] in ("thawed", "expired")
 
 
 # ---- Its end ----

@@ -6,6 +6,13 @@ from .tap import shared
 
 ALLOW = "default,klog.read,clock.set,control.*,freeze.*,reclaim.*"
 
+# QMP commands with their least arguments: those that every guest allows, and those that none does by default.
+TELLS = {name: {} for name in ("guest-filesystems", "guest-interfaces", "guest-pressure", "guest-tasks", "guest-clock",
+                               "guest-freeze-status")}
+CHANGES = {"guest-set-clock": {}, "guest-freeze": {}, "guest-thaw": {}, "guest-reclaim": {"bytes": 1}, "guest-compact": {},
+           "guest-sync": {}, "guest-sysrq": {"key": "m"}, "guest-poweroff": {}, "guest-reboot": {"force": True},
+           "guest-kernel-log": {}}
+
 
 def patient(folder, kernel, **options):
     """One for all cases: an ext4 file system at /data, a remote one at /mnt, the same of /data at "/tmp/a b"."""
