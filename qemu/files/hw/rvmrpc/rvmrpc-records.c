@@ -13,9 +13,12 @@
 #include "hw/rvmrpc/core/rvmrpc_text.h"
 #include "rvmrpc-records.h"
 
-/* More answers, and more bytes in them, than a sane guest's list has. */
+/*
+ * More answers, and more bytes in them, than a sane guest's list has.  Text
+ * that is none grows by four, and the main loop stands still while it is sent.
+ */
 #define PAGES_MAX   4096
-#define BYTES_MAX   (8 * MiB)
+#define BYTES_MAX   (2 * MiB)
 
 /* Of a hardware address; InfiniBand's are the longest. */
 #define MAC_MAX     32

@@ -679,7 +679,7 @@ static void test_bounds(void)
     qobject_unref(answer);
     qtest_qmp_send(g.f.qts, "{ 'execute': 'guest-filesystems', 'arguments':"
                    " { 'timeout': 60000 } }");
-    for (int i = 0; i < 8 * MiB / sizeof(junk) + 1; i++) {
+    for (int i = 0; i < 2 * MiB / sizeof(junk) + 1; i++) {
         Page p = page_new();
 
         record(&p, 999);
