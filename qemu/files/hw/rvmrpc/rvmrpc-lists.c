@@ -373,6 +373,9 @@ static bool coroutine_fn get_pressure(GuestPressure *info,
         }
         rvmrpc_records_tell(l, status, told);
         pages += l->pages;
+        if (status == RVMRPC_STATUS_CANCELLED) {
+            break;              /* nobody waits any more */
+        }
     }
     if (!pages) {
         rvmrpc_status_error(told->cut, errp);

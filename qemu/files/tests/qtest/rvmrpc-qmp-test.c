@@ -4,6 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/sockets.h"
 #include "qemu/units.h"
 #include "qobject/qlist.h"
 #include "qobject/qstring.h"
@@ -31,11 +33,16 @@ static void hello(Guest *g, uint64_t nonce)
     g->seq = answer.posted;
 }
 
-static void guest_start(Guest *g)
+static void guest_start_with(Guest *g, const char *options)
 {
-    start(&g->f, "");
+    start(&g->f, options);
     g->window = qpci_iomap(g->f.dev, RVMRPC_BAR_WINDOW, NULL);
     hello(g, 1);
+}
+
+static void guest_start(Guest *g)
+{
+    guest_start_with(g, "");
 }
 
 static void guest_stop(Guest *g)
@@ -886,6 +893,70 @@ static void test_sysrq(void)
     guest_stop(&g);
 }
 
+static void say(int fd, const char *line)
+{
+    g_assert_cmpint(write(fd, line, strlen(line)), ==, strlen(line));
+}
+
+static int64_t stat_of(Guest *g, const char *name)
+{
+    QDict *rsp = qtest_qmp(g->f.qts, "{ 'execute': 'query-rvmrpc' }");
+    QDict *stats = qdict_get_qdict(qdict_get_qdict(rsp, "return"), "stats");
+    int64_t n = qdict_get_int(stats, name);
+
+    qobject_unref(rsp);
+    return n;
+}
+
+/* The client of another monitor goes: of its command's calls no more come. */
+static void test_gone(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("rvmrpc-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "qmp", NULL);
+    g_autofree char *options = g_strdup_printf(
+        " -chardev socket,id=second,server=on,wait=off,path=%s"
+        " -mon chardev=second,mode=control", path);
+    int64_t end = g_get_monotonic_time() + PATIENCE_US;
+    Page p = page_new();
+    int64_t calls;
+    Request r;
+    Guest g;
+    int fd;
+
+    guest_start_with(&g, options);
+    fd = unix_connect(path, &error_abort);
+    say(fd, "{\"execute\": \"qmp_capabilities\"}\n");
+    say(fd, "{\"execute\": \"guest-pressure\"}\n");
+    send_page(&g, &p, &r);
+    take(&g);
+    calls = stat_of(&g, "calls");
+    close(fd);
+    while (!stat_of(&g, "cancelled")) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+    }
+    g_usleep(50 * 1000);
+    g_assert_cmpint(stat_of(&g, "calls"), ==, calls);
+    guest_stop(&g);
+    unlink(path);
+    rmdir(dir);
+}
+
+/* QEMU ends while the second of a command's calls is under way. */
+static void test_quit(void)
+{
+    Page p = page_new();
+    Request r;
+    Guest g;
+
+    guest_start(&g);
+    qtest_qmp_send(g.f.qts, "{ 'execute': 'guest-pressure', 'arguments':"
+                   " { 'timeout': 60000 } }");
+    send_page(&g, &p, &r);
+    take(&g);
+    guest_stop(&g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -900,5 +971,7 @@ int main(int argc, char **argv)
     qtest_add_func("rvmrpc-qmp/structures", test_structures);
     qtest_add_func("rvmrpc-qmp/clock", test_clock);
     qtest_add_func("rvmrpc-qmp/sysrq", test_sysrq);
+    qtest_add_func("rvmrpc-qmp/gone", test_gone);
+    qtest_add_func("rvmrpc-qmp/quit", test_quit);
     return g_test_run();
 }
