@@ -116,12 +116,6 @@ typedef struct RvmrpcHostConfig {
 
 /* BQL held.  NULL and *errp: the socket cannot be listened on. */
 RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp);
-/*
- * Submits a call of the main thread's, and looks for its answer for as long as
- * two other threads would take to wake up.  Then done() comes from within.  The
- * BQL, which is held, is let go meanwhile: a guest may need it to answer.
- */
-uint32_t rvmrpc_host_submit(RvmrpcHost *h, RvmrpcCall *call);
 /* Ends all calls; the guest, and subscribers, are told. */
 void rvmrpc_host_free(RvmrpcHost *h);
 /* The guest is another one from now on, or in another state. */
