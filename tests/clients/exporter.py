@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from fake import (ALL, ANSWER, MEMORY, SUBMIT, FakeVM, Frame, hang, info_answer,  # noqa: E402
-                  only_submits)
+                  only_submits, procedures, record, records_answer)
 from harness import BUILD, VM, case, comment, main, wait_for  # noqa: E402
 from tools import COMPLAINTS, EXPORTER, environment  # noqa: E402
 
@@ -241,6 +241,197 @@ def practices():
         for line in re.findall(r"^# TYPE (\w+) counter$", text, re.M):
             assert line.endswith("_total"), line
         assert len({line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}) == text.count("# TYPE")
+
+
+PSI, VMSTAT, DISKS, BLOCKED, FS, NET, CLOCK = (6, 0), (6, 1), (6, 2), (7, 1), (9, 0), (10, 0), (11, 0)
+LISTS = {"pressure": PSI, "vmstat": VMSTAT, "diskstats": DISKS, "tasks": BLOCKED, "filesystem": FS, "network": NET,
+         "time": CLOCK}
+SECOND = 10 ** 9
+
+
+def clock(_frame):
+    """Of a guest that is 90 s ahead and was booted an hour ago."""
+    return records_answer([record(9, (1, time.time_ns() + 90 * SECOND), (2, 3600 * SECOND), (3, 3600 * SECOND))])
+
+
+def whole():
+    """Answers of a guest that has everything."""
+    return {
+        PSI: records_answer([record(1, (1, "cpu"), (5, 5 * SECOND)), record(1, (1, "irq"), (9, SECOND // 2)),
+                             record(1, (1, "memory"), (5, 3 * SECOND), (9, 2 * SECOND)),
+                             record(1, (1, "io"), (5, 7 * SECOND), (9, 6 * SECOND)), record(1, (1, "new"), (5, 1))]),
+        VMSTAT: records_answer([record(2, *((key, 1000 + key) for key in range(1, 16)))]),
+        DISKS: records_answer([record(3, (1, "vda"), *((key, key * SECOND) for key in range(3, 20))),
+                               record(3, (1, "vda1"), (3, 1)), record(3, (1, "nvme0n1p2"), (3, 1)),
+                               record(3, (1, "nvme0n1"), (3, 9)), record(3, (1, "loop3"), (3, 1))]),
+        BLOCKED: records_answer([record(4, (1, pid), (2, pid), (3, "dd"), (4, "D"), (12, "io_schedule"))
+                                 for pid in (7, 8, 9)]),
+        FS: records_answer([record(6, (1, "/"), (2, "/dev/vda1"), (3, "ext4"), (6, 0), (8, 10 << 30), (9, 4 << 30),
+                                   (10, 2 << 30), (11, 1000), (12, 250)),
+                            record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)),
+                            record(6, (1, "/bad"), (2, "/dev/vdz"), (3, "xfs"), (7, 3)),
+                            record(6, (1, "/efi"), (2, "/dev/vda2"), (3, "vfat"), (6, 1), (8, 1 << 20), (9, 0),
+                                   (10, 0))]),
+        NET: records_answer([record(7, (1, 1), (2, "lo"), (4, 65536), (5, 1), (6, "unknown"), (7, 1), (8, 100)),
+                             record(8, (1, 1), (2, bytes([127, 0, 0, 1])), (3, 8)),
+                             record(7, (1, 2), (2, "eth0"), (3, bytes.fromhex("525400123456")), (4, 1500), (5, 1),
+                                    (6, "up"), *((key, key * 10) for key in range(8, 16)))]),
+        CLOCK: clock}
+
+
+def successes(text, domain):
+    """Whether each collector had all, by its name."""
+    return {line.split('collector="')[1].split('"')[0]: int(line.split()[-1])
+            for line in text.splitlines()
+            if line.startswith("rvmrpc_guest_collector_success{") and f'domain="{domain}"' in line}
+
+
+@case("lists of the guest, under names that end as node_exporter's")
+def lists():
+    """Each value; what is not told has no sample; partitions are left out."""
+    with Exporter() as e:
+        e.add("web", behave=procedures(whole()))
+        text, _ = e.scrape()
+        promtool(text)
+
+        def got(name, **labels):
+            return value(text, "rvmrpc_guest_" + name, domain="web", **labels)
+
+        for name, wanted in (
+                ("pressure_cpu_waiting_seconds_total", 5), ("pressure_memory_waiting_seconds_total", 3),
+                ("pressure_memory_stalled_seconds_total", 2), ("pressure_io_waiting_seconds_total", 7),
+                ("pressure_io_stalled_seconds_total", 6), ("pressure_irq_stalled_seconds_total", 0.5),
+                ("vmstat_pgfault", 1002), ("vmstat_pgmajfault", 1003), ("vmstat_pgpgin", 1004),
+                ("vmstat_pgpgout", 1005), ("vmstat_pswpin", 1006), ("vmstat_pswpout", 1007),
+                ("vmstat_pgscan_kswapd", 1008), ("vmstat_pgscan_direct", 1009), ("vmstat_pgsteal_kswapd", 1010),
+                ("vmstat_pgsteal_direct", 1011), ("vmstat_workingset_refault_anon", 1012),
+                ("vmstat_workingset_refault_file", 1013), ("vmstat_allocstall", 1014), ("vmstat_oom_kill", 1015),
+                ("procs_blocked", 3), ("procs_running", 2)):
+            assert got(name) == wanted, (name, got(name))
+        for name, wanted in (
+                ("reads_completed_total", 3e9), ("reads_merged_total", 4e9), ("read_bytes_total", 5e9),
+                ("read_time_seconds_total", 6), ("writes_completed_total", 7e9), ("writes_merged_total", 8e9),
+                ("written_bytes_total", 9e9), ("write_time_seconds_total", 10), ("io_now", 11e9),
+                ("io_time_seconds_total", 12), ("io_time_weighted_seconds_total", 13),
+                ("discards_completed_total", 14e9), ("discarded_bytes_total", 16e9),
+                ("discard_time_seconds_total", 17), ("flush_requests_total", 18e9),
+                ("flush_requests_time_seconds_total", 19)):
+            assert got("disk_" + name, device="vda") == wanted, name
+        assert {line.split('device="')[1].split('"')[0] for line in text.splitlines()
+                if line.startswith("rvmrpc_guest_disk_")} == {"vda", "nvme0n1"}, text
+        for name, wanted in (("size_bytes", 10 << 30), ("free_bytes", 4 << 30), ("avail_bytes", 2 << 30),
+                             ("files", 1000), ("files_free", 250), ("readonly", 0), ("device_error", 0)):
+            assert got("filesystem_" + name, device="/dev/vda1", mountpoint="/", fstype="ext4") == wanted, name
+        assert got("filesystem_files", mountpoint="/efi") is None and got("filesystem_readonly", mountpoint="/efi") == 1
+        assert got("filesystem_device_error", mountpoint="/bad") == 1
+        assert 'mountpoint="/mnt"' not in text
+        for name, wanted in (
+                ("mtu_bytes", 1500), ("up", 1), ("receive_bytes_total", 80), ("receive_packets_total", 90),
+                ("receive_errs_total", 100), ("receive_drop_total", 110), ("transmit_bytes_total", 120),
+                ("transmit_packets_total", 130), ("transmit_errs_total", 140), ("transmit_drop_total", 150)):
+            assert got("network_" + name, device="eth0") == wanted, name
+        assert got("network_info", device="eth0", address="52:54:00:12:34:56", operstate="up", adminstate="up") == 1
+        assert got("network_up", device="lo") == 0 and got("network_transmit_bytes_total", device="lo") is None
+        assert 89.9 < got("clock_skew_seconds") < 90.1 and got("clock_skew_error_seconds") < 1
+        assert abs(got("time_seconds") - time.time() - 90) < 5
+        assert got("uname_info", nodename="host", sysname="Fake") == 1
+        assert successes(text, "web") == dict.fromkeys(("kernel", "uname", *LISTS), 1), text
+
+
+@case("a guest that lacks or refuses a list, or answers nonsense: no sample, and it is told")
+def refused():
+    """The others of it are as ever."""
+    answers = {**whole(), PSI: 1, FS: 6, NET: b"nonsense", DISKS: records_answer([record(3, (1, "sda"), (3, 4))], 0, 2)}
+    with Exporter() as e:
+        e.add("web", behave=procedures(answers))
+        text, _ = e.scrape()
+        promtool(text)
+        assert value(text, "rvmrpc_scrape_success", domain="web") == 1
+        told = successes(text, "web")
+        assert {name for name, ok in told.items() if not ok} == {"pressure", "filesystem", "network", "diskstats"}, told
+        for name in ("pressure", "filesystem", "network"):
+            assert f"\nrvmrpc_guest_{name}_" not in text, name
+        assert value(text, "rvmrpc_guest_disk_reads_completed_total", device="sda") == 4
+        assert value(text, "rvmrpc_guest_vmstat_oom_kill") == 1015
+
+
+@case("a list that hangs costs the others of its guest no more than half of the time, other guests nothing")
+def hung_list():
+    """In each place."""
+    with Exporter("--timeout", "800") as e:
+        for name, which in LISTS.items():
+            e.add(name, behave=procedures({**whole(), which: hang}))
+        e.add("fine", behave=procedures(whole()))
+        text, seconds = e.scrape()
+        assert seconds < 1.5, seconds
+        for name in LISTS:
+            told = successes(text, name)
+            assert [n for n, ok in told.items() if not ok] == [name], (name, told)
+            assert value(text, "rvmrpc_up", domain=name) == value(text, "rvmrpc_scrape_success", domain=name) == 1
+        assert all(successes(text, "fine").values())
+
+
+@case("a hostile guest: neither how many it tells nor how long they are breaks the page or swells it")
+def hostile():
+    """Quotes, newlines, bytes that are no text, twins, 40,000 mounts."""
+    evil = 'a"b\\c\nd\udcff\u202e'
+    long = "x" * 3000
+
+    def endless(kind, *fields):
+        def answer(frame):
+            first = int.from_bytes(frame.payload[:8], "little")
+            return records_answer([record(kind, *((key, f"{first + i}{text}") for key, text in fields), (8, 5), (3, 5))
+                                   for i in range(8)], first + 8, 1)
+        return answer
+    with Exporter() as e:
+        e.add("evil", behave=procedures({
+            **whole(),
+            FS: records_answer([record(6, (1, evil), (2, "a"), (3, "b"), (8, n)) for n in range(9)]),
+            NET: records_answer([record(7, (2, name), (3, bytes(range(40))), (4, 1)) for name in (long, long + "y", evil)]),
+            DISKS: records_answer([record(3, (3, 7)), record(3, (1, ""), (3, 8)), record(3, (1, 9), (3, 9))])}))
+        text, _ = e.scrape()
+        promtool(text)
+        evil_now = 'a\\"b\\\\c\\nd\ufffd\u202e'
+        assert value(text, "rvmrpc_guest_filesystem_size_bytes", mountpoint=evil_now) == 0, text
+        assert text.count("\nrvmrpc_guest_filesystem_size_bytes") == 1
+        assert text.count("\nrvmrpc_guest_network_mtu_bytes") == 2 and "x" * 257 not in text
+        assert value(text, "rvmrpc_guest_disk_reads_completed_total", device="") == 8, text
+        e.add("endless", behave=procedures({**whole(), FS: endless(6, (1, long), (2, long), (3, long)),
+                                            DISKS: endless(3, (1, "sd"))}))
+        text, seconds = e.scrape()
+        promtool(text)
+        assert successes(text, "endless")["filesystem"] == successes(text, "endless")["diskstats"] == 0
+        mounts = text.count("\nrvmrpc_guest_filesystem_size_bytes")
+        assert 200 < mounts < 300 and len(text) < 2 << 20 and seconds < 1.6, (mounts, len(text), seconds)
+
+
+@case("--collector and --no-collector: what is not asked for costs the guest no call")
+def chosen():
+    """And has no metrics."""
+    for args, wanted in ((("--collector", "pressure", "--collector=time"), {"pressure", "time"}),
+                         (("--no-collector", "tasks", "--no-collector", "filesystem"),
+                          {"kernel", "uname", *LISTS} - {"tasks", "filesystem"}),
+                         (("--collector", "kernel", "--no-collector", "kernel"), set())):
+        asked = set()
+
+        def watch(frame, connection, seen=asked, behave=procedures(whole())):
+            if frame.kind == SUBMIT:
+                seen.add((frame.module, frame.procedure))
+            return behave(frame, connection)
+        with Exporter(*args) as e:
+            e.add("web", behave=watch)
+            text, _ = e.scrape()
+            promtool(text)
+            assert set(successes(text, "web")) == wanted, (args, text)
+            lists_asked = {name for name, which in LISTS.items() if which in asked}
+            assert lists_asked == wanted - {"kernel", "uname"}, (args, asked)
+            assert ((2, 0) in asked) == ("kernel" in wanted) and ((2, 4) in asked) == ("uname" in wanted), asked
+            assert value(text, "rvmrpc_up", domain="web") == value(text, "rvmrpc_scrape_success", domain="web") == 1
+    with Exporter() as e:
+        for option in ("--collector", "--no-collector"):
+            result = subprocess.run([EXPORTER, option, "disks"], env=environment(e.folder), text=True,
+                                    stderr=subprocess.PIPE, check=False, timeout=20)
+            assert result.returncode == 2 and "no collector 'disks'; there are kernel, " in result.stderr, result
 
 
 @case("32 VMs in one pass within the deadline, two of them hung (fakes)")
