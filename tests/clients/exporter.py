@@ -27,6 +27,8 @@ from tools import COMPLAINTS, EXPORTER, environment  # noqa: E402
 
 PROMETHEUS = BUILD / "prometheus" / "prometheus"
 PROMTOOL = BUILD / "prometheus" / "promtool"
+HERE = pathlib.Path(__file__).resolve().parent
+FILES = HERE.parents[1] / "host-tools" / "exporter"
 
 
 def free_port():
@@ -603,48 +605,185 @@ def bad_options():
             assert result.returncode == status and text in result.stderr, (args, result)
 
 
-def query(port, expression):
-    """What Prometheus answers to a query."""
-    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    return json.loads(get(url)[1])["data"]["result"]
+def dashboard():
+    """Grafana's dashboard, and its queries: (panel, expression)."""
+    board = json.loads((FILES / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    return board, [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel.get("targets", ())]
 
 
-@case("a real Prometheus scrapes a real guest and answers for its memory", timeout=120)
-def prometheus():
-    """Debian's package; the value lies between two of QMP's."""
-    with Exporter() as e, VM(device_opts=f"socket={e.folder}/web.sock",
-                             extra=["-name", "web"]) as vm, \
-            tempfile.TemporaryDirectory() as data:
-        port = free_port()
-        config = pathlib.Path(data, "prometheus.yml")
-        config.write_text("scrape_configs:\n- job_name: rvmrpc\n  scrape_interval: 1s\n"
-                          "  static_configs:\n"
-                          f"  - targets: ['127.0.0.1:{e.port}']\n", encoding="ascii")
-        with subprocess.Popen(
-                [PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={data}/db",
-                 f"--web.listen-address=127.0.0.1:{port}"],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            try:
-                def answer():
-                    try:
-                        return query(port, 'rvmrpc_guest_memory_available_bytes{domain="web"}')
-                    except (urllib.error.URLError, ConnectionError, ValueError, KeyError):
-                        return None
+@case("alert rules: promtool takes them, and each fires of the guest that has its fault, and of no other")
+def alerts():
+    """Their unit tests, which know each of them; promtool says when one of those is wrong."""
+    rules, tests = FILES / "alert-rules.yml", HERE / "alert-rules-test.yml"
+    for words in (("check", "rules", rules), ("test", "rules", tests)):
+        result = subprocess.run([PROMTOOL, *words], cwd=HERE, text=True, check=False, timeout=60,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert result.returncode == 0 and "SUCCESS" in result.stdout, result.stdout
+    names = re.findall(r"^  - alert: (\w+)$", rules.read_text(encoding="utf-8"), re.M)
+    text = tests.read_text(encoding="utf-8")
+    assert len(names) > 15 and len(set(names)) == len(names)
+    assert set(re.findall(r'alertname="(\w+)"', text)) == set(names)
+    wrong = text.replace("available_bytes{domain=\"sick\"}', values: '40x190'",
+                         "available_bytes{domain=\"sick\"}', values: '60x190'").replace("../..", str(HERE.parents[1]))
+    assert wrong.count("'60x190'") == 1
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(wrong)
+        file.flush()
+        result = subprocess.run([PROMTOOL, "test", "rules", file.name], text=True, check=False, timeout=60,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert result.returncode and "RvmrpcGuestMemoryLow" in result.stdout, result.stdout
 
-                before = vm.qmp.cmd("guest-meminfo")
-                found = wait_for(answer, 60, "a value in Prometheus", interval=0.3)
-                after = vm.qmp.cmd("guest-meminfo")
-                got = int(found[0]["value"][1])
-                low, high = sorted((before["available"], after["available"]))
-                assert low - before["total"] / 50 <= got <= high + before["total"] / 50, \
-                    (got, before, after)
-                assert found[0]["metric"]["job"] == "rvmrpc"
-                wait_for(lambda: query(port, 'rate(rvmrpc_guest_cpu_seconds_total'
-                                       '{domain="web",mode="idle"}[10s]) > 0'),
-                         30, "a rate of CPU time", interval=0.5)
-                assert query(port, "up")[0]["value"][1] == "1"
-            finally:
-                process.terminate()
+
+@case("the dashboard: each panel has a place, a name and a query of metrics that there are")
+def board_form():
+    """And the rules' and the manual's metrics are the exporter's, too."""
+    board, queries = dashboard()
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    taken = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert cells and not cells & taken and all(x < 24 for x, _ in cells), panel["title"]
+        taken |= cells
+        assert panel["type"] == "row" or panel["targets"] and panel["datasource"]["uid"] == "${datasource}", panel
+    with Exporter() as e:
+        e.add("web", behave=procedures(whole()))
+        text, _ = e.scrape()
+    have = set(re.findall(r"^# TYPE (\w+) ", text, re.M))
+    have |= {name + end for name in have for end in ("_bucket", "_sum", "_count")}
+    texts = [("dashboard", "\n".join(query for _, query in queries))]
+    texts += [(file.name, file.read_text(encoding="utf-8"))
+              for file in (FILES / "alert-rules.yml", HERE / "alert-rules-test.yml", HERE.parents[1] / "docs/operators.md")]
+    for where, words in texts:
+        # Names of groups and files have dashes, or end in none of a metric's letters.
+        used = set(re.findall(r"\brvmrpc_(?:guest_\w+|up|state|scrape_\w+|call_\w+|calls_\w+|registrations\w*|ping\w*|"
+                              r"last_\w+|exporter_\w+)", words))
+        assert used and used <= have, (where, used - have)
+
+
+class Prometheus:
+    """A real one, with the alert rules, that scrapes an exporter every second; .port"""
+
+    def __init__(self, exporter, folder):
+        self.port = free_port()
+        config = pathlib.Path(folder, "prometheus.yml")
+        config.write_text(f"global:\n  evaluation_interval: 1s\nrule_files: ['{FILES}/alert-rules.yml']\n"
+                          "scrape_configs:\n- job_name: rvmrpc\n  scrape_interval: 1s\n  static_configs:\n"
+                          f"  - targets: ['127.0.0.1:{exporter.port}']\n", encoding="ascii")
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={folder}/db",
+             f"--web.listen-address=127.0.0.1:{self.port}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+    def ask(self, path, **parameters):
+        """What it answers; None while it does not."""
+        try:
+            status, text = get(f"http://127.0.0.1:{self.port}/api/v1/{path}?" + urllib.parse.urlencode(parameters))
+            answer = json.loads(text)
+        except (urllib.error.URLError, ConnectionError, ValueError):
+            return None
+        assert status == 200 and answer["status"] == "success", (path, parameters, answer)
+        return answer["data"]
+
+    def query(self, expression):
+        """The series that an expression gives."""
+        return (self.ask("query", query=expression) or {}).get("result", [])
+
+
+def of_the_dashboard(prometheus):
+    """{(panel, expression): how many series}, of this guest and the last seconds."""
+    counts = {}
+    for title, expression in dashboard()[1]:
+        for name, text in (("$__rate_interval", "10s"), ("$__range", "10s"), ("$host", ".*"), ("$vm", "web")):
+            expression = expression.replace(name, text)
+        assert "$" not in expression, (title, expression)
+        counts[title, expression] = len(prometheus.query(expression))
+    return counts
+
+
+def beside_the_guests_own(vm, prometheus):
+    """Values in Prometheus and what the guest's own commands say."""
+    def got(name, **labels):
+        more = "".join(f',{key}="{text}"' for key, text in labels.items())
+        (found,) = prometheus.query(f'rvmrpc_guest_{name}{{domain="web"{more}}}')
+        return float(found["value"][1])
+
+    size, _, free = (int(n) * 1024 for n in vm.guest.check("df -k /data | tail -n 1").split()[1:4])
+    assert (got("filesystem_size_bytes", mountpoint="/data"), got("filesystem_avail_bytes", mountpoint="/data")) == (size, free)
+    assert got("network_mtu_bytes", device="eth0") == int(vm.guest.check("cat /sys/class/net/eth0/mtu"))
+    vm.guest.check("kill $(cat /tmp/busy)")
+
+    def disk_agrees():
+        sectors = int(vm.guest.check("grep -w vda /proc/diskstats").split()[5])
+        return got("disk_read_bytes_total", device="vda") == sectors * 512 > 1 << 20
+    wait_for(disk_agrees, 10, "what the disk read", interval=0.5)
+    assert got("boot_time_seconds") == int(vm.guest.check("grep btime /proc/stat").split()[1])
+    assert abs(got("clock_skew_seconds")) < 5
+    before = got("pressure_cpu_waiting_seconds_total")
+    own = int(vm.guest.check("grep some /proc/pressure/cpu").split("total=")[1]) / 1e6
+    wait_for(lambda: got("pressure_cpu_waiting_seconds_total") >= own, 10, "the guest's CPU pressure", interval=0.5)
+    assert before <= own
+    assert {line["metric"]["collector"]: line["value"][1] for line in prometheus.query("rvmrpc_guest_collector_success")} == \
+        dict.fromkeys(("kernel", "uname", *LISTS), "1")
+
+
+def active(vm):
+    """Something to see: a file system, a network, a disk that is read and written."""
+    vm.guest.check("mkdir /data && modprobe -a crc32c_generic ext4 loop virtio_blk virtio_net && "
+                   "dd if=/dev/zero of=/tmp/image bs=1M count=24 2>/dev/null && mke2fs -F /tmp/image >/dev/null && "
+                   "mount -o loop /tmp/image /data && ip link set lo up && ip addr add 192.0.2.7/25 dev eth0 && "
+                   "ip link set eth0 up", timeout=60)
+    # Anew each time, or the cache would have it.
+    vm.guest.check("(i=0; while [ $i -lt 40 ]; do dd if=/dev/vda of=/dev/null bs=64k count=16 skip=$((i * 16)); "
+                   "dd if=/dev/zero of=/dev/vda bs=64k count=16 conv=fsync; i=$((i + 1)); sleep 0.7; done) >/dev/null 2>&1 & echo $! > /tmp/busy")
+
+
+# Debian's kernels do not account for the time of interrupts.
+NOT_OF_DEBIAN = {"Held up by interrupts"}
+
+
+@case("a real Prometheus scrapes a real guest: its memory, its own truth, every query of the dashboard, every rule",
+      timeout=150)
+def prometheus_and_guest():
+    """Debian's package; available memory lies between two of QMP's."""
+    with Exporter() as e, VM(device_opts=f"socket={e.folder}/web.sock", memory="384M", append="psi=1",
+                             extra=["-name", "web", "-blockdev", "null-co,node-name=null,size=67108864,read-zeroes=on",
+                                    "-device", "virtio-blk-pci,drive=null", "-nic", "user,model=virtio,restrict=on"]) as vm, \
+            tempfile.TemporaryDirectory() as folder, Prometheus(e, folder) as prometheus:
+        active(vm)
+        before = vm.qmp.cmd("guest-meminfo")
+        found = wait_for(lambda: prometheus.query('rvmrpc_guest_memory_available_bytes{domain="web"}'), 60,
+                         "a value in Prometheus", interval=0.3)
+        after = vm.qmp.cmd("guest-meminfo")
+        got = int(found[0]["value"][1])
+        low, high = sorted((before["available"], after["available"]))
+        assert low - before["total"] / 50 <= got <= high + before["total"] / 50, (got, before, after)
+        assert found[0]["metric"]["job"] == "rvmrpc"
+        wait_for(lambda: prometheus.query('rate(rvmrpc_guest_cpu_seconds_total{domain="web",mode="idle"}[10s]) > 0'), 30,
+                 "a rate of CPU time", interval=0.5)
+        assert prometheus.query("up")[0]["value"][1] == "1"
+        counts = {}
+
+        def all_have():
+            counts.update(of_the_dashboard(prometheus))
+            return {title for (title, _), count in counts.items() if not count} == NOT_OF_DEBIAN
+        try:
+            wait_for(all_have, 25, "series of every query", interval=1)
+        finally:
+            comment(f"{len(counts)} queries; without series: {[key for key, count in counts.items() if not count]}")
+        beside_the_guests_own(vm, prometheus)
+        rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+        bad = [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"]
+        assert len(rules) > 15 and not bad, (len(rules), bad)
+        firing = [rule["name"] for rule in rules if rule["state"] == "firing"]
+        assert not firing, firing
 
 
 if __name__ == "__main__":
