@@ -219,6 +219,29 @@ gboolean facts_whole(const Facts *f, FactsList list)
            !rvmrpc_records_has_more(records);
 }
 
+const RvmrpcRecord *facts_record(const Facts *f, FactsList list, guint kind,
+                                 const char *resource)
+{
+    const RvmrpcRecords *records = f->list[list];
+    guint count = records ? rvmrpc_records_get_count(records) : 0;
+
+    for (guint i = 0; i < count; i++) {
+        const RvmrpcRecord *r = rvmrpc_records_get(records, i);
+        g_autofree char *name = NULL;
+
+        if (rvmrpc_record_get_kind(r) != kind) {
+            continue;
+        }
+        if (resource) {
+            name = rvmrpc_record_get_string(r, RVMRPC_PSI_RESOURCE);
+        }
+        if (g_strcmp0(name, resource) == 0) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
 gboolean facts_used(const Facts *f, guint64 *used)
 {
     const RvmrpcMeminfo *mem = f->mem;

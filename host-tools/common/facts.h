@@ -66,6 +66,10 @@ const char *facts_state(const Facts *facts);
 /* The guest told all of a list. */
 gboolean facts_whole(const Facts *facts, FactsList list);
 
+/* Its first record of a kind; of PSI, of a resource.  NULL: none. */
+const RvmrpcRecord *facts_record(const Facts *facts, FactsList list,
+                                 guint kind, const char *resource);
+
 /* Memory in use: total - available - huge-free; FALSE: not known. */
 gboolean facts_used(const Facts *facts, guint64 *used);
 

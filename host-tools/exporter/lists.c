@@ -319,26 +319,6 @@ static void put_group(Page *p, const Group *g)
     }
 }
 
-/* The first record of a resource. */
-static const RvmrpcRecord *find_resource(const Facts *f, const char *resource)
-{
-    const RvmrpcRecords *records = f->list[FACTS_LIST_PSI];
-    guint count = records ? rvmrpc_records_get_count(records) : 0;
-
-    for (guint i = 0; i < count; i++) {
-        const RvmrpcRecord *r = rvmrpc_records_get(records, i);
-        g_autofree char *name = NULL;
-
-        if (rvmrpc_record_get_kind(r) == RVMRPC_RECORD_PSI) {
-            name = rvmrpc_record_get_string(r, RVMRPC_PSI_RESOURCE);
-        }
-        if (name && strcmp(name, resource) == 0) {
-            return r;
-        }
-    }
-    return NULL;
-}
-
 /* In a metric's name stands what elsewhere is a label. */
 static void put_pressure(Page *p)
 {
@@ -363,8 +343,10 @@ static void put_pressure(Page *p)
 
         page_head(p, m->name, m->type, m->help);
         for (guint vm = 0; vm < p->all->len; vm++) {
-            const RvmrpcRecord *r = find_resource(p->all->pdata[vm],
-                                                  all[i].resource);
+            const RvmrpcRecord *r = facts_record(p->all->pdata[vm],
+                                                 FACTS_LIST_PSI,
+                                                 RVMRPC_RECORD_PSI,
+                                                 all[i].resource);
             double value;
 
             if (r && get_number(r, m, &value)) {
