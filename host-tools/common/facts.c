@@ -35,10 +35,14 @@ static void gather_kernel(Facts *f, RvmrpcConn *conn, gint64 end,
     }
 }
 
-/* A guest makes up as many records as it likes: each list has a most. */
+/*
+ * A guest makes up as many records as it likes, and as long ones, and there may
+ * be many such guests.
+ */
+#define LIST_BYTES  (1 << 20)
 static const RvmrpcListing listings[FACTS_LISTS] = {
 #define LIST(module, procedure, max) \
-    { RVMRPC_MOD_##module, RVMRPC_##module##_##procedure, 0, 0, max }
+    { RVMRPC_MOD_##module, RVMRPC_##module##_##procedure, 0, 0, max, LIST_BYTES }
     [FACTS_LIST_PSI] = LIST(PRESSURE, PSI, 16),
     [FACTS_LIST_VMSTAT] = LIST(PRESSURE, VMSTAT, 16),
     [FACTS_LIST_DISKS] = LIST(PRESSURE, DISKS, 256),
