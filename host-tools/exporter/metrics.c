@@ -162,8 +162,8 @@ static gboolean get_latency(const Facts *f, guint arg, double *value)
 
 static void put_states(Page *p)
 {
-    page_head(p, "state", "gauge", "State of the channel into the guest: 1 for the "
-         "one that it is in.");
+    page_head(p, "state", "gauge", "State of the channel into the guest: 1 for "
+              "the one that it is in.");
     for (guint i = 0; i < p->all->len; i++) {
         const char *state = facts_state(p->all->pdata[i]);
 
@@ -265,14 +265,14 @@ static void put_calls(Page *p)
 {
     const char *name = "calls_total";
 
-    page_head(p, name, "counter", "Calls into the guest, of all its clients, by "
-         "how they ended.");
+    page_head(p, name, "counter", "Calls into the guest, of all its clients, "
+              "by how they ended.");
     for (guint i = 0; i < p->all->len; i++) {
         const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
 
         if (ch) {
             page_sample(p, i, name, ",result=\"ok\"",
-                   ch->completed - MIN(ch->failed, ch->completed));
+                        ch->completed - MIN(ch->failed, ch->completed));
             page_sample(p, i, name, ",result=\"failed\"", ch->failed);
             page_sample(p, i, name, ",result=\"refused\"", ch->refused);
             page_sample(p, i, name, ",result=\"timed_out\"", ch->timed_out);
@@ -285,8 +285,8 @@ static void put_calls(Page *p)
 /* The host counts in powers of two; the last bucket has no end. */
 static void put_latency(Page *p)
 {
-    page_head(p, "call_duration_seconds", "histogram", "Time of answered calls, "
-         "of all clients, in the host.");
+    page_head(p, "call_duration_seconds", "histogram", "Time of answered "
+              "calls, of all clients, in the host.");
     for (guint i = 0; i < p->all->len; i++) {
         const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
         guint64 sum = 0;
@@ -304,12 +304,13 @@ static void put_latency(Page *p)
             }
         }
         if (ch) {
-            page_sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"", sum);
+            page_sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"",
+                        sum);
             page_sample(p, i, "call_duration_seconds_count", "", sum);
         }
         if (ch && ch->has_latency_sum) {
             page_sample(p, i, "call_duration_seconds_sum", "",
-                   ch->latency_sum_us / 1e6);
+                        ch->latency_sum_us / 1e6);
         }
     }
 }
