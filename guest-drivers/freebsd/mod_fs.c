@@ -9,12 +9,6 @@
 #include "rvmrpc_drv.h"
 #include <sys/mount.h>
 
-enum fs_kind {
-	FS_OTHER,		/* holds no data of its own */
-	FS_DATA,
-	FS_REMOTE,
-};
-
 struct fs_list {
 	struct rvmrpc_record_writer w;
 	sbintime_t	deadline;
@@ -24,18 +18,19 @@ struct fs_list {
 static volatile u_int fs_busy;
 static struct statfs fs_stat;		/* large; who has set fs_busy */
 
-static enum fs_kind
-fs_kind(const struct mount *mp)
+enum rvmrpc_mount_kind
+rvmrpc_mount_kind(const struct mount *mp)
 {
 	const char *type = mp->mnt_stat.f_fstypename;
 	int flags = mp->mnt_vfc->vfc_flags;
 
 	if ((flags & VFCF_NETWORK) != 0 || strncmp(type, "fuse", 4) == 0)
-		return (FS_REMOTE);
+		return (RVMRPC_MOUNT_REMOTE);
 	if ((flags & VFCF_SYNTHETIC) != 0 || strcmp(type, "tmpfs") == 0)
-		return (FS_OTHER);
+		return (RVMRPC_MOUNT_OTHER);
 	/* Such as a nullfs of an NFS, which would ask it. */
-	return ((mp->mnt_flag & MNT_LOCAL) != 0 ? FS_DATA : FS_REMOTE);
+	return ((mp->mnt_flag & MNT_LOCAL) != 0 ? RVMRPC_MOUNT_DATA :
+	    RVMRPC_MOUNT_REMOTE);
 }
 
 /* mountlist_mtx held, and given up meanwhile; mp stays in the list. */
@@ -89,9 +84,9 @@ fs_skipped(struct fs_list *list, const struct statfs *st, uint64_t why)
 
 /* mountlist_mtx held, and given up meanwhile. */
 static void
-fs_record(struct fs_list *list, struct mount *mp, enum fs_kind kind)
+fs_record(struct fs_list *list, struct mount *mp, enum rvmrpc_mount_kind kind)
 {
-	bool asked = kind == FS_DATA && fs_ask(mp);
+	bool asked = kind == RVMRPC_MOUNT_DATA && fs_ask(mp);
 	const struct statfs *st = &mp->mnt_stat;
 
 	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_FILESYSTEM);
@@ -103,7 +98,7 @@ fs_record(struct fs_list *list, struct mount *mp, enum fs_kind kind)
 	if (asked)
 		fs_sizes(list, &fs_stat);
 	else
-		fs_skipped(list, st, kind == FS_REMOTE ?
+		fs_skipped(list, st, kind == RVMRPC_MOUNT_REMOTE ?
 		    RVMRPC_FS_SKIPPED_REMOTE : RVMRPC_FS_SKIPPED_FAILED);
 }
 
@@ -112,12 +107,12 @@ fs_walk(struct fs_list *list)
 {
 	uint64_t n = 0;
 	struct mount *mp;
-	enum fs_kind kind;
+	enum rvmrpc_mount_kind kind;
 
 	mtx_lock(&mountlist_mtx);
 	TAILQ_FOREACH(mp, &mountlist, mnt_list) {
-		kind = fs_kind(mp);
-		if (n++ < list->w.wanted.cursor || kind == FS_OTHER)
+		kind = rvmrpc_mount_kind(mp);
+		if (n++ < list->w.wanted.cursor || kind == RVMRPC_MOUNT_OTHER)
 			continue;
 		if (sbinuptime() >= list->deadline) {
 			rvmrpc_records_more(&list->w, n - 1);

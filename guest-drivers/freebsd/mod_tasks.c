@@ -46,8 +46,6 @@ struct tasks_info {
 static char
 tasks_letter(const struct proc *p, const struct thread *td)
 {
-	if (p->p_state == PRS_ZOMBIE || td == NULL)
-		return ('Z');
 	if (TD_ON_RUNQ(td) || TD_CAN_RUN(td) || TD_IS_RUNNING(td))
 		return ('R');
 	if (P_SHOULDSTOP(p))
@@ -63,10 +61,6 @@ tasks_state(const struct proc *p, struct thread *td, struct tasks_info *info)
 	const char *wait;
 
 	info->wait[0] = '\0';
-	if (td == NULL) {
-		info->state = tasks_letter(p, td);
-		return;
-	}
 	thread_lock(td);
 	info->state = tasks_letter(p, td);
 	wait = TD_ON_LOCK(td) ? td->td_lockname : td->td_wmesg;
@@ -79,8 +73,7 @@ static uint64_t
 tasks_rss(const struct proc *p)
 {
 	/* Those of the kernel share one. */
-	if (p->p_vmspace == NULL || p->p_state == PRS_ZOMBIE ||
-	    (p->p_flag & P_KPROC) != 0)
+	if (p->p_vmspace == NULL || (p->p_flag & P_KPROC) != 0)
 		return (RVMRPC_ABSENT);
 	return ((uint64_t)vmspace_resident_count(p->p_vmspace) * PAGE_SIZE);
 }
@@ -220,24 +213,24 @@ tasks_place(struct tasks_walk *walk, struct proc *p)
 	PROC_UNLOCK(p);
 }
 
-/* Sorts those that are wanted; what is in tasks_places stays while it is locked. */
+/*
+ * Sorts those that are wanted; what is in tasks_places stays while the list is
+ * locked.  Who has ended is in it no more.
+ */
 static void
 tasks_sort(struct rvmrpc_record_writer *w, struct tasks_walk *walk)
 {
-	struct proclist *list = &allproc;
 	struct proc *p;
 	u_int n = 0;
 
 	sx_assert(&allproc_lock, SA_SLOCKED);
-	for (; list != NULL; list = list == &allproc ? rvmrpc_zombies : NULL)
-		LIST_FOREACH(p, list, p_list) {
-			if (++n % TASKS_BATCH == 0 &&
-			    sbinuptime() >= walk->deadline) {
-				rvmrpc_records_partial(w);
-				return;
-			}
-			tasks_place(walk, p);
+	FOREACH_PROC_IN_SYSTEM(p) {
+		if (++n % TASKS_BATCH == 0 && sbinuptime() >= walk->deadline) {
+			rvmrpc_records_partial(w);
+			return;
 		}
+		tasks_place(walk, p);
+	}
 }
 
 static void

@@ -259,6 +259,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_net_init, rvmrpc_mod_net_exit },
 	{ rvmrpc_mod_clock_init, rvmrpc_mod_clock_exit },
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
+	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
 };
 
 static void

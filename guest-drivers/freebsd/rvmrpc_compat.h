@@ -108,13 +108,6 @@ rvmrpc_uma_reclaim(void)
 #define	rvmrpc_vfs_msync(mp, flags)	vfs_msync(mp, flags)
 #endif
 
-/* Before 13.0 zombies have a list of their own. */
-#if __FreeBSD_version >= 1300000
-#define	rvmrpc_zombies			NULL
-#else
-#define	rvmrpc_zombies			(&zombproc)
-#endif
-
 /* Before 14.0 one that was never full begins with NULs. */
 #if __FreeBSD_version >= 1400097
 #define	rvmrpc_msgbuf_wraps(mbp)	(((mbp)->msg_flags & MSGBUF_WRAP) != 0)

@@ -233,8 +233,21 @@ int	rvmrpc_mod_clock_init(void);
 void	rvmrpc_mod_clock_exit(void);
 int	rvmrpc_mod_control_init(void);
 void	rvmrpc_mod_control_exit(void);
+int	rvmrpc_mod_freeze_init(void);
+void	rvmrpc_mod_freeze_exit(void);
+
 /* Worker: writes back what is dirty, and waits for it. */
 bool	rvmrpc_sync(void);
+
+enum rvmrpc_mount_kind {
+	RVMRPC_MOUNT_OTHER,	/* holds no data of its own: devfs, tmpfs */
+	RVMRPC_MOUNT_DATA,
+	RVMRPC_MOUNT_REMOTE,	/* a server or a process would have to answer */
+};
+
+/* mountlist_mtx held, or the mount busy. */
+struct mount;
+enum rvmrpc_mount_kind rvmrpc_mount_kind(const struct mount *mp);
 
 /* ---- rvmrpc_sysctl.c ---- */
 
