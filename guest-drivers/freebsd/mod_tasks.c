@@ -44,7 +44,7 @@ struct tasks_info {
 
 /* As ps(1) has it. */
 static char
-tasks_letter(const struct proc *p, const struct thread *td)
+tasks_letter(const struct proc *p, struct thread *td)
 {
 	if (TD_ON_RUNQ(td) || TD_CAN_RUN(td) || TD_IS_RUNNING(td))
 		return ('R');
@@ -158,7 +158,7 @@ tasks_lock(void)
 
 /* A thread of the kernel sleeps like that when it has nothing to do. */
 static bool
-tasks_is_blocked(const struct proc *p, const struct thread *td)
+tasks_is_blocked(const struct proc *p, struct thread *td)
 {
 	return ((p->p_flag & P_KPROC) == 0 && tasks_letter(p, td) == 'D');
 }
