@@ -161,7 +161,10 @@ freeze_can(const struct mount *mp)
 	return (strcmp(mp->mnt_vfc->vfc_name, "ufs") == 0);
 }
 
-/* Has what is to be frozen busy, so that nobody unmounts it.  False: too many. */
+/*
+ * Has what is to be frozen busy, so that nobody unmounts it.  False: there is
+ * too much.
+ */
 static bool
 freeze_gather(void)
 {

@@ -48,7 +48,7 @@ klog_record(struct rvmrpc_record_writer *w, uint64_t number)
 	    r->length - prefix);
 }
 
-/* Number of the first line that is wanted; those in the buffer begin at first. */
+/* Number of the first line that is wanted; first: of those in the buffer. */
 static uint64_t
 klog_seek(const struct rvmrpc_records_req *wanted, uint64_t first)
 {

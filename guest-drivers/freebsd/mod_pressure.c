@@ -39,7 +39,7 @@ pressure_kib(uint64_t pages)
 	return (pages * (PAGE_SIZE / 1024));
 }
 
-/* What is looked at and taken by whoever wants memory is the page daemon's, too. */
+/* Nobody but the page daemon looks at pages and takes them. */
 static void
 pressure_vmstat_fields(struct rvmrpc_record_writer *w)
 {
@@ -121,7 +121,7 @@ pressure_disk_fields(struct rvmrpc_record_writer *w, const struct devstat *d)
 	    pressure_ns(&d->duration[DEVSTAT_NO_DATA]));
 }
 
-/* Nodes of GEOM are in the list, but not for programs to see; nor are pass(4)'s. */
+/* Was ever used, and is no pass(4). */
 static bool
 pressure_disk_is(const struct devstat *d)
 {

@@ -4,7 +4,7 @@
  * Module reclaim: the event by which FreeBSD itself asks its caches to shrink.
  *
  * FreeBSD has neither drop_caches nor a way to have so many bytes taken.
- * vm_lowmem shrinks the ARC and the kernel's own caches, and UMA gives its spare
+ * vm_lowmem shrinks the ARC and the kernel's own caches, and UMA gives spare
  * items back; pages of UFS files stay in the inactive queue, where they are as
  * good as free, and the laundry waits for the page daemon.
  */

@@ -194,13 +194,21 @@ tasks_place_weight(struct tasks_walk *walk, struct proc *p)
 	    nitems(tasks_places), &place);
 }
 
+/* The time of idle CPUs is in a process, too, which would use most. */
+static bool
+tasks_is_one(const struct proc *p)
+{
+	return (p->p_state != PRS_NEW &&
+	    !TD_IS_IDLETHREAD(FIRST_THREAD_IN_PROC(p)));
+}
+
 static void
 tasks_place(struct tasks_walk *walk, struct proc *p)
 {
 	struct thread *td;
 
 	PROC_LOCK(p);
-	if (p->p_state == PRS_NEW)
+	if (!tasks_is_one(p))
 		;
 	else if (walk->select == RVMRPC_TASKS_BY_PID)
 		tasks_place_number(walk, p, p->p_pid);
