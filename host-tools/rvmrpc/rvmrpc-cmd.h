@@ -135,7 +135,7 @@ char *address_text(const RvmrpcRecord *record);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 
-#define NO_PSI_TEXT "its kernel does not watch pressure; boot it with psi=1"
+#define NO_PSI_TEXT "its kernel does not watch pressure (Linux: boot it with psi=1)"
 
 /* ---- Output ---- */
 
