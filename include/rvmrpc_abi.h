@@ -353,6 +353,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_CLOCK		11
 #define RVMRPC_MOD_CONTROL		12
 #define RVMRPC_MOD_FREEZE		13
+#define RVMRPC_MOD_VMCOREINFO		15
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
@@ -391,6 +392,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_TASKS_BLOCKED		1	/* -> records TASK: threads in state D, with their stacks */
 
 #define RVMRPC_KLOG_READ		0	/* cursor a sequence number, select RVMRPC_KLOG_* -> records LOG */
+
+#define RVMRPC_VMCOREINFO_READ		0	/* -> a record VMCOREINFO */
 
 #define RVMRPC_FS_LIST			0	/* -> records FILESYSTEM */
 
@@ -598,6 +601,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 
 #define RVMRPC_RECORD_CLOCK		9
 
+#define RVMRPC_RECORD_VMCOREINFO	17
+
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
 #define RVMRPC_PSI_SOME_AVG10		2
@@ -678,6 +683,11 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_LOG_FACILITY		3	/* 0 kernel, else as syslog(3) */
 #define RVMRPC_LOG_TIME_NS		4	/* since boot; absent when the kernel notes none */
 #define RVMRPC_LOG_TEXT			5	/* string; lines are separated by '\n' */
+
+/* VMCOREINFO: an ELF note for who reads a dump of the guest's memory. */
+#define RVMRPC_VMCOREINFO_ADDRESS	1	/* guest-physical */
+#define RVMRPC_VMCOREINFO_SIZE		2	/* bytes there, with the note's head and what is free */
+#define RVMRPC_VMCOREINFO_TEXT		3	/* string: its lines */
 
 /* FILESYSTEM: one of each mount. */
 #define RVMRPC_FS_TARGET		1	/* string: where it is mounted, as the guest's first process sees it */

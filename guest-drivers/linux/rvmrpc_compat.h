@@ -111,6 +111,13 @@ static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
 }
 #endif
 
+/* 6.9 gave it a header of its own. */
+#if KERNEL_VERSION(6, 9, 0) <= LINUX_VERSION_CODE
+#include <linux/vmcore_info.h>
+#else
+#include <linux/crash_core.h>
+#endif
+
 /* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
 #define RVMRPC_CAN_UNWIND	(KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
 

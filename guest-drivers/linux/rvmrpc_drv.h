@@ -338,6 +338,8 @@ int rvmrpc_mod_control_init(void);
 void rvmrpc_mod_control_exit(void);
 int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
+int rvmrpc_mod_vmcoreinfo_init(void);
+void rvmrpc_mod_vmcoreinfo_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

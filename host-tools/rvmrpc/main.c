@@ -34,6 +34,8 @@ static const struct {
       "processes; blocked: threads that hang, with stacks" },
     { "psi", cmd_psi, 1, 1, "VM", "pressure: what tasks wait for" },
     { "dmesg", cmd_dmesg, 1, 1, "VM [-w] [-n N]", "the kernel's log" },
+    { "vmcoreinfo", cmd_vmcoreinfo, 1, 1, "VM",
+      "what the kernel tells those who read its memory's dump" },
     { "doctor", cmd_doctor, 1, 1, "VM [--output FILE]",
       "a report of a guest that seems dead, and what is wrong" },
     { "clock", cmd_clock, 1, 1, "VM [--set]",
