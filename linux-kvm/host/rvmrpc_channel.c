@@ -29,6 +29,7 @@
 /* The core is one text for all hosts; here it is one piece with what calls it most, which halves the cost of a call. */
 #include "../../core/rvmrpc_proxy.c"
 #include "../../core/rvmrpc_owner.c"
+#include "../../core/rvmrpc_ring.c"
 
 /*
  * A guest that spins answers a short call sooner than this thread could sleep and be woken.  It is no one else's time:
