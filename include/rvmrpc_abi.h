@@ -764,6 +764,7 @@ struct rvmrpc_event {
 RVMRPC_ASSERT_SIZE(rvmrpc_event, 256);
 RVMRPC_ASSERT_OFFSET(rvmrpc_event, record, 32);
 #define RVMRPC_EVENT_RECORD_MAX		224	/* bytes: record and fields */
+#define RVMRPC_EVENT_DATA_MAX		128	/* bytes of RVMRPC_EVENT_DATA; others' may be longer */
 #define RVMRPC_RING_EVENTS_MAX		64
 
 /* clock.set: "when your boottime was that, it was so late". */

@@ -97,6 +97,7 @@ struct rvmrpc_kvm_status {
 	__u64 calls, completed, failed, refused, timed_out, cancelled, reset;
 	__u64 late_replies, bad_replies, registrations, kicks;
 	__u64 rings, interrupts, rekicks, lost;
+	__u64 events, events_lost, events_dropped;	/* that the guest told */
 	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
 };
 #define RVMRPC_STATUS		_IOR(RVMRPC_IOC_MAGIC, 0x03, struct rvmrpc_kvm_status)
@@ -149,6 +150,8 @@ struct rvmrpc_submit {
 #define RVMRPC_REC_GONE		2	/* channel only: it left or was replaced; status is one of RVMRPC_GONE_* */
 #define RVMRPC_REC_DETACH	3	/* channel only: RVMRPC_VM_DETACH now; the module wants to go, or the window lost pages */
 #define RVMRPC_REC_STUCK	4	/* channel only: the guest answers in none of its slots */
+
+#define RVMRPC_REC_EVENT	5	/* channel only: the guest told something; a struct rvmrpc_event, cookie: it missed so many */
 
 #define RVMRPC_GONE_EXIT	0	/* the driver left */
 #define RVMRPC_GONE_REPLACED	1	/* it, or another one, said hello */
