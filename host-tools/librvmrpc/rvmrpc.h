@@ -209,7 +209,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcChannel, rvmrpc_channel_free)
 /**
  * rvmrpc_next_event:
  *
- * Waits for a driver to register or to leave. By the socket and by QMP only.
+ * Waits for a driver to register or to leave, and for what the guest's kernel
+ * tells by itself (GUEST_KERNEL_EVENT). By the socket and by QMP only.
  * The first call begins; what happened before is not told.
  *
  * Returns: the event as JSON, as QMP has it; NULL and %G_IO_ERROR_TIMED_OUT

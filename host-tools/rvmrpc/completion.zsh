@@ -24,6 +24,7 @@ _rvmrpc() {
         'ps:processes'
         'psi:pressure'
         'dmesg:the kernel'\''s log'
+        'events:what the kernel tells by itself'
         'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'
