@@ -194,6 +194,7 @@ typedef struct {
     guint64 calls, completed, failed, refused, timed_out, cancelled, reset;
     guint64 late_replies, bad_replies, registrations, in_flight;
     guint64 hypercalls, doorbells, waits, interrupts;
+    guint64 events, events_lost, events_dropped;
     /* Answered calls by time: [0] below 1 us, [n] from 2^(n-1) to 2^n us. */
     guint64 latency[RVMRPC_LATENCY_BUCKETS];
     gboolean has_latency_sum;   /* not by /dev/rvmrpc */

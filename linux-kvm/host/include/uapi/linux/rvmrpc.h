@@ -158,8 +158,9 @@ struct rvmrpc_submit {
 #define RVMRPC_GONE_OVERWRITTEN	2	/* a state was loaded over the window, its pages were discarded, or worse */
 
 /*
- * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  Events are not counted: of
- * several of one kind the last is told, and the one that happened last is told last.
+ * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  CONNECTED to STUCK are not
+ * counted: of several of one kind the last is told, and the one that happened last is told last.  Of EVENT the last 64 are
+ * kept, and they come first.
  */
 struct rvmrpc_record {
 	__u64 cookie;
