@@ -447,7 +447,8 @@ RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
     g_mutex_init(&k->lock);
     k->attached = true;
     k->record_bytes = sizeof(struct rvmrpc_record) +
-                      MAX(config->layout.res_bytes, sizeof(struct rvmrpc_event));
+                      MAX(config->layout.res_bytes,
+                          sizeof(struct rvmrpc_event));
     k->record = g_malloc(k->record_bytes);
     k->calls = g_hash_table_new(NULL, NULL);
     k->source = rvmrpc_fd_source_new(fd, G_IO_IN, config->context, readable,

@@ -496,7 +496,7 @@ void rvmrpc_owner_hear(struct rvmrpc_owner *o, uint64_t now)
 }
 
 /* No more for now.  Who tells too much is not listened to for a while, so that its rings cost nothing. */
-static void listen(struct rvmrpc_owner *o)
+static void end_hearing(struct rvmrpc_owner *o)
 {
 	if (!o->ring.tokens) {
 		want_events(o, false);
@@ -517,6 +517,6 @@ bool rvmrpc_owner_take_event(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc
 		o->proxy.last_seen = now;
 		return true;
 	}
-	listen(o);
+	end_hearing(o);
 	return false;
 }

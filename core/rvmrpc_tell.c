@@ -67,7 +67,7 @@ bool rvmrpc_tell(const struct rvmrpc_teller *t, uint64_t epoch, uint64_t seq, st
 			 __builtin_offsetof(struct rvmrpc_event, record) - body + e->event.record.length);
 	rvmrpc_win_store64_release(&t->win, at, seq);
 	rvmrpc_win_store32_release(&t->win, RVMRPC_GUEST_WORD(events), (uint32_t)seq);
-	/* Pairs with the one between want_events and events in listen() of rvmrpc_owner.c. */
+	/* Pairs with the one between want_events and events in end_hearing() of rvmrpc_owner.c. */
 	rvmrpc_os_mb();
 	return rvmrpc_win_load32(&t->win, RVMRPC_HOST_WORD(want_events));
 }

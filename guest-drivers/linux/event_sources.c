@@ -163,8 +163,8 @@ static DECLARE_DEFERRABLE_WORK(event_psi_look, event_psi_work);
 
 void rvmrpc_event_sources_beat(void)
 {
-	if (delayed_work_pending(&event_psi_look))
-		mod_delayed_work(system_wq, &event_psi_look, 0);
+	if (cancel_delayed_work(&event_psi_look))
+		schedule_delayed_work(&event_psi_look, 0);
 }
 
 /* ---- Panic and oops ---- */
