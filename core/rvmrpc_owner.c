@@ -491,19 +491,25 @@ void rvmrpc_owner_awake(struct rvmrpc_owner *o)
 
 void rvmrpc_owner_hear(struct rvmrpc_owner *o, uint64_t now)
 {
-	o->ring.seen = rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(events));
+	uint32_t seen = rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(events));
+
+	o->ring.changed = seen != o->ring.seen;
+	o->ring.seen = seen;
 	rvmrpc_ring_look(&o->ring, &o->win, now, &o->proxy.stats);
 }
 
-/* No more for now.  Who tells too much is not listened to for a while, so that its rings cost nothing. */
-static void end_hearing(struct rvmrpc_owner *o)
+/*
+ * No more for now.  Who tells too much is not listened to for a while, so that its rings cost nothing; who says that there is
+ * something when there is not, for a short while.
+ */
+static void end_hearing(struct rvmrpc_owner *o, uint64_t now)
 {
 	if (!o->ring.tokens) {
 		want_events(o, false);
 		o->ring.again_at = o->ring.token_at + RVMRPC_EVENT_NS;
 		return;
 	}
-	o->ring.again_at = UINT64_MAX;
+	o->ring.again_at = o->ring.changed && o->ring.tokens == o->ring.had ? now + RVMRPC_VAIN_NS : UINT64_MAX;
 	if (o->page.want_events)
 		return;
 	want_events(o, true);
@@ -517,6 +523,6 @@ bool rvmrpc_owner_take_event(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc
 		o->proxy.last_seen = now;
 		return true;
 	}
-	end_hearing(o);
+	end_hearing(o, now);
 	return false;
 }

@@ -91,6 +91,7 @@ void rvmrpc_ring_look(struct rvmrpc_ring *r, const struct rvmrpc_window *w, uint
 	uint32_t i, n = 0;
 
 	add_tokens(r, now);
+	r->had = r->tokens;
 	r->there = 0;
 	if (!r->epoch || !r->events)
 		return;
@@ -150,11 +151,12 @@ bool rvmrpc_ring_take(struct rvmrpc_ring *r, const struct rvmrpc_window *w, stru
 		if (!copy_event(r, w, r->next + i, &told->event))
 			continue;
 		r->taken |= 1ull << i;
+		/* One that is malformed costs as much. */
+		r->tokens--;
 		if (!head_ok(&told->event)) {
 			miss(r, 1, &stats->events_dropped);
 			continue;
 		}
-		r->tokens--;
 		stats->events++;
 		told->missed = r->missed;
 		r->missed = 0;

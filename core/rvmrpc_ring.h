@@ -16,6 +16,7 @@
 
 #define RVMRPC_EVENTS_AT_ONCE	64		/* and then one in */
 #define RVMRPC_EVENT_NS		500000000ull
+#define RVMRPC_VAIN_NS		10000000ull	/* after a look at a ring that was said to have something, and had not */
 
 struct rvmrpc_ring {
 	uint64_t epoch;		/* 0: none */
@@ -26,6 +27,8 @@ struct rvmrpc_ring {
 	uint64_t there;		/* or is there, to be taken */
 	uint32_t seen;		/* the guest's word `events' at the last look */
 	uint32_t tokens;	/* events that may be told now */
+	uint32_t had;		/* of them, when the ring was looked at */
+	bool changed;		/* seen was another then */
 	uint64_t token_at;	/* ns, from when on the next token is counted */
 	uint64_t again_at;	/* ns, when to look again, UINT64_MAX: when rung */
 	uint64_t missed;	/* events that were lost or dropped since the last that was taken */

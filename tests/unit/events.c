@@ -297,6 +297,75 @@ static void test_hostile(void)
 	world_end();
 }
 
+/* Looks when that is due, for a second in steps of 100 us, each after the guest did something.  How often it looked. */
+static uint32_t looks_in_a_second(void (*guest)(uint32_t i))
+{
+	struct rvmrpc_told told;
+	uint32_t i, looks = 0;
+
+	for (i = 0; i < 10000; i++, w.now += MS / 10) {
+		guest(i);
+		if (!rvmrpc_owner_events_due(&w.owner, w.now))
+			continue;
+		looks++;
+		rvmrpc_owner_hear(&w.owner, w.now);
+		while (take_one(&told))
+			;
+	}
+	return looks;
+}
+
+static void say_something(uint32_t i)
+{
+	rvmrpc_win_store32(&w.guest.win, RVMRPC_GUEST_WORD(events), i + 1);
+}
+
+/* Says all the time that there is something: looks are bounded, and what then comes is heard soon. */
+static void test_vain(void)
+{
+	listening();
+	g_assert_cmpuint(looks_in_a_second(say_something), <=, SECOND / RVMRPC_VAIN_NS + 1);
+	assert_counts(0, 0, 0);
+	tell_next();
+	w.now += RVMRPC_VAIN_NS;
+	assert_heard(1, 1);
+	g_assert_cmpuint(rvmrpc_owner_events_at(&w.owner), ==, UINT64_MAX);
+	world_end();
+}
+
+static void tell_malformed(uint32_t i)
+{
+	tell_next();
+	event_in_ring(counter)->record.length = 1;
+	say_something(i);
+}
+
+static void test_malformed_flood(void)
+{
+	listening();
+	g_assert_cmpuint(looks_in_a_second(tell_malformed), <=, RVMRPC_EVENTS_AT_ONCE + 2 + SECOND / RVMRPC_VAIN_NS);
+	g_assert_cmpuint(w.owner.proxy.stats.events, ==, 0);
+	world_end();
+}
+
+/* Numbers that jump, of events that are not there when they are copied. */
+static void tell_nonsense(uint32_t i)
+{
+	uint64_t seq = w.owner.ring.next + 64 + i % 7;
+
+	event_in_ring(seq)->epoch = w.owner.proxy.epoch;
+	event_in_ring(seq)->seq = seq;
+	event_in_ring(seq)->record.length = 0;
+	say_something(i);
+}
+
+static void test_nonsense(void)
+{
+	listening();
+	g_assert_cmpuint(looks_in_a_second(tell_nonsense), <=, RVMRPC_EVENTS_AT_ONCE + 2 + SECOND / RVMRPC_VAIN_NS);
+	world_end();
+}
+
 /* Texts of any length fit; what cannot be cut makes an event without fields. */
 static void test_room(void)
 {
@@ -421,6 +490,9 @@ int main(int argc, char **argv)
 	g_test_add_func("/events/flood", test_flood);
 	g_test_add_func("/events/epochs", test_epochs);
 	g_test_add_func("/events/hostile", test_hostile);
+	g_test_add_func("/events/vain", test_vain);
+	g_test_add_func("/events/malformed-flood", test_malformed_flood);
+	g_test_add_func("/events/nonsense", test_nonsense);
 	g_test_add_func("/events/room", test_room);
 	g_test_add_func("/events/layouts", test_layouts);
 	g_test_add_func("/events/two-writers", test_two_writers);

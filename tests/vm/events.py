@@ -18,6 +18,7 @@ LATE = 0.1      # seconds from the guest's time of an event to the client that h
 AT_ONCE, EACH = 64, 0.5
 TEST = "/sys/module/rvmrpc_test_mod/parameters"
 HOG = "tail /dev/zero"
+EVENTS_WORD, RING = 0x1140, 0x28     # in BAR 2, in BAR 0
 
 
 class Heard:
@@ -73,7 +74,7 @@ WAYS = {}
 
 def guest():
     """One for all cases, and both ways."""
-    vm = shared(Provoked, kernel=KERNEL, smp=2, memory="320M", device_opts="socket=rvmrpc.sock", append="psi=1",
+    vm = shared(Provoked, kernel=KERNEL, smp=2, memory="320M", device_opts="socket=rvmrpc.sock", append="psi=1 iomem=relaxed",
                 extra=["-name", "events,debug-threads=on"])
     if WAYS.get("vm") is not vm:
         insmod(vm, "rvmrpc_test_mod")
@@ -214,6 +215,28 @@ def flood():
     data = assert_told(vm, lambda d: d.get("text") == "after", "after the flood")
     missed = sum(d["missed"] for _, d in WAYS["qmp"].events[heard:])
     assert missed == lost + dropped and data["missed"] == 0, (missed, lost, dropped)
+
+
+@case("a guest that says all the time that it told something, and rings, costs the host little", timeout=60)
+def vain():
+    """From its user space, by the bare device."""
+    vm = guest()
+    device = vm.guest.check("echo /sys/bus/pci/drivers/rvmrpc/0000:*").strip()
+    vm.guest.check(f"scribble-window {device}/resource2 4 {EVENTS_WORD} >/dev/null 2>&1 & "
+                   f"scribble-window {device}/resource0 4 {RING} 10 >/dev/null 2>&1 &")
+    time.sleep(1)
+    cpu, began, calls = cpu_seconds(vm), time.monotonic(), []
+    while time.monotonic() < began + 2:
+        asked = time.monotonic()
+        assert call(vm.qmp, "echo", "echo", b"x")[0] == "ok"
+        calls.append(time.monotonic() - asked)
+        time.sleep(0.05)
+    took, spent = time.monotonic() - began, cpu_seconds(vm) - cpu
+    comment(f"the channel's thread {spent:.2f} s of {took:.1f}; slowest call {max(calls) * 1e3:.0f} ms")
+    assert spent < 0.1 * took, (spent, took)
+    time.sleep(2)
+    vm.guest.check(f"echo sane > {TEST}/event")
+    assert_told(vm, lambda d: d.get("text") == "sane", "afterwards")
 
 
 @case("a panic, and why", timeout=180)
