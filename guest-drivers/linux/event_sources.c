@@ -146,16 +146,17 @@ static void event_psi_work(struct work_struct *work)
 	ssize_t got;
 
 	got = rvmrpc_proc_read(event_psi.file, event_psi.path, event_psi_text, sizeof(event_psi_text) - 1, 0);
-	if (got > 0) {
-		event_psi_text[got] = '\0';
-		/* Its first line is of those of which some waited. */
-		if (pressure_psi_read(event_psi_text, &psi)) {
-			event_judge(psi.total, now);
-			event_psi_total = psi.total;
-			event_psi_at = now;
-		}
-		schedule_delayed_work(to_delayed_work(work), msecs_to_jiffies(EVENT_STALL_MS));
+	/* It is switched off until the next boot. */
+	if (got == -EOPNOTSUPP)
+		return;
+	event_psi_text[max_t(ssize_t, got, 0)] = '\0';
+	/* Its first line is of those of which some waited. */
+	if (pressure_psi_read(event_psi_text, &psi)) {
+		event_judge(psi.total, now);
+		event_psi_total = psi.total;
+		event_psi_at = now;
 	}
+	schedule_delayed_work(to_delayed_work(work), msecs_to_jiffies(EVENT_STALL_MS));
 }
 
 /* It wakes nobody. */

@@ -136,7 +136,9 @@ static void event(void *opaque, const struct rvmrpc_told *told)
 {
     World *world = opaque;
 
-    tell(world->vm, info_event(told));
+    if (world->vm->current == world) {
+        tell(world->vm, info_event(told));
+    }
 }
 
 static const RvmrpcChannelOps channel_ops = {

@@ -634,6 +634,7 @@ static void file_set_vm(struct rvmrpc_file *file, struct rvmrpc_vm *vm)
 	/* Those of the VM before. */
 	file->events = 0;
 	file->told->count = 0;
+	file->told->missed = 0;
 	spin_unlock(&file->lock);
 }
 
