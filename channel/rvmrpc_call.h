@@ -38,7 +38,8 @@ uint64_t rvmrpc_clock(void);
  * A call with one reference.  @quota: who calls, NULL for the host itself.
  * @arg: @arglen bytes of g_malloc(), taken over.  @timeout_ms: 1 to
  * RVMRPC_TIMEOUT_MS_MAX from now on, 0 for the default.  @done comes exactly
- * once for a call that was submitted with OK, never within the submission.
+ * once for a call that was submitted with OK, and never within
+ * rvmrpc_channel_submit().
  */
 RvmrpcCall *rvmrpc_call_new(struct rvmrpc_client *quota, uint32_t module,
                             uint32_t procedure, void *arg, uint32_t arglen,

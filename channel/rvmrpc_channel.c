@@ -33,6 +33,8 @@
 #define AGAIN_MAX_NS    (64 * NS_PER_MS)
 /* A spin that is shorter meets nobody. */
 #define SPIN_MIN_US     20
+/* Looks of submitters that are left out when they are in vain. */
+#define LOOK_SKIPS_MAX  63
 /* Without a sign of life for so long: ask.  The driver's beat takes 5 s. */
 #define BEAT_NS         (15 * NS_PER_S)
 #define PROBE_MS        1000
@@ -67,6 +69,9 @@ struct RvmrpcChannel {
     uint32_t next_slot;         /* where the next turn begins */
     bool again;                 /* the last turn left something to do */
     bool asleep;                /* the window says so */
+    bool guest_awake;           /* the last post found it so */
+    uint32_t look_misses;       /* grows when looks of submitters are in vain, */
+    uint32_t look_skips;        /* so many of which are left out */
     bool muted;                 /* the doorbell is not listened to */
     bool silent;
     bool stuck;                 /* since the last answer */
@@ -183,10 +188,13 @@ static void note_looked(RvmrpcChannel *ch, uint32_t what)
 static void posted(RvmrpcChannel *ch, uint64_t now)
 {
     adapt_guest(ch, now);
+    ch->guest_awake = false;
     if (ch->config.ops->rouse && ch->config.ops->rouse(ch->config.opaque)) {
         /* It waits in the host, and looks before it sleeps anywhere else. */
     } else if (rvmrpc_owner_kick(&ch->owner)) {
         interrupt(ch);
+    } else {
+        ch->guest_awake = true;
     }
     ch->last_post = now;
     ch->spin_until = now + ch->spin_us * NS_PER_US;
@@ -237,6 +245,14 @@ static uint32_t take_answer(RvmrpcChannel *ch, uint32_t slot, uint64_t now)
     return x.length;
 }
 
+static void note_answer(RvmrpcChannel *ch, uint64_t now)
+{
+    ch->silent = false;
+    ch->stuck = false;
+    adapt(ch, now);
+    ch->last_answer = now;
+}
+
 /* True: there was an answer. */
 static bool reap(RvmrpcChannel *ch, uint64_t now)
 {
@@ -255,10 +271,7 @@ static bool reap(RvmrpcChannel *ch, uint64_t now)
         ch->next_slot = slot + 1;
     }
     if (any) {
-        ch->silent = false;
-        ch->stuck = false;
-        adapt(ch, now);
-        ch->last_answer = now;
+        note_answer(ch, now);
     }
     return any;
 }
@@ -736,19 +749,99 @@ static void wake_thread(const RvmrpcChannel *ch)
     }
 }
 
+static uint32_t submit_anywhere(RvmrpcChannel *ch, RvmrpcCall *call)
+{
+    return ch->kernel ? rvmrpc_kernel_submit(ch->kernel, ch, call) :
+                        submit(ch, call, rvmrpc_clock());
+}
+
 uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call)
 {
     uint32_t status;
+    bool kernel;
 
     g_mutex_lock(&ch->lock);
-    if (ch->kernel) {
-        status = rvmrpc_kernel_submit(ch->kernel, ch, call);
-        g_mutex_unlock(&ch->lock);
-        return status;
-    }
-    status = submit(ch, call, rvmrpc_clock());
+    status = submit_anywhere(ch, call);
+    kernel = ch->kernel;
     g_mutex_unlock(&ch->lock);
-    wake_thread(ch);
+    if (!kernel) {
+        wake_thread(ch);
+    }
+    return status;
+}
+
+/* Whether the call waits in its slot, and nobody else's matter is to be told. */
+static bool alone(const RvmrpcChannel *ch, const RvmrpcCall *call)
+{
+    return !ch->kernel && !ch->done.head && !ch->looked &&
+           ch->owner.proxy.slots[call->core.slot].call == &call->core;
+}
+
+/* Whether it is worth to look for the answer of a call that was just posted. */
+static bool may_meet(RvmrpcChannel *ch)
+{
+    if (ch->kernel || ch->asleep || !ch->guest_awake) {
+        return false;
+    }
+    if (ch->look_skips) {
+        ch->look_skips--;
+        return false;
+    }
+    return true;
+}
+
+static void note_meeting(RvmrpcChannel *ch, bool met)
+{
+    ch->look_misses = met ? 0 : MIN(2 * ch->look_misses + 1, LOOK_SKIPS_MAX);
+    ch->look_skips = ch->look_misses;
+}
+
+/* True: the call has its answer, and its end is the caller's to tell. */
+static bool meet(RvmrpcChannel *ch, RvmrpcCall *call)
+{
+    uint64_t now = rvmrpc_clock();
+    struct rvmrpc_done *done = &ch->done;
+
+    if (!rvmrpc_owner_answered(&ch->owner, call->core.slot)) {
+        return false;
+    }
+    take_answer(ch, call->core.slot, now);
+    note_answer(ch, now);
+    if (done->head != &call->core || call->core.next) {
+        return false;
+    }
+    done->head = done->tail = NULL;
+    return true;
+}
+
+uint32_t rvmrpc_channel_submit_and_look(RvmrpcChannel *ch, RvmrpcCall *call,
+                                        uint32_t us)
+{
+    bool met = false, idle = false, looks;
+    uint64_t until;
+    uint32_t status;
+
+    g_mutex_lock(&ch->lock);
+    status = submit_anywhere(ch, call);
+    looks = status == RVMRPC_STATUS_OK && may_meet(ch);
+    until = MIN(rvmrpc_clock() + us * NS_PER_US, call->core.deadline);
+    while (looks && !met && rvmrpc_clock() < until && alone(ch, call)) {
+        met = meet(ch, call);
+        idle = met && !rvmrpc_proxy_pending(&ch->owner.proxy);
+        /* Whoever wants the channel gets it. */
+        g_mutex_unlock(&ch->lock);
+        g_mutex_lock(&ch->lock);
+    }
+    if (looks) {
+        note_meeting(ch, met);
+    }
+    g_mutex_unlock(&ch->lock);
+    if (met) {
+        tell_done(&call->core);
+    }
+    if (!idle) {
+        wake_thread(ch);
+    }
     return status;
 }
 

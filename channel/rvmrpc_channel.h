@@ -107,6 +107,15 @@ void rvmrpc_channel_free(RvmrpcChannel *ch, uint32_t status);
  */
 uint32_t rvmrpc_channel_submit(RvmrpcChannel *ch, RvmrpcCall *call);
 
+/*
+ * The same, for a thread whose client waits for this call: if the guest is
+ * awake it looks for the answer itself, for at most @us microseconds, less often
+ * where that was in vain.  When it comes, done() comes from within, and no
+ * thread is woken.
+ */
+uint32_t rvmrpc_channel_submit_and_look(RvmrpcChannel *ch, RvmrpcCall *call,
+                                        uint32_t us);
+
 /* Ends the call with CANCELLED, soon.  Nothing happens when it has ended. */
 void rvmrpc_channel_cancel(RvmrpcCall *call);
 

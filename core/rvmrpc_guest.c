@@ -193,6 +193,16 @@ uint32_t rvmrpc_guest_max_spin(const struct rvmrpc_guest *g)
 	return rvmrpc_win_load32(&g->win, RVMRPC_HOST_WORD(max_spin_us));
 }
 
+uint32_t rvmrpc_guest_spin_next(const struct rvmrpc_guest *g, uint32_t us, uint64_t waited_us, uint32_t least,
+				uint32_t most)
+{
+	uint32_t lets = rvmrpc_guest_max_spin(g);
+
+	if (lets && lets <= most && waited_us >= lets)
+		waited_us = lets - 1;
+	return rvmrpc_spin_next(us, waited_us, least, lets < most ? lets : most);
+}
+
 void rvmrpc_guest_bye(struct rvmrpc_guest *g)
 {
 	rvmrpc_win_store64_release(&g->win, RVMRPC_GUEST_WORD(bye), g->epoch);

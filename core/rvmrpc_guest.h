@@ -172,6 +172,13 @@ void rvmrpc_guest_awake(struct rvmrpc_guest *g);
 /* How long the host lets it spin, in microseconds. */
 uint32_t rvmrpc_guest_max_spin(const struct rvmrpc_guest *g);
 
+/*
+ * rvmrpc_spin_next() for a request that came after a wait; most: how long the driver's setting lets it spin.  The host
+ * learns what it lets from when it posts, while of what the guest waited much may be its own waking up, which a spin saves.
+ */
+uint32_t rvmrpc_guest_spin_next(const struct rvmrpc_guest *g, uint32_t us, uint64_t waited_us, uint32_t least,
+				uint32_t most);
+
 /* A host whose epochs do not last: how long to wait before the next hello, and what was logged.  The server thread's. */
 struct rvmrpc_retry {
 	uint64_t opened;	/* when the epoch began, in ms of the driver's clock */

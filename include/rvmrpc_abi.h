@@ -677,6 +677,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_TASK_CPU_NS		10	/* of all its threads, those that ended too */
 #define RVMRPC_TASK_STARTED_NS		11	/* since boot */
 #define RVMRPC_TASK_STACK		12	/* strings, innermost first: functions of the kernel that it is in, no addresses */
+#define RVMRPC_TASK_WAIT		13	/* string: what it waits for, in its kernel's own word; absent when it tells none */
 
 /* select of klog.read */
 #define RVMRPC_KLOG_FROM		0	/* from the cursor's record on; 0: what there is */
@@ -696,12 +697,13 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FS_ROOT			4	/* string: what of it is mounted, absent for all of it */
 #define RVMRPC_FS_DEVICE		5	/* major << 32 | minor: mounts of one file system have the same */
 #define RVMRPC_FS_READ_ONLY		6	/* 0 or 1 */
-#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent */
+#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent, or RVMRPC_FS_CACHED */
 #define RVMRPC_FS_SIZE			8	/* bytes, as the next two */
 #define RVMRPC_FS_FREE			9
 #define RVMRPC_FS_AVAILABLE		10	/* to who is not root */
 #define RVMRPC_FS_FILES			11	/* inodes; absent where there is no limit */
 #define RVMRPC_FS_FILES_FREE		12
+#define RVMRPC_FS_CACHED		13	/* 1: it was skipped, and its numbers are what the kernel noted when last told */
 
 #define RVMRPC_FS_SKIPPED_REMOTE	1	/* a server or a process would have to answer: network, FUSE */
 #define RVMRPC_FS_SKIPPED_BELOW		2	/* it is mounted on such a one */

@@ -135,13 +135,6 @@ rvmrpc_handle(struct rvmrpc_softc *sc)
 
 /* ---- Spinning ---- */
 
-static uint32_t
-rvmrpc_spin_limit(const struct rvmrpc_softc *sc)
-{
-	return (MIN((uint32_t)MAX(rvmrpc_tun.spin_us, 0),
-	    rvmrpc_guest_max_spin(&sc->guest)));
-}
-
 static bool
 rvmrpc_spin_ends(const struct rvmrpc_softc *sc)
 {
@@ -183,9 +176,9 @@ rvmrpc_spin(struct rvmrpc_softc *sc)
 static void
 rvmrpc_spin_learn(struct rvmrpc_softc *sc)
 {
-	sc->spin_us = rvmrpc_spin_next(sc->spin_us,
+	sc->spin_us = rvmrpc_guest_spin_next(&sc->guest, sc->spin_us,
 	    (sbinuptime() - sc->waits_since) / SBT_1US + sc->spin_us,
-	    RVMRPC_SPIN_MIN_US, rvmrpc_spin_limit(sc));
+	    RVMRPC_SPIN_MIN_US, MAX(rvmrpc_tun.spin_us, 0));
 	sc->waits_since = 0;
 }
 

@@ -118,7 +118,8 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_accepted call;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
-	ktime_t waits_since;		/* 0: it has not waited since the last request */
+	bool waits;			/* it has waited since the last request */
+	ktime_t waits_since;		/* from when on, if it spins at all */
 	u64 steal;			/* this CPU's stolen time in ns at the last look */
 	ktime_t steal_at;		/* when that was */
 	unsigned long check;		/* jiffies of the next look at our own words */
@@ -136,7 +137,8 @@ struct rvmrpc_vmlp {
 	bool bound;			/* any thread may read it */
 	u32 handle;
 	u64 op;				/* RVMRPC_OP_PERFORM with the space of the server */
-	unsigned int quick;		/* waits in a row that ended at once */
+	unsigned int quick;		/* waits in a row that ended at once, no request */
+	ktime_t again_at;		/* the last one that no request ended */
 	ktime_t last_call;
 };
 
@@ -219,6 +221,7 @@ void rvmrpc_event_sources_beat(void);	/* the server thread's, every 5 s */
 void rvmrpc_vmlp_bind(struct rvmrpc_dev *rdev);
 bool rvmrpc_vmlp_wait(struct rvmrpc_dev *rdev);
 bool rvmrpc_vmlp_follows(const struct rvmrpc_dev *rdev);
+void rvmrpc_vmlp_called(struct rvmrpc_dev *rdev);
 void rvmrpc_vmlp_slept(struct rvmrpc_dev *rdev);
 bool rvmrpc_vmlp_always(const struct rvmrpc_dev *rdev);
 const char *rvmrpc_vmlp_mode(const struct rvmrpc_dev *rdev);

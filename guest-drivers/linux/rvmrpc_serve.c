@@ -140,20 +140,13 @@ static bool rvmrpc_spin(struct rvmrpc_dev *rdev)
 	return false;
 }
 
-static u32 rvmrpc_spin_limit(const struct rvmrpc_dev *rdev)
-{
-	return min(READ_ONCE(spin_us), rvmrpc_guest_max_spin(&rdev->w.guest));
-}
-
-/* A request came after it had waited. */
+/* A request came after it had waited.  For who never spins there is nothing to learn, and the clock is not for nothing. */
 static void rvmrpc_spin_learn(struct rvmrpc_dev *rdev)
 {
 	u64 waited_us = ktime_us_delta(ktime_get(), rdev->w.waits_since) + rdev->w.spin_us;
+	u32 most = rvmrpc_was_robbed(rdev) ? 0 : READ_ONCE(spin_us);
 
-	if (rvmrpc_was_robbed(rdev))
-		waited_us = U64_MAX;
-	rdev->w.waits_since = 0;
-	rdev->w.spin_us = rvmrpc_spin_next(rdev->w.spin_us, waited_us, RVMRPC_SPIN_MIN_US, rvmrpc_spin_limit(rdev));
+	rdev->w.spin_us = rvmrpc_guest_spin_next(&rdev->w.guest, rdev->w.spin_us, waited_us, RVMRPC_SPIN_MIN_US, most);
 }
 
 /* ---- Sleep ---- */
@@ -221,20 +214,20 @@ static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 		return false;
 	}
 	if (rvmrpc_guest_take(g, &rdev->w.taken)) {
-		if (rdev->w.waits_since)
+		if (rdev->w.waits && (rdev->w.spin_us || READ_ONCE(spin_us)))
 			rvmrpc_spin_learn(rdev);
+		rdev->w.waits = false;
 		if (!rvmrpc_handle(rdev))
 			return false;
 		/* What is not the answer comes after it: the host goes on meanwhile. */
 		rvmrpc_guest_beat(g);
 		rvmrpc_count_own(RVMRPC_CNT_CALLS);
-		if (rdev->vmlp.bound)
-			rdev->vmlp.last_call = ktime_get();
+		rvmrpc_vmlp_called(rdev);
 	}
 	if (g->behind || rvmrpc_guest_due(g) || rvmrpc_guest_posted(g))
 		return true;
 	/* Once after each request. */
-	if (rdev->w.waits_since || !rvmrpc_spin(rdev))
+	if (rdev->w.waits || !rvmrpc_spin(rdev))
 		return false;
 	rvmrpc_count_own(RVMRPC_CNT_SPINS);
 	return true;
@@ -243,8 +236,9 @@ static bool rvmrpc_take_one(struct rvmrpc_dev *rdev)
 /* Nothing came while it spun. */
 static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
 {
-	if (!rdev->w.waits_since)
+	if (!rdev->w.waits && READ_ONCE(spin_us))
 		rdev->w.waits_since = ktime_get();
+	rdev->w.waits = true;
 	rvmrpc_window_watchdog(rdev);
 	if (rdev->state != RVMRPC_STATE_CONNECTED)
 		return;
@@ -303,7 +297,7 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.origin.req_bytes = g->layout.req_bytes;
 	rdev->w.origin.abi = g->abi;
 	rdev->w.spin_us = 0;
-	rdev->w.waits_since = 0;
+	rdev->w.waits = false;
 	rdev->w.check = jiffies + msecs_to_jiffies(RVMRPC_SELF_CHECK_MS);
 	rdev->w.ring_due = false;
 	rvmrpc_was_robbed(rdev);

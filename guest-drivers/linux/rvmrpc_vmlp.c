@@ -13,7 +13,7 @@
 #include <linux/sched/stat.h>
 #include "rvmrpc_drv.h"
 
-#define RVMRPC_QUICK_US		20	/* a wait that ends sooner was refused or interrupted */
+#define RVMRPC_QUICK_US		20	/* a wait that ends so soon after another was refused or interrupted */
 #define RVMRPC_QUICK_MAX	16
 
 static int vmlp_idle_us = 50;
@@ -63,6 +63,22 @@ bool rvmrpc_vmlp_follows(const struct rvmrpc_dev *rdev)
 	return rdev->vmlp.bound && !rdev->w.spin_us && READ_ONCE(vmlp_idle_us) && single_task_running();
 }
 
+/* A call's time counts from its end. */
+void rvmrpc_vmlp_called(struct rvmrpc_dev *rdev)
+{
+	if (rdev->vmlp.bound && READ_ONCE(vmlp_idle_us) > 0)
+		rdev->vmlp.last_call = ktime_get();
+}
+
+static void rvmrpc_vmlp_again(struct rvmrpc_vmlp *v, ktime_t now)
+{
+	if (ktime_us_delta(now, v->again_at) < RVMRPC_QUICK_US)
+		v->quick++;
+	else
+		v->quick = 0;
+	v->again_at = now;
+}
+
 /**
  * rvmrpc_vmlp_wait() - wait in the host for a request
  * @rdev: device, whose epoch is open
@@ -75,18 +91,16 @@ bool rvmrpc_vmlp_wait(struct rvmrpc_dev *rdev)
 	const struct rvmrpc_guest *g = &rdev->w.guest;
 	struct rvmrpc_vmlp *v = &rdev->vmlp;
 	u32 us = rvmrpc_vmlp_us(rdev);
-	ktime_t begin;
 	u32 answer;
 
 	if (!us)
 		return false;
-	begin = ktime_get();
 	rvmrpc_count_own(RVMRPC_CNT_POLLS);
 	answer = rvmrpc_gate_call(&rdev->gate, v->frame, v->op, v->handle | (u64)RVMRPC_MAIN << 32, g->epoch,
 				  RVMRPC_MAIN_ARG(g->posted, us));
 	rvmrpc_count_own(RVMRPC_CNT_WAITS);
-	if (answer == RVMRPC_GATE_AGAIN && ktime_us_delta(ktime_get(), begin) < RVMRPC_QUICK_US)
-		v->quick++;
+	if (answer == RVMRPC_GATE_AGAIN)
+		rvmrpc_vmlp_again(v, ktime_get());
 	else
 		v->quick = 0;
 	if (answer != RVMRPC_MAIN_POSTED && answer != RVMRPC_GATE_AGAIN) {

@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <glib-unix.h>
 #include <microhttpd.h>
+#include "collectors.h"
 #include "connections.h"
 #include "metrics.h"
 #include "rvmrpc_listener.h"
@@ -31,6 +32,7 @@
 static char *listen_on = NULL;
 static int timeout_ms = 1000;
 static GPtrArray *only;         /* names of VMs, or NULL */
+static FactsKind kinds;
 
 /* ---- Pages ---- */
 
@@ -84,11 +86,11 @@ static enum MHD_Result serve_metrics(struct MHD_Connection *connection)
     }
     /* Looking for them may have cost time too. */
     spent = (g_get_monotonic_time() - start) / 1000;
-    all = facts_gather_all(vms, FACTS_CHANNEL | FACTS_KERNEL,
-                           MAX(total - spent, total / 4), NULL);
+    all = facts_gather_all(vms, kinds, MAX(total - spent, total / 4), NULL);
     return respond(connection, MHD_HTTP_OK,
                    "text/plain; version=0.0.4; charset=utf-8",
-                   metrics_text(all, (g_get_monotonic_time() - start) / 1e6));
+                   metrics_text(all, kinds,
+                                (g_get_monotonic_time() - start) / 1e6));
 }
 
 static enum MHD_Result handle(void *data, struct MHD_Connection *connection,
@@ -230,7 +232,7 @@ static gboolean serve(int fd)
 
 static gboolean parse_options(int *argc, char ***argv, GError **error)
 {
-    g_auto(GStrv) names = NULL;
+    g_auto(GStrv) names = NULL, with = NULL, without = NULL;
     const GOptionEntry entries[] = {
         { "listen", 'l', 0, G_OPTION_ARG_STRING, &listen_on,
           "Where to listen (default: 127.0.0.1:9788)", "ADDRESS:PORT" },
@@ -238,6 +240,10 @@ static gboolean parse_options(int *argc, char ***argv, GError **error)
           "Milliseconds to wait for the VMs (default: 1000)", "MS" },
         { "vm", 0, 0, G_OPTION_ARG_STRING_ARRAY, &names,
           "Only this VM, by name or UUID; may be repeated", "VM" },
+        { "collector", 0, 0, G_OPTION_ARG_STRING_ARRAY, &with,
+          "Ask only for this; may be repeated", "NAME" },
+        { "no-collector", 0, 0, G_OPTION_ARG_STRING_ARRAY, &without,
+          "Do not ask for this; may be repeated", "NAME" },
         { 0 },
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -252,6 +258,10 @@ static gboolean parse_options(int *argc, char ***argv, GError **error)
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "%s",
                     *argc > 1 ? "no arguments are taken" :
                     "--timeout must be from 1 to 60000");
+        return FALSE;
+    }
+    kinds = collectors_choose(with, without, error);
+    if (!kinds) {
         return FALSE;
     }
     only = g_ptr_array_new_with_free_func(g_free);

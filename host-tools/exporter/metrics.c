@@ -2,112 +2,21 @@
  * rvmrpc-exporter: facts as Prometheus' text
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
- *
- * Prometheus wants the samples of a metric together, so every metric goes
- * over all VMs.  Labels are domain and uuid, as libvirt's exporters have them,
- * and the socket.
  */
 #include <string.h>
+#include "collectors.h"
 #include "counters.h"
+#include "lists.h"
 #include "metrics.h"
+#include "page.h"
 #include "rvmrpc_abi.h"
-
-#define PREFIX "rvmrpc_"
 
 static const char *const states[] = {
     "connected", "no-driver", "silent", "paused", "absent", "denied", "down",
 };
 
-typedef struct Page {
-    GString *text;
-    const GPtrArray *all;
-    char **labels;              /* of each VM: domain="...",... */
-} Page;
-
 /* A value of one VM; FALSE: it has none. */
 typedef gboolean Getter(const Facts *f, guint arg, double *value);
-
-/* ---- Labels ---- */
-
-static char *label_value(const char *text)
-{
-    g_autofree char *valid = g_utf8_make_valid(text ?: "", -1);
-    GString *out = g_string_new(NULL);
-
-    for (const char *p = valid; *p; p++) {
-        if (*p == '\\' || *p == '"') {
-            g_string_append_c(out, '\\');
-        }
-        if (*p == '\n') {
-            g_string_append(out, "\\n");
-        } else {
-            g_string_append_c(out, *p);
-        }
-    }
-    return g_string_free(out, FALSE);
-}
-
-/* What tells VMs apart is the VM's own, whoever else is there. */
-static char *make_label(const RvmrpcVm *vm)
-{
-    const char *path = rvmrpc_vm_get_socket(vm);
-    g_autofree char *name = label_value(rvmrpc_vm_get_name(vm));
-    g_autofree char *uuid = label_value(rvmrpc_vm_get_uuid(vm));
-    g_autofree char *socket = path ? label_value(path) :
-        g_strdup_printf("pid-%" G_GINT64_FORMAT, rvmrpc_vm_get_pid(vm));
-
-    return g_strdup_printf("domain=\"%s\",uuid=\"%s\",socket=\"%s\"", name,
-                           uuid, socket);
-}
-
-/*
- * Two VMs with the same labels would make the whole page invalid.  Such are in
- * different containers: no two of one file system have one socket.
- */
-static char **make_labels(const GPtrArray *all)
-{
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-    char **labels = g_new0(char *, all->len + 1);
-
-    for (guint i = 0; i < all->len; i++) {
-        const RvmrpcVm *vm = ((const Facts *)all->pdata[i])->vm;
-
-        labels[i] = make_label(vm);
-        if (g_hash_table_contains(seen, labels[i])) {
-            char *whole = g_strdup_printf("%.*s@pid-%" G_GINT64_FORMAT "\"",
-                                          (int)strlen(labels[i]) - 1,
-                                          labels[i], rvmrpc_vm_get_pid(vm));
-            g_free(labels[i]);
-            labels[i] = whole;
-        }
-        g_hash_table_add(seen, labels[i]);
-    }
-    return labels;
-}
-
-/* ---- Samples ---- */
-
-static void put_number(GString *text, double value)
-{
-    char buf[G_ASCII_DTOSTR_BUF_SIZE];
-
-    g_string_append(text, g_ascii_formatd(buf, sizeof(buf), "%.15g", value));
-    g_string_append_c(text, '\n');
-}
-
-static void head(Page *p, const char *name, const char *type, const char *help)
-{
-    g_string_append_printf(p->text, "# HELP " PREFIX "%s %s\n# TYPE " PREFIX
-                           "%s %s\n", name, help, name, type);
-}
-
-static void sample(Page *p, guint vm, const char *name, const char *more,
-                   double value)
-{
-    g_string_append_printf(p->text, PREFIX "%s{%s%s} ", name, p->labels[vm],
-                           more);
-    put_number(p->text, value);
-}
 
 /* A metric whose samples have no labels but the VM's. */
 static void plain(Page *p, const char *name, const char *type,
@@ -115,10 +24,10 @@ static void plain(Page *p, const char *name, const char *type,
 {
     double value;
 
-    head(p, name, type, help);
+    page_head(p, name, type, help);
     for (guint i = 0; i < p->all->len; i++) {
         if (get(p->all->pdata[i], arg, &value)) {
-            sample(p, i, name, "", value);
+            page_sample(p, i, name, "", value);
         }
     }
 }
@@ -164,6 +73,45 @@ static gboolean get_threads(const Facts *f, guint arg, double *value)
         *value = f->load->threads;
     }
     return f->load != NULL;
+}
+
+static gboolean get_running(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->load) {
+        *value = f->load->runnable;
+    }
+    return f->load != NULL;
+}
+
+static gboolean get_boot_time(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    if (f->os) {
+        *value = f->os->boot_time;
+    }
+    return f->os && f->os->boot_time;
+}
+
+static gboolean get_time(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->clock.realtime_ns / 1e9;
+    return f->has_clock;
+}
+
+static gboolean get_skew(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->clock.skew_ns / 1e9;
+    return f->has_clock;
+}
+
+static gboolean get_skew_error(const Facts *f, guint arg, double *value)
+{
+    (void)arg;
+    *value = f->clock.error_ns / 1e9;
+    return f->has_clock;
 }
 
 static gboolean get_cpus(const Facts *f, guint arg, double *value)
@@ -214,22 +162,22 @@ static gboolean get_latency(const Facts *f, guint arg, double *value)
 
 static void put_states(Page *p)
 {
-    head(p, "state", "gauge", "State of the channel into the guest: 1 for the "
-         "one that it is in.");
+    page_head(p, "state", "gauge", "State of the channel into the guest: 1 for "
+              "the one that it is in.");
     for (guint i = 0; i < p->all->len; i++) {
         const char *state = facts_state(p->all->pdata[i]);
 
         for (gsize s = 0; s < G_N_ELEMENTS(states); s++) {
             g_autofree char *more = g_strdup_printf(",state=\"%s\"",
                                                     states[s]);
-            sample(p, i, "state", more, strcmp(state, states[s]) == 0);
+            page_sample(p, i, "state", more, strcmp(state, states[s]) == 0);
         }
     }
 }
 
 static void put_guests(Page *p)
 {
-    head(p, "guest_info", "gauge", "The guest's kernel.");
+    page_head(p, "guest_info", "gauge", "The guest's kernel.");
     for (guint i = 0; i < p->all->len; i++) {
         const Facts *f = p->all->pdata[i];
         g_autofree char *os = NULL, *release = NULL, *more = NULL;
@@ -237,10 +185,36 @@ static void put_guests(Page *p)
         if (!f->channel || !f->channel->release) {
             continue;
         }
-        os = label_value(f->channel->os);
-        release = label_value(f->channel->release);
+        os = page_label(f->channel->os);
+        release = page_label(f->channel->release);
         more = g_strdup_printf(",os=\"%s\",release=\"%s\"", os, release);
-        sample(p, i, "guest_info", more, 1);
+        page_sample(p, i, "guest_info", more, 1);
+    }
+}
+
+static void put_uname(Page *p)
+{
+    page_head(p, "guest_uname_info", "gauge", "The guest, as uname has it.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const RvmrpcOsinfo *os = ((const Facts *)p->all->pdata[i])->os;
+        g_autoptr(GString) more = g_string_new(NULL);
+
+        if (!os) {
+            continue;
+        }
+        const struct {
+            const char *name, *text;
+        } labels[] = {
+            { "sysname", os->sysname }, { "release", os->release },
+            { "version", os->version }, { "machine", os->machine },
+            { "nodename", os->hostname },
+        };
+        for (gsize n = 0; n < G_N_ELEMENTS(labels); n++) {
+            g_autofree char *value = page_guest_label(labels[n].text);
+
+            g_string_append_printf(more, ",%s=\"%s\"", labels[n].name, value);
+        }
+        page_sample(p, i, "guest_uname_info", more->str, 1);
     }
 }
 
@@ -268,7 +242,7 @@ static void put_cpu(Page *p)
     };
     const char *name = "guest_cpu_seconds_total";
 
-    head(p, name, "counter", "CPU time since the guest's boot.");
+    page_head(p, name, "counter", "CPU time since the guest's boot.");
     for (guint i = 0; i < p->all->len; i++) {
         const Facts *f = p->all->pdata[i];
         g_autoptr(GArray) cpus = f->stat ? counters_raise(p->labels[i], f) :
@@ -281,7 +255,7 @@ static void put_cpu(Page *p)
                 g_autofree char *more =
                     g_strdup_printf(",cpu=\"%u\",mode=\"%s\"", c->index,
                                     modes[mode]);
-                sample(p, i, name, more, c->ns[mode] / 1e9);
+                page_sample(p, i, name, more, c->ns[mode] / 1e9);
             }
         }
     }
@@ -291,19 +265,19 @@ static void put_calls(Page *p)
 {
     const char *name = "calls_total";
 
-    head(p, name, "counter", "Calls into the guest, of all its clients, by "
-         "how they ended.");
+    page_head(p, name, "counter", "Calls into the guest, of all its clients, "
+              "by how they ended.");
     for (guint i = 0; i < p->all->len; i++) {
         const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
 
         if (ch) {
-            sample(p, i, name, ",result=\"ok\"",
-                   ch->completed - MIN(ch->failed, ch->completed));
-            sample(p, i, name, ",result=\"failed\"", ch->failed);
-            sample(p, i, name, ",result=\"refused\"", ch->refused);
-            sample(p, i, name, ",result=\"timed_out\"", ch->timed_out);
-            sample(p, i, name, ",result=\"cancelled\"", ch->cancelled);
-            sample(p, i, name, ",result=\"reset\"", ch->reset);
+            page_sample(p, i, name, ",result=\"ok\"",
+                        ch->completed - MIN(ch->failed, ch->completed));
+            page_sample(p, i, name, ",result=\"failed\"", ch->failed);
+            page_sample(p, i, name, ",result=\"refused\"", ch->refused);
+            page_sample(p, i, name, ",result=\"timed_out\"", ch->timed_out);
+            page_sample(p, i, name, ",result=\"cancelled\"", ch->cancelled);
+            page_sample(p, i, name, ",result=\"reset\"", ch->reset);
         }
     }
 }
@@ -311,8 +285,8 @@ static void put_calls(Page *p)
 /* The host counts in powers of two; the last bucket has no end. */
 static void put_latency(Page *p)
 {
-    head(p, "call_duration_seconds", "histogram", "Time of answered calls, "
-         "of all clients, in the host.");
+    page_head(p, "call_duration_seconds", "histogram", "Time of answered "
+              "calls, of all clients, in the host.");
     for (guint i = 0; i < p->all->len; i++) {
         const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
         guint64 sum = 0;
@@ -326,16 +300,17 @@ static void put_latency(Page *p)
             if (n >= 4 && n <= 24) {
                 g_ascii_formatd(le, sizeof(le), "%.6f", (1u << n) / 1e6);
                 more = g_strdup_printf(",le=\"%s\"", le);
-                sample(p, i, "call_duration_seconds_bucket", more, sum);
+                page_sample(p, i, "call_duration_seconds_bucket", more, sum);
             }
         }
         if (ch) {
-            sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"", sum);
-            sample(p, i, "call_duration_seconds_count", "", sum);
+            page_sample(p, i, "call_duration_seconds_bucket", ",le=\"+Inf\"",
+                        sum);
+            page_sample(p, i, "call_duration_seconds_count", "", sum);
         }
         if (ch && ch->has_latency_sum) {
-            sample(p, i, "call_duration_seconds_sum", "",
-                   ch->latency_sum_us / 1e6);
+            page_sample(p, i, "call_duration_seconds_sum", "",
+                        ch->latency_sum_us / 1e6);
         }
     }
 }
@@ -344,9 +319,9 @@ static void put_latency(Page *p)
 static void own(Page *p, const char *name, const char *help,
                 const char *labels, double value)
 {
-    head(p, name, "gauge", help);
+    page_head(p, name, "gauge", help);
     g_string_append_printf(p->text, PREFIX "%s%s ", name, labels);
-    put_number(p->text, value);
+    page_number(p->text, value);
 }
 
 static void put_exporter(Page *p, double seconds)
@@ -358,22 +333,45 @@ static void put_exporter(Page *p, double seconds)
         "{version=\"" RVMRPC_VERSION "\"}", 1);
 }
 
-char *metrics_text(const GPtrArray *all, double seconds)
+static void put_kernel(Page *p)
 {
-    Page p = { g_string_new(NULL), all, make_labels(all) };
+    put_memory(p);
+    plain(p, "guest_load1", "gauge", "Load of 1 minute.", get_load, 0);
+    plain(p, "guest_load5", "gauge", "Load of 5 minutes.", get_load, 1);
+    plain(p, "guest_load15", "gauge", "Load of 15 minutes.", get_load, 2);
+    plain(p, "guest_threads", "gauge", "Threads there are.", get_threads, 0);
+    plain(p, "guest_procs_running", "gauge", "Threads that run or could.",
+          get_running, 0);
+    plain(p, "guest_cpus", "gauge", "CPUs that the guest uses.", get_cpus, 0);
+    put_cpu(p);
+}
+
+static void put_time(Page *p)
+{
+    plain(p, "guest_boot_time_seconds", "gauge", "When the guest booted, by "
+          "its own clock.", get_boot_time, 0);
+    plain(p, "guest_time_seconds", "gauge", "The guest's time, since 1970.",
+          get_time, 0);
+    plain(p, "guest_clock_skew_seconds", "gauge", "How far the guest's clock "
+          "is ahead of the host's.", get_skew, 0);
+    plain(p, "guest_clock_skew_error_seconds", "gauge", "By how much that may "
+          "be wrong.", get_skew_error, 0);
+}
+
+char *metrics_text(const GPtrArray *all, FactsKind kinds, double seconds)
+{
+    Page p = { g_string_new(NULL), all, page_labels(all) };
 
     plain(&p, "up", "gauge", "The guest answers.", get_up, 0);
-    plain(&p, "scrape_success", "gauge", "The VM was reached, and what was "
-          "asked was answered.", get_success, 0);
+    plain(&p, "scrape_success", "gauge", "The VM was reached, and its "
+          "kernel told memory, load and CPU time, if asked to.", get_success, 0);
     put_states(&p);
     put_guests(&p);
-    put_memory(&p);
-    plain(&p, "guest_load1", "gauge", "Load of 1 minute.", get_load, 0);
-    plain(&p, "guest_load5", "gauge", "Load of 5 minutes.", get_load, 1);
-    plain(&p, "guest_load15", "gauge", "Load of 15 minutes.", get_load, 2);
-    plain(&p, "guest_threads", "gauge", "Threads there are.", get_threads, 0);
-    plain(&p, "guest_cpus", "gauge", "CPUs that the guest uses.", get_cpus, 0);
-    put_cpu(&p);
+    collectors_put(&p, kinds);
+    put_kernel(&p);
+    put_uname(&p);
+    put_time(&p);
+    lists_put(&p);
     put_calls(&p);
     put_latency(&p);
     plain(&p, "calls_in_flight", "gauge", "Calls that are running.",

@@ -8,7 +8,7 @@
 
 #include "../common/facts.h"
 
-/* @all: of Facts; @seconds: what it took to gather them. */
-char *metrics_text(const GPtrArray *all, double seconds);
+/* @all: of Facts, of these @kinds; @seconds: what it took to gather them. */
+char *metrics_text(const GPtrArray *all, FactsKind kinds, double seconds);
 
 #endif

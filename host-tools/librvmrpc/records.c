@@ -150,7 +150,8 @@ static gboolean ask_all(Asking *a, GError **error)
         }
         cursor = records->next;
     } while (records->more &&
-             (!a->what->max || records->records->len < a->what->max));
+             (!a->what->max || records->records->len < a->what->max) &&
+             (!a->what->enough || records->bytes < a->what->enough));
     return TRUE;
 }
 

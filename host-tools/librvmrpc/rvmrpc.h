@@ -324,14 +324,15 @@ typedef struct {
     guint32 select;             /* the procedure's own; 0: the usual */
     guint64 cursor;             /* 0: from the beginning */
     guint max;                  /* most records in all; 0: as many as there are */
+    gsize enough;               /* bytes after which no more is asked for; 0: never */
 } RvmrpcListing;
 
 /**
  * rvmrpc_get_records:
  * @timeout_ms: for all of it, whatever number of answers that takes
  *
- * Asks until the list ends, or @max records are there. A guest that sends in
- * circles, without end, or more than 32 MiB is malformed.
+ * Asks until the list ends, or @max records or @enough bytes are there. A guest
+ * that sends in circles, without end, or more than 32 MiB is malformed.
  *
  * When the time is over, or a call fails, after some answers, what came by then
  * is returned, and rvmrpc_records_get_cut() says why there is no more.

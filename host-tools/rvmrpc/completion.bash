@@ -8,7 +8,7 @@ _rvmrpc()
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' vm='' word words
     local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg events doctor
-        clock reclaim freeze thaw sysrq poweroff reboot call top watch ping'
+        clock reclaim balance freeze thaw sysrq poweroff reboot call top watch ping'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
@@ -24,7 +24,8 @@ _rvmrpc()
     done
     case $previous in
     --by) words='pid memory cpu blocked' ;;
-    -t | --timeout | -c | --count | -n | --iterations | -i | --interval | --bytes | --for | -o | --output)
+    -t | --timeout | -c | --count | -n | --iterations | -i | --interval | --bytes | --for | -o | --output | \
+        --target | --floor | --config)
         compopt -o default 2>/dev/null
         return
         ;;
@@ -40,13 +41,14 @@ _rvmrpc()
             doctor) words+=' --output' ;;
             clock) words+=' --set' ;;
             reclaim) words+=' --bytes' ;;
+            balance) words+=' --target --floor --config --dry-run --once --interval --count' ;;
             freeze) words+=' --for --status' ;;
             poweroff | reboot) words+=' --force' ;;
             top | watch | ping) words+=' --count --interval' ;;
             esac
         elif [ -z "$command" ]; then
             words=$commands
-        elif [ -z "$vm" ] || [ "$command" = top ] || [ "$command" = watch ]; then
+        elif [ -z "$vm" ] || [[ $command == @(top|watch|balance) ]]; then
             words=$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')
         elif [ "$command" = drop-caches ]; then
             words='pagecache slab all'

@@ -28,6 +28,7 @@ _rvmrpc() {
         'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'
+        'balance:keep this host'\''s memory above a target'
         'freeze:file systems stand still'
         'thaw:and go on'
         'sysrq:a key of the kernel'\''s magic SysRq'
@@ -51,6 +52,11 @@ _rvmrpc() {
         '(-o --output)'{-o,--output=}'[doctor: write the report there]:file:_files' \
         '--set[clock: step it to the host'\''s time]' \
         '--bytes=[reclaim: so much]:bytes:' \
+        '--target=[balance: memory that this host shall have available]:size:' \
+        '*--floor=[balance: a guest keeps that much in use]:floor:' \
+        '--config=[balance: read this file]:file:_files' \
+        '--dry-run[balance: ask nobody, and explain]' \
+        '--once[balance: one round]' \
         '--for=[freeze: seconds until the guest thaws by itself]:s:' \
         '--status[freeze: only ask]' \
         '--force[poweroff, reboot: by the kernel, if need be]' \

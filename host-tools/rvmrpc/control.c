@@ -88,8 +88,7 @@ int cmd_clock(int argc, char **argv)
 
 /* ---- reclaim ---- */
 
-/* "200M" and the like, in bytes; 0: it is none. */
-static guint64 parse_size(const char *text)
+guint64 parse_size(const char *text)
 {
     static const char units[] = "KMGT";
     guint64 value;

@@ -42,8 +42,9 @@ static void *watch_thread(void *data)
         g_mutex_lock(&w->lock);
         w->asked = g_get_monotonic_time();
         g_mutex_unlock(&w->lock);
-        publish(w, facts_gather(w->vm, FACTS_CHANNEL | FACTS_KERNEL, &conn,
-                                timeout, w->cancellable));
+        publish(w, facts_gather(w->vm,
+                                FACTS_CHANNEL | FACTS_PING | FACTS_KERNEL,
+                                &conn, timeout, w->cancellable));
     } while (monitor_sleep(w->cancellable, options.interval ?: INTERVAL_S));
     g_clear_pointer(&conn, rvmrpc_conn_free);
     return NULL;

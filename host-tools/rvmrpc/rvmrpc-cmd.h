@@ -37,6 +37,9 @@ typedef struct Options {
     char *by;                   /* ps; NULL: as usual */
     char *output;               /* doctor's file; NULL: standard output */
     char *bytes;                /* reclaim; NULL: what can be spared */
+    gboolean dry_run, once;     /* balance */
+    char *target, *config;      /* balance; NULL: not given */
+    char **floors;              /* balance; NULL: not given */
     int thaw_s;                 /* freeze: until the guest thaws by itself */
     int timeout_ms;             /* 0: the command's own default */
     int count;                  /* 0: without end */
@@ -82,7 +85,11 @@ int cmd_reboot(int argc, char **argv);
 int cmd_call(int argc, char **argv);
 int cmd_ping(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
+int cmd_balance(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+
+/* "200M" and the like, in bytes; 0: it is none. */
+guint64 parse_size(const char *text);
 
 /* ---- Asking ---- */
 
@@ -129,7 +136,7 @@ char *address_text(const RvmrpcRecord *record);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 
-#define NO_PSI_TEXT "its kernel does not watch pressure; boot it with psi=1"
+#define NO_PSI_TEXT "its kernel does not watch pressure (Linux: boot it with psi=1)"
 
 /* ---- Output ---- */
 

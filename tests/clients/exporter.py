@@ -21,12 +21,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from fake import (ALL, ANSWER, MEMORY, SUBMIT, FakeVM, Frame, hang, info_answer,  # noqa: E402
-                  only_submits)
+                  only_submits, procedures, record, records_answer)
 from harness import BUILD, VM, case, comment, main, wait_for  # noqa: E402
 from tools import COMPLAINTS, EXPORTER, environment  # noqa: E402
 
 PROMETHEUS = BUILD / "prometheus" / "prometheus"
 PROMTOOL = BUILD / "prometheus" / "promtool"
+HERE = pathlib.Path(__file__).resolve().parent
+FILES = HERE.parents[1] / "host-tools" / "exporter"
 
 
 def free_port():
@@ -243,6 +245,205 @@ def practices():
         assert len({line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}) == text.count("# TYPE")
 
 
+PSI, VMSTAT, DISKS, BLOCKED, FS, NET, CLOCK = (6, 0), (6, 1), (6, 2), (7, 1), (9, 0), (10, 0), (11, 0)
+LISTS = {"pressure": PSI, "vmstat": VMSTAT, "diskstats": DISKS, "tasks": BLOCKED, "filesystem": FS, "network": NET,
+         "time": CLOCK}
+SECOND = 10 ** 9
+
+
+def clock(_frame):
+    """Of a guest that is 90 s ahead and was booted an hour ago."""
+    return records_answer([record(9, (1, time.time_ns() + 90 * SECOND), (2, 3600 * SECOND), (3, 3600 * SECOND))])
+
+
+def whole():
+    """Answers of a guest that has everything."""
+    return {
+        PSI: records_answer([record(1, (1, "cpu"), (5, 5 * SECOND)), record(1, (1, "irq"), (9, SECOND // 2)),
+                             record(1, (1, "memory"), (5, 3 * SECOND), (9, 2 * SECOND)),
+                             record(1, (1, "io"), (5, 7 * SECOND), (9, 6 * SECOND)), record(1, (1, "new"), (5, 1))]),
+        VMSTAT: records_answer([record(2, *((key, 1000 + key) for key in range(1, 16)))]),
+        DISKS: records_answer([record(3, (1, "vda"), *((key, key * SECOND) for key in range(3, 20))),
+                               record(3, (1, "vda1"), (3, 1)), record(3, (1, "nvme0n1p2"), (3, 1)),
+                               record(3, (1, "nvme0n1"), (3, 9)), record(3, (1, "loop3"), (3, 1))]),
+        BLOCKED: records_answer([record(4, (1, pid), (2, pid), (3, "dd"), (4, "D"), (12, "io_schedule"))
+                                 for pid in (7, 8, 9)]),
+        FS: records_answer([record(6, (1, "/"), (2, "/dev/vda1"), (3, "ext4"), (6, 0), (8, 10 << 30), (9, 4 << 30),
+                                   (10, 2 << 30), (11, 1000), (12, 250)),
+                            record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)),
+                            record(6, (1, "/mnt"), (2, "server:/y"), (3, "nfs"), (7, 1), (8, 2 << 30), (13, 1)),
+                            record(6, (1, "/bad"), (2, "/dev/vdz"), (3, "xfs"), (7, 3)),
+                            record(6, (1, "/efi"), (2, "/dev/vda2"), (3, "vfat"), (6, 1), (8, 1 << 20), (9, 0),
+                                   (10, 0))]),
+        NET: records_answer([record(7, (1, 1), (2, "lo"), (4, 65536), (5, 1), (6, "unknown"), (7, 1), (8, 100)),
+                             record(8, (1, 1), (2, bytes([127, 0, 0, 1])), (3, 8)),
+                             record(7, (1, 2), (2, "eth0"), (3, bytes.fromhex("525400123456")), (4, 1500), (5, 1),
+                                    (6, "up"), *((key, key * 10) for key in range(8, 16)))]),
+        CLOCK: clock}
+
+
+def successes(text, domain):
+    """Whether each collector had all, by its name."""
+    return {line.split('collector="')[1].split('"')[0]: int(line.split()[-1])
+            for line in text.splitlines()
+            if line.startswith("rvmrpc_guest_collector_success{") and f'domain="{domain}"' in line}
+
+
+@case("lists of the guest, under names that end as node_exporter's")
+def lists():
+    """Each value; what is not told has no sample; partitions are left out."""
+    with Exporter() as e:
+        e.add("web", behave=procedures(whole()))
+        text, _ = e.scrape()
+        promtool(text)
+
+        def got(name, **labels):
+            return value(text, "rvmrpc_guest_" + name, domain="web", **labels)
+
+        for name, wanted in (
+                ("pressure_cpu_waiting_seconds_total", 5), ("pressure_memory_waiting_seconds_total", 3),
+                ("pressure_memory_stalled_seconds_total", 2), ("pressure_io_waiting_seconds_total", 7),
+                ("pressure_io_stalled_seconds_total", 6), ("pressure_irq_stalled_seconds_total", 0.5),
+                ("vmstat_pgfault", 1002), ("vmstat_pgmajfault", 1003), ("vmstat_pgpgin", 1004),
+                ("vmstat_pgpgout", 1005), ("vmstat_pswpin", 1006), ("vmstat_pswpout", 1007),
+                ("vmstat_pgscan_kswapd", 1008), ("vmstat_pgscan_direct", 1009), ("vmstat_pgsteal_kswapd", 1010),
+                ("vmstat_pgsteal_direct", 1011), ("vmstat_workingset_refault_anon", 1012),
+                ("vmstat_workingset_refault_file", 1013), ("vmstat_allocstall", 1014), ("vmstat_oom_kill", 1015),
+                ("procs_blocked", 3), ("procs_running", 2)):
+            assert got(name) == wanted, (name, got(name))
+        for name, wanted in (
+                ("reads_completed_total", 3e9), ("reads_merged_total", 4e9), ("read_bytes_total", 5e9),
+                ("read_time_seconds_total", 6), ("writes_completed_total", 7e9), ("writes_merged_total", 8e9),
+                ("written_bytes_total", 9e9), ("write_time_seconds_total", 10), ("io_now", 11e9),
+                ("io_time_seconds_total", 12), ("io_time_weighted_seconds_total", 13),
+                ("discards_completed_total", 14e9), ("discarded_bytes_total", 16e9),
+                ("discard_time_seconds_total", 17), ("flush_requests_total", 18e9),
+                ("flush_requests_time_seconds_total", 19)):
+            assert got("disk_" + name, device="vda") == wanted, name
+        assert {line.split('device="')[1].split('"')[0] for line in text.splitlines()
+                if line.startswith("rvmrpc_guest_disk_")} == {"vda", "nvme0n1"}, text
+        for name, wanted in (("size_bytes", 10 << 30), ("free_bytes", 4 << 30), ("avail_bytes", 2 << 30),
+                             ("files", 1000), ("files_free", 250), ("readonly", 0), ("device_error", 0)):
+            assert got("filesystem_" + name, device="/dev/vda1", mountpoint="/", fstype="ext4") == wanted, name
+        assert got("filesystem_files", mountpoint="/efi") is None and got("filesystem_readonly", mountpoint="/efi") == 1
+        assert got("filesystem_device_error", mountpoint="/bad") == 1
+        assert 'mountpoint="/mnt"' not in text
+        for name, wanted in (
+                ("mtu_bytes", 1500), ("up", 1), ("receive_bytes_total", 80), ("receive_packets_total", 90),
+                ("receive_errs_total", 100), ("receive_drop_total", 110), ("transmit_bytes_total", 120),
+                ("transmit_packets_total", 130), ("transmit_errs_total", 140), ("transmit_drop_total", 150)):
+            assert got("network_" + name, device="eth0") == wanted, name
+        assert got("network_info", device="eth0", address="52:54:00:12:34:56", operstate="up", adminstate="up") == 1
+        assert got("network_up", device="lo") == 0 and got("network_transmit_bytes_total", device="lo") is None
+        assert 89.9 < got("clock_skew_seconds") < 90.1 and got("clock_skew_error_seconds") < 1
+        assert abs(got("time_seconds") - time.time() - 90) < 5
+        assert got("uname_info", nodename="host", sysname="Fake") == 1
+        assert successes(text, "web") == dict.fromkeys(("kernel", "uname", *LISTS), 1), text
+
+
+@case("a guest that lacks or refuses a list, or answers nonsense: no sample, and it is told")
+def refused():
+    """The others of it are as ever."""
+    answers = {**whole(), PSI: 1, FS: 6, NET: b"nonsense", DISKS: records_answer([record(3, (1, "sda"), (3, 4))], 0, 2)}
+    with Exporter() as e:
+        e.add("web", behave=procedures(answers))
+        text, _ = e.scrape()
+        promtool(text)
+        assert value(text, "rvmrpc_scrape_success", domain="web") == 1
+        told = successes(text, "web")
+        assert {name for name, ok in told.items() if not ok} == {"pressure", "filesystem", "network", "diskstats"}, told
+        for name in ("pressure", "filesystem", "network"):
+            assert f"\nrvmrpc_guest_{name}_" not in text, name
+        assert value(text, "rvmrpc_guest_disk_reads_completed_total", device="sda") == 4
+        assert value(text, "rvmrpc_guest_vmstat_oom_kill") == 1015
+
+
+@case("a list that hangs costs the others of its guest no more than half of the time, other guests nothing")
+def hung_list():
+    """In each place."""
+    with Exporter("--timeout", "800") as e:
+        for name, which in LISTS.items():
+            e.add(name, behave=procedures({**whole(), which: hang}))
+        e.add("fine", behave=procedures(whole()))
+        text, seconds = e.scrape()
+        assert seconds < 1.5, seconds
+        for name in LISTS:
+            told = successes(text, name)
+            assert [n for n, ok in told.items() if not ok] == [name], (name, told)
+            assert value(text, "rvmrpc_up", domain=name) == value(text, "rvmrpc_scrape_success", domain=name) == 1
+        assert all(successes(text, "fine").values())
+
+
+@case("a hostile guest: neither how many it tells nor how long they are breaks the page or swells it")
+def hostile():
+    """Quotes, newlines, bytes that are no text, twins, 40,000 mounts."""
+    evil = 'a"b\\c\nd\udcff\u202e'
+    long = "x" * 3000
+
+    def endless(kind, *fields):
+        def answer(frame):
+            first = int.from_bytes(frame.payload[:8], "little")
+            return records_answer([record(kind, *((key, f"{first + i}{text}") for key, text in fields), (8, 5), (3, 5))
+                                   for i in range(8)], first + 8, 1)
+        return answer
+    with Exporter() as e:
+        e.add("evil", behave=procedures({
+            **whole(),
+            FS: records_answer([record(6, (1, evil), (2, "a"), (3, "b"), (8, n)) for n in range(9)]),
+            NET: records_answer([record(7, (2, name), (3, bytes(range(40))), (4, 1)) for name in (long, long + "y", evil)]),
+            DISKS: records_answer([record(3, (3, 7)), record(3, (1, ""), (3, 8)), record(3, (1, 9), (3, 9))])}))
+        text, _ = e.scrape()
+        promtool(text)
+        evil_now = 'a\\"b\\\\c\\nd\ufffd\u202e'
+        assert value(text, "rvmrpc_guest_filesystem_size_bytes", mountpoint=evil_now) == 0, text
+        assert text.count("\nrvmrpc_guest_filesystem_size_bytes") == 1
+        assert text.count("\nrvmrpc_guest_network_mtu_bytes") == 2 and "x" * 257 not in text
+        assert value(text, "rvmrpc_guest_disk_reads_completed_total", device="") == 8, text
+        e.add("endless", behave=procedures({**whole(), FS: endless(6, (1, long), (2, long), (3, long)),
+                                            DISKS: endless(3, (1, "sd"))}))
+        text, seconds = e.scrape()
+        promtool(text)
+        assert successes(text, "endless")["filesystem"] == successes(text, "endless")["diskstats"] == 0
+        mounts = text.count("\nrvmrpc_guest_filesystem_size_bytes")
+        fat = []
+
+        def one(frame):
+            fat.append(frame)
+            return records_answer([record(6, (1, "/"), (2, "a"), (3, "b"), (8, 1), (99, bytes(60000)))], len(fat), 1)
+        e.add("fat", behave=procedures({**whole(), FS: one}))
+        assert successes(e.scrape()[0], "fat")["filesystem"] == 0 and len(fat) < 20, len(fat)
+        assert 100 < mounts < 300 and len(text) < 2 << 20 and seconds < 1.6, (mounts, len(text), seconds)
+
+
+@case("--collector and --no-collector: what is not asked for costs the guest no call")
+def chosen():
+    """And has no metrics."""
+    for args, wanted in ((("--collector", "pressure", "--collector=time"), {"pressure", "time"}),
+                         (("--no-collector", "tasks", "--no-collector", "filesystem"),
+                          {"kernel", "uname", *LISTS} - {"tasks", "filesystem"}),
+                         (("--collector", "kernel", "--no-collector", "kernel"), set())):
+        asked = set()
+
+        def watch(frame, connection, seen=asked, behave=procedures(whole())):
+            if frame.kind == SUBMIT:
+                seen.add((frame.module, frame.procedure))
+            return behave(frame, connection)
+        with Exporter(*args) as e:
+            e.add("web", behave=watch)
+            text, _ = e.scrape()
+            promtool(text)
+            assert set(successes(text, "web")) == wanted, (args, text)
+            lists_asked = {name for name, which in LISTS.items() if which in asked}
+            assert lists_asked == wanted - {"kernel", "uname"}, (args, asked)
+            assert ((2, 0) in asked) == ("kernel" in wanted) and ((2, 4) in asked) == ("uname" in wanted), asked
+            assert value(text, "rvmrpc_up", domain="web") == value(text, "rvmrpc_scrape_success", domain="web") == 1
+    with Exporter() as e:
+        for option in ("--collector", "--no-collector"):
+            result = subprocess.run([EXPORTER, option, "disks"], env=environment(e.folder), text=True,
+                                    stderr=subprocess.PIPE, check=False, timeout=20)
+            assert result.returncode == 2 and "no collector 'disks'; there are kernel, " in result.stderr, result
+
+
 @case("32 VMs in one pass within the deadline, two of them hung (fakes)")
 def many():
     """The deadline is the exporter's, or Prometheus' when that is shorter."""
@@ -412,48 +613,185 @@ def bad_options():
             assert result.returncode == status and text in result.stderr, (args, result)
 
 
-def query(port, expression):
-    """What Prometheus answers to a query."""
-    url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-    return json.loads(get(url)[1])["data"]["result"]
+def dashboard():
+    """Grafana's dashboard, and its queries: (panel, expression)."""
+    board = json.loads((FILES / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    return board, [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel.get("targets", ())]
 
 
-@case("a real Prometheus scrapes a real guest and answers for its memory", timeout=120)
-def prometheus():
-    """Debian's package; the value lies between two of QMP's."""
-    with Exporter() as e, VM(device_opts=f"socket={e.folder}/web.sock",
-                             extra=["-name", "web"]) as vm, \
-            tempfile.TemporaryDirectory() as data:
-        port = free_port()
-        config = pathlib.Path(data, "prometheus.yml")
-        config.write_text("scrape_configs:\n- job_name: rvmrpc\n  scrape_interval: 1s\n"
-                          "  static_configs:\n"
-                          f"  - targets: ['127.0.0.1:{e.port}']\n", encoding="ascii")
-        with subprocess.Popen(
-                [PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={data}/db",
-                 f"--web.listen-address=127.0.0.1:{port}"],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            try:
-                def answer():
-                    try:
-                        return query(port, 'rvmrpc_guest_memory_available_bytes{domain="web"}')
-                    except (urllib.error.URLError, ConnectionError, ValueError, KeyError):
-                        return None
+@case("alert rules: promtool takes them, and each fires of the guest that has its fault, and of no other")
+def alerts():
+    """Their unit tests, which know each of them; promtool says when one of those is wrong."""
+    rules, tests = FILES / "alert-rules.yml", HERE / "alert-rules-test.yml"
+    for words in (("check", "rules", rules), ("test", "rules", tests)):
+        result = subprocess.run([PROMTOOL, *words], cwd=HERE, text=True, check=False, timeout=60,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert result.returncode == 0 and "SUCCESS" in result.stdout, result.stdout
+    names = re.findall(r"^  - alert: (\w+)$", rules.read_text(encoding="utf-8"), re.M)
+    text = tests.read_text(encoding="utf-8")
+    assert len(names) > 15 and len(set(names)) == len(names)
+    assert set(re.findall(r'alertname="(\w+)"', text)) == set(names)
+    wrong = text.replace("available_bytes{domain=\"sick\"}', values: '40x190'",
+                         "available_bytes{domain=\"sick\"}', values: '60x190'").replace("../..", str(HERE.parents[1]))
+    assert wrong.count("'60x190'") == 1
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(wrong)
+        file.flush()
+        result = subprocess.run([PROMTOOL, "test", "rules", file.name], text=True, check=False, timeout=60,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert result.returncode and "RvmrpcGuestMemoryLow" in result.stdout, result.stdout
 
-                before = vm.qmp.cmd("guest-meminfo")
-                found = wait_for(answer, 60, "a value in Prometheus", interval=0.3)
-                after = vm.qmp.cmd("guest-meminfo")
-                got = int(found[0]["value"][1])
-                low, high = sorted((before["available"], after["available"]))
-                assert low - before["total"] / 50 <= got <= high + before["total"] / 50, \
-                    (got, before, after)
-                assert found[0]["metric"]["job"] == "rvmrpc"
-                wait_for(lambda: query(port, 'rate(rvmrpc_guest_cpu_seconds_total'
-                                       '{domain="web",mode="idle"}[10s]) > 0'),
-                         30, "a rate of CPU time", interval=0.5)
-                assert query(port, "up")[0]["value"][1] == "1"
-            finally:
-                process.terminate()
+
+@case("the dashboard: each panel has a place, a name and a query of metrics that there are")
+def board_form():
+    """And the rules' and the manual's metrics are the exporter's, too."""
+    board, queries = dashboard()
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    taken = set()
+    for panel in board["panels"]:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert cells and not cells & taken and all(x < 24 for x, _ in cells), panel["title"]
+        taken |= cells
+        assert panel["type"] == "row" or panel["targets"] and panel["datasource"]["uid"] == "${datasource}", panel
+    with Exporter() as e:
+        e.add("web", behave=procedures(whole()))
+        text, _ = e.scrape()
+    have = set(re.findall(r"^# TYPE (\w+) ", text, re.M))
+    have |= {name + end for name in have for end in ("_bucket", "_sum", "_count")}
+    texts = [("dashboard", "\n".join(query for _, query in queries))]
+    texts += [(file.name, file.read_text(encoding="utf-8"))
+              for file in (FILES / "alert-rules.yml", HERE / "alert-rules-test.yml", HERE.parents[1] / "docs/operators.md")]
+    for where, words in texts:
+        # Names of groups and files have dashes, or end in none of a metric's letters.
+        used = set(re.findall(r"\brvmrpc_(?:guest_\w+|up|state|scrape_\w+|call_\w+|calls_\w+|registrations\w*|ping\w*|"
+                              r"last_\w+|exporter_\w+)", words))
+        assert used and used <= have, (where, used - have)
+
+
+class Prometheus:
+    """A real one, with the alert rules, that scrapes an exporter every second; .port"""
+
+    def __init__(self, exporter, folder):
+        self.port = free_port()
+        config = pathlib.Path(folder, "prometheus.yml")
+        config.write_text(f"global:\n  evaluation_interval: 1s\nrule_files: ['{FILES}/alert-rules.yml']\n"
+                          "scrape_configs:\n- job_name: rvmrpc\n  scrape_interval: 1s\n  static_configs:\n"
+                          f"  - targets: ['127.0.0.1:{exporter.port}']\n", encoding="ascii")
+        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            [PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={folder}/db",
+             f"--web.listen-address=127.0.0.1:{self.port}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+    def ask(self, path, **parameters):
+        """What it answers; None while it does not."""
+        try:
+            status, text = get(f"http://127.0.0.1:{self.port}/api/v1/{path}?" + urllib.parse.urlencode(parameters))
+            answer = json.loads(text)
+        except (urllib.error.URLError, ConnectionError, ValueError):
+            return None
+        assert status == 200 and answer["status"] == "success", (path, parameters, answer)
+        return answer["data"]
+
+    def query(self, expression):
+        """The series that an expression gives."""
+        return (self.ask("query", query=expression) or {}).get("result", [])
+
+
+def of_the_dashboard(prometheus):
+    """{(panel, expression): how many series}, of this guest and the last seconds."""
+    counts = {}
+    for title, expression in dashboard()[1]:
+        for name, text in (("$__rate_interval", "10s"), ("$__range", "10s"), ("$host", ".*"), ("$vm", "web")):
+            expression = expression.replace(name, text)
+        assert "$" not in expression, (title, expression)
+        counts[title, expression] = len(prometheus.query(expression))
+    return counts
+
+
+def beside_the_guests_own(vm, prometheus):
+    """Values in Prometheus and what the guest's own commands say."""
+    def got(name, **labels):
+        more = "".join(f',{key}="{text}"' for key, text in labels.items())
+        (found,) = prometheus.query(f'rvmrpc_guest_{name}{{domain="web"{more}}}')
+        return float(found["value"][1])
+
+    size, _, free = (int(n) * 1024 for n in vm.guest.check("df -k /data | tail -n 1").split()[1:4])
+    assert (got("filesystem_size_bytes", mountpoint="/data"), got("filesystem_avail_bytes", mountpoint="/data")) == (size, free)
+    assert got("network_mtu_bytes", device="eth0") == int(vm.guest.check("cat /sys/class/net/eth0/mtu"))
+    vm.guest.check("kill $(cat /tmp/busy)")
+
+    def disk_agrees():
+        sectors = int(vm.guest.check("grep -w vda /proc/diskstats").split()[5])
+        return got("disk_read_bytes_total", device="vda") == sectors * 512 > 1 << 20
+    wait_for(disk_agrees, 10, "what the disk read", interval=0.5)
+    assert got("boot_time_seconds") == int(vm.guest.check("grep btime /proc/stat").split()[1])
+    assert abs(got("clock_skew_seconds")) < 5
+    before = got("pressure_cpu_waiting_seconds_total")
+    own = int(vm.guest.check("grep some /proc/pressure/cpu").split("total=")[1]) / 1e6
+    wait_for(lambda: got("pressure_cpu_waiting_seconds_total") >= own, 10, "the guest's CPU pressure", interval=0.5)
+    assert before <= own
+    assert {line["metric"]["collector"]: line["value"][1] for line in prometheus.query("rvmrpc_guest_collector_success")} == \
+        dict.fromkeys(("kernel", "uname", *LISTS), "1")
+
+
+def active(vm):
+    """Something to see: a file system, a network, a disk that is read and written."""
+    vm.guest.check("mkdir /data && modprobe -a crc32c_generic ext4 loop virtio_blk virtio_net && "
+                   "dd if=/dev/zero of=/tmp/image bs=1M count=24 2>/dev/null && mke2fs -F /tmp/image >/dev/null && "
+                   "mount -o loop /tmp/image /data && ip link set lo up && ip addr add 192.0.2.7/25 dev eth0 && "
+                   "ip link set eth0 up", timeout=60)
+    # Anew each time, or the cache would have it.
+    vm.guest.check("(i=0; while [ $i -lt 40 ]; do dd if=/dev/vda of=/dev/null bs=64k count=16 skip=$((i * 16)); "
+                   "dd if=/dev/zero of=/dev/vda bs=64k count=16 conv=fsync; i=$((i + 1)); sleep 0.7; done) >/dev/null 2>&1 & echo $! > /tmp/busy")
+
+
+# Debian's kernels do not account for the time of interrupts.
+NOT_OF_DEBIAN = {"Held up by interrupts"}
+
+
+@case("a real Prometheus scrapes a real guest: its memory, its own truth, every query of the dashboard, every rule",
+      timeout=150)
+def prometheus_and_guest():
+    """Debian's package; available memory lies between two of QMP's."""
+    with Exporter() as e, VM(device_opts=f"socket={e.folder}/web.sock", memory="384M", append="psi=1",
+                             extra=["-name", "web", "-blockdev", "null-co,node-name=null,size=67108864,read-zeroes=on",
+                                    "-device", "virtio-blk-pci,drive=null", "-nic", "user,model=virtio,restrict=on"]) as vm, \
+            tempfile.TemporaryDirectory() as folder, Prometheus(e, folder) as prometheus:
+        active(vm)
+        before = vm.qmp.cmd("guest-meminfo")
+        found = wait_for(lambda: prometheus.query('rvmrpc_guest_memory_available_bytes{domain="web"}'), 60,
+                         "a value in Prometheus", interval=0.3)
+        after = vm.qmp.cmd("guest-meminfo")
+        got = int(found[0]["value"][1])
+        low, high = sorted((before["available"], after["available"]))
+        assert low - before["total"] / 50 <= got <= high + before["total"] / 50, (got, before, after)
+        assert found[0]["metric"]["job"] == "rvmrpc"
+        wait_for(lambda: prometheus.query('rate(rvmrpc_guest_cpu_seconds_total{domain="web",mode="idle"}[10s]) > 0'), 30,
+                 "a rate of CPU time", interval=0.5)
+        assert prometheus.query("up")[0]["value"][1] == "1"
+        counts = {}
+
+        def all_have():
+            counts.update(of_the_dashboard(prometheus))
+            return {title for (title, _), count in counts.items() if not count} == NOT_OF_DEBIAN
+        try:
+            wait_for(all_have, 25, "series of every query", interval=1)
+        finally:
+            comment(f"{len(counts)} queries; without series: {[key for key, count in counts.items() if not count]}")
+        beside_the_guests_own(vm, prometheus)
+        rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+        bad = [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"]
+        assert len(rules) > 15 and not bad, (len(rules), bad)
+        firing = [rule["name"] for rule in rules if rule["state"] == "firing"]
+        assert not firing, firing
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def forms():
     filesystems = records_answer([
         record(6, (1, "/"), (2, "/dev/vda1"), (3, "ext4"), (5, 254 << 32 | 1), (6, 0), (8, 10 << 30), (9, 4 << 30),
                (10, 2 << 30), (11, 1000), (12, 250), (99, "new")),
-        record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)), record(77, (1, "new kind"))])
+        record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)),
+        record(6, (1, "/old"), (2, "server:/y"), (3, "nfs"), (7, 1), (8, 2 << 30), (9, 1 << 30), (10, 1 << 30), (13, 1)),
+        record(77, (1, "new kind"))])
     interfaces = records_answer([
         record(7, (1, 1), (2, "lo"), (4, 65536), (5, 1), (6, "unknown"), (7, 1), (8, 100), (10, 0)),
         record(8, (1, 1), (2, bytes([127, 0, 0, 1])), (3, 8), (4, "host")),
@@ -56,10 +58,12 @@ def forms():
         text = fakes.run("df", "vm").out
         assert re.search(r"^/dev/vda1 +ext4 +10\.0G +6\.0G +2\.0G +75% +75% +/$", text, re.M), text
         assert re.search(r"^server:/x +nfs4 +- +- +- +- +- +/mnt \(remote, not asked\)$", text, re.M), text
-        root, remote = fakes.run("df", "vm", "--json").json()["filesystems"]
+        assert re.search(r"^server:/y +nfs +2\.0G +1\.0G +1\.0G +50% +- +/old \(remote, not asked\)$", text, re.M), text
+        root, remote, old = fakes.run("df", "vm", "--json").json()["filesystems"]
         assert root == {"target": "/", "source": "/dev/vda1", "type": "ext4", "device": "254:1", "read-only": False,
                         "size": 10 << 30, "free": 4 << 30, "available": 2 << 30, "inodes": 1000, "inodes-free": 250}
         assert remote == {"target": "/mnt", "source": "server:/x", "type": "nfs4", "skipped": "remote"}, remote
+        assert old["cached"] is True and old["size"] == 2 << 30, old
         text = fakes.run("ip", "vm").out
         assert re.search(r"^lo +unknown +- +65536 +0\.1K +0 +- +- +127\.0\.0\.1/8$", text, re.M), text
         assert re.search(r"^eth0 +off +52:54:00:12:34:56 +1500 +- +- +- +3 +2001:db8::7/64$", text, re.M), text

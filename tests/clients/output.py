@@ -24,7 +24,8 @@ COMMANDS = [["list"], ["list", "--json"], ["info", "vm"], ["info", "vm", "--json
             ["call", "vm", "1", "0", "text", "--json"], ["ping", "vm", "-c", "1"], ["ping", "vm", "-c", "1", "--json"],
             ["watch", "vm", "-c", "1"], ["watch", "vm", "-c", "1", "--json"], ["top", "--json", "-n", "1", "-i", "0.1"],
             ["df", "vm"], ["ip", "vm", "--json"], ["ps", "vm"], ["dmesg", "vm"], ["dmesg", "vm", "--json"],
-            ["freeze", "vm", "--status"], ["doctor", "vm"], ["doctor", "vm", "--json"], ["--help"], ["--version"]]
+            ["freeze", "vm", "--status"], ["doctor", "vm"], ["doctor", "vm", "--json"],
+            ["balance", "--target", "1", "-n", "1"], ["balance", "--target", "1", "-n", "1", "--json"], ["--help"], ["--version"]]
 
 
 def answers():

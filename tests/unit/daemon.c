@@ -39,6 +39,7 @@ struct world {
 	GThread *thread;
 	gint ending, mute;	/* mute: the guest does not answer */
 	gint storm;		/* rings without a reason, all the time */
+	gint spins;		/* never sleeps */
 	uint32_t total;		/* entries that core.list has */
 	gint generation;	/* of that list */
 	gint echoes;		/* calls that ECHO has run */
@@ -148,6 +149,8 @@ static gpointer guest_runs(gpointer unused)
 			serve(&t);
 		} else if (g_atomic_int_get(&w.storm)) {
 			ring();
+		} else if (g_atomic_int_get(&w.spins)) {
+			g_thread_yield();
 		} else {
 			guest_sleeps();
 		}
@@ -421,6 +424,56 @@ static void test_threads(void)
 		g_main_context_iteration(w.context, TRUE);
 	for (i = 0; i < 2; i++)
 		g_thread_join(thread[i]);
+	world_end();
+}
+
+/* Whether its end was told within the submission. */
+static bool submit_and_look(uint32_t module, uint32_t ms, struct outcome *o)
+{
+	RvmrpcCall *call = rvmrpc_call_new(NULL, module, 0, g_strdup("look"), 5, ms, done, o);
+
+	g_assert_cmpuint(rvmrpc_channel_submit_and_look(w.ch, call, 1000), ==, RVMRPC_STATUS_OK);
+	rvmrpc_call_unref(call);
+	return o->n;
+}
+
+/* A caller who looks for the answer itself gets it from a guest that is awake; and nobody else's. */
+static void test_look(void)
+{
+	struct outcome late = { 0 }, others = { 0 };
+	gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC, start;
+	unsigned met = 0;
+
+	world_begin();
+	g_atomic_int_set(&w.spins, 1);
+	while (met < 20 && g_get_monotonic_time() < end) {
+		struct outcome o = { 0 };
+
+		met += submit_and_look(ECHO, 5000, &o);
+		run_until(o.n);
+		g_assert_cmpuint(o.status, ==, RVMRPC_STATUS_OK);
+		g_assert_cmpstr(o.res, ==, "look");
+		g_free(o.res);
+	}
+	g_assert_cmpuint(met, ==, 20);
+
+	start = g_get_monotonic_time();
+	g_assert_false(submit_and_look(HANG, 200, &late));
+	g_assert_cmpint(g_get_monotonic_time() - start, <, 100000);
+	g_assert_cmpuint(submit(ECHO, "others", 5000, &others), ==, RVMRPC_STATUS_OK);
+	for (met = 0; met < 20; met++) {
+		struct outcome o = { 0 };
+		unsigned before = others.n;
+
+		if (submit_and_look(ECHO, 5000, &o))
+			g_assert_cmpuint(others.n, ==, before);
+		run_until(o.n);
+		g_free(o.res);
+	}
+	run_until(late.n && others.n);
+	g_assert_cmpuint(late.status, ==, RVMRPC_STATUS_TIMED_OUT);
+	g_assert_cmpstr(others.res, ==, "others");
+	g_free(others.res);
 	world_end();
 }
 
@@ -1065,6 +1118,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/calls", test_calls);
 	g_test_add_func("/daemon/cancel-and-deadline", test_cancel_and_deadline);
 	g_test_add_func("/daemon/threads", test_threads);
+	g_test_add_func("/daemon/look", test_look);
 	g_test_add_func("/daemon/stopped", test_stopped);
 	g_test_add_func("/daemon/end", test_end);
 	g_test_add_func("/daemon/main", test_main);

@@ -499,7 +499,15 @@ static void test_spin(void)
 	rvmrpc_owner_set_spin(&w.owner, 50);
 	g_assert_cmpuint(rvmrpc_guest_max_spin(&w.guest), ==, 50);
 	g_assert_cmpuint(look(), ==, 0);
+	/* That the guest needed long to wake up is no reason not to spin, if the host says that it need not have slept. */
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 0, 900, 10, 1000), ==, 49);
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 49, 30, 10, 1000), ==, 50);
+	/* Who may not spin that long goes by its own clock. */
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 0, 900, 10, 40), ==, 0);
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 0, 30, 10, 40), ==, 30);
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 40, 30, 10, 0), ==, 20);
 	rvmrpc_owner_set_spin(&w.owner, 0);
+	g_assert_cmpuint(rvmrpc_guest_spin_next(&w.guest, 15, 1, 10, 1000), ==, 0);
 	g_assert_cmpuint(look(), ==, 0);
 	g_assert_cmpuint(rvmrpc_guest_max_spin(&w.guest), ==, 0);
 	world_end();

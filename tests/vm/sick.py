@@ -8,26 +8,19 @@ import struct
 import tempfile
 import time
 
-from harness import VM, call, case, comment, main, set_parameter, shared, wait_for
+from harness import call, case, comment, main, set_parameter, wait_for
+from harness.patient import (ALLOW, addresses, df, diskstats, dmesg, log_lines, patient, processes, set_up_network,
+                             stable_processes, stalls, table)
 from harness.records import (ADDRESS, CLOCK, DISK, FILESYSTEM, INTERFACE, LOG, MORE, PSI, TASK, VMSTAT, only, page,
                              records)
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-sick-")
 KERNEL = os.environ.get("RVMRPC_GUEST", "6.12")
-ALLOW = "default,klog.read,clock.set,control.*,freeze.*,reclaim.*"
 
 
 def guest():
-    """One for all cases: an ext4 file system at /data, a remote one at /mnt with another on it."""
-    vm = shared(kernel=KERNEL, smp=2, memory="512M", share=FOLDER.name, append=f"psi=1 rvmrpc.allow={ALLOW}",
-                extra=["-blockdev", "null-co,node-name=null,size=1048576,read-zeroes=on",
-                       "-device", "virtio-blk-pci,drive=null", "-nic", "user,model=virtio,restrict=on"])
-    vm.guest.check("test -d /data || { mkdir /data && modprobe -a crc32c_generic ext4 loop virtio_blk && "
-                   "dd if=/dev/zero of=/tmp/image bs=1M count=24 2>/dev/null && mke2fs -F /tmp/image >/dev/null && "
-                   "mount -o loop /tmp/image /data && "
-                   "mount -t 9p -o trans=virtio,version=9p2000.L share /mnt && "
-                   "mkdir '/tmp/a b' && mount --bind /data '/tmp/a b'; }", timeout=60)
-    return vm
+    """One for all cases."""
+    return patient(FOLDER.name, KERNEL)
 
 
 # ---- pressure ----
@@ -38,12 +31,9 @@ def psi():
     vm = guest()
     vm.guest.check("for i in 1 2 3 4; do timeout 2 sh -c 'while :; do :; done' & done; sleep 2")
     for resource in ("cpu", "memory", "io"):
-        def own(name=resource):
-            return {line.split()[0]: int(line.split("total=")[1])
-                    for line in vm.guest.check(f"cat /proc/pressure/{name}").splitlines()}
-        before = own()
+        before = stalls(vm, resource)
         found = {only(f, 1): f for kind, f in records(vm.qmp, "pressure", "psi") if kind == PSI}
-        after = own()
+        after = stalls(vm, resource)
         got = found[resource]
         assert before["some"] <= only(got, 5) // 1000 <= after["some"], (before, got, after)
         if "full" in before:
@@ -60,12 +50,9 @@ def vmstat():
              12: ("workingset_refault_anon",), 13: ("workingset_refault_file",),
              14: ("allocstall_dma", "allocstall_dma32", "allocstall_normal", "allocstall_movable"), 15: ("oom_kill",)}
     vm = guest()
-
-    def own():
-        return {line.split()[0]: int(line.split()[1]) for line in vm.guest.check("cat /proc/vmstat").splitlines()}
-    before = own()
+    before = table(vm, "/proc/vmstat")
     (kind, got), = records(vm.qmp, "pressure", "vmstat")
-    after = own()
+    after = table(vm, "/proc/vmstat")
     assert kind == VMSTAT and only(got, 1) == 4096 and only(got, 2) > 1000
     for key, parts in names.items():
         low, high = (sum(counts[part] for part in parts) for counts in (before, after))
@@ -80,21 +67,14 @@ def disks():
     vm = guest()
     vm.guest.check("dd if=/dev/vda of=/dev/null bs=64k count=8 2>/dev/null")
     got = {only(f, 1): f for kind, f in records(vm.qmp, "pressure", "disks") if kind == DISK}
-    own = next(line.split() for line in vm.guest.check("cat /proc/diskstats").splitlines() if line.split()[2] == "vda")
-    units = [1, 1, 512, 10**6, 1, 1, 512, 10**6, 1, 10**6, 10**6, 1, 1, 512, 10**6, 1, 10**6]
+    (major, minor), counts = diskstats(vm, "vda")
     vda = got["vda"]
-    assert only(vda, 2) == int(own[0]) << 32 | int(own[1]), vda
-    assert [only(vda, key) for key in range(3, 20)] == [int(n) * unit for n, unit in zip(own[3:], units)], (vda, own)
+    assert only(vda, 2) == major << 32 | minor, vda
+    assert [only(vda, key) for key in range(3, 20)] == counts, (vda, counts)
     assert only(vda, 5) >= 8 * 65536 and "loop7" not in got, got
 
 
 # ---- tasks ----
-
-def processes(vm):
-    """{pid: name} as /proc has them."""
-    text = vm.guest.check("cd /proc && for p in [0-9]*; do read -r c < $p/comm && echo $p $c; done 2>/dev/null")
-    return {int(line.split()[0]): line.split(" ", 1)[1] for line in text.splitlines() if " " in line}
-
 
 @case("tasks.list is /proc: names, states, memory, time")
 def tasks():
@@ -106,10 +86,9 @@ def tasks():
     before = processes(vm)
     got = {only(f, 1): f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK}
     after = processes(vm)
-    # Kernel workers come, go, and call themselves by what they do.
-    stable = {pid for pid in before if pid in after and before[pid] == after[pid] and "kworker" not in before[pid]}
-    assert len(stable) > 20 and stable <= set(got), stable - set(got)
-    assert all(only(got[pid], 3) == before[pid][:15] for pid in stable), got
+    stable = stable_processes(before, after)
+    assert len(stable) > 20 and set(stable) <= set(got), set(stable) - set(got)
+    assert all(only(got[pid], 3) == name[:15] for pid, name in stable.items()), got
     sleeper = got[pid]
     status = dict(re.findall(r"^(\w+):\s+(.*)$", vm.guest.check(f"cat /proc/{pid}/status"), re.M))
     assert only(sleeper, 4) == "S" and only(sleeper, 8) == 1 and 7 not in sleeper and only(got[2], 7) == 1
@@ -119,7 +98,7 @@ def tasks():
     assert 9 not in got[2]
     assert b"secret-argument" not in call(vm.qmp, "tasks", "list")[1]
     again = records(vm.qmp, "tasks", "list", limit=7)
-    assert stable <= {only(f, 1) for _, f in again}
+    assert set(stable) <= {only(f, 1) for _, f in again}
 
 
 @case("tasks.list sorted: who has most memory, who used most time")
@@ -154,10 +133,9 @@ def klog():
     """Levels, times, several lines; not in the default list."""
     vm = guest()
     vm.guest.check("echo '<4>rvmrpc: marked' > /dev/kmsg")
-    own = [re.sub(r"^<\d+>", "", line) for line in vm.guest.check("dmesg -r", timeout=60).splitlines()]
+    own = [line for _, line in dmesg(vm)]
     got = [f for kind, f in records(vm.qmp, "klog", "read") if kind == LOG]
-    lines = [f"[{only(f, 4) // 10**9:5}.{only(f, 4) // 1000 % 10**6:06}] {line}"
-             for f in got for line in only(f, 5).split("\n")]
+    lines = log_lines((only(f, 4), only(f, 5)) for f in got)
     assert lines[:len(own)] == own and len(own) > 100, [(a, b) for a, b in zip(lines, own) if a != b][:3]
     marked = [f for f in got if only(f, 5) == "rvmrpc: marked"]
     assert [only(f, 2) for f in marked] == [4] and [only(f, 3) for f in marked] == [1], marked
@@ -184,11 +162,10 @@ def filesystems():
     vm.guest.check("dd if=/dev/zero of=/data/file bs=1M count=3 2>/dev/null && sync")
     got = {only(f, 1): f for kind, f in records(vm.qmp, "fs", "list") if kind == FILESYSTEM}
     assert set(got) == {"/data", "/mnt", "/tmp/a b"}, got
-    size, used, free = (int(n) for n in vm.guest.check("df -k /data | tail -n 1").split()[1:4])
-    inodes, _, inodes_free = (int(n) for n in vm.guest.check("df -i /data | tail -n 1").split()[1:4])
+    (size, used, free), (inodes, inodes_free) = df(vm, "/data")
     data = got["/data"]
-    assert (only(data, 8), only(data, 10)) == (size * 1024, free * 1024), (data, size, free)
-    assert only(data, 8) - only(data, 9) == used * 1024 and used >= 3000, (data, used)
+    assert (only(data, 8), only(data, 10)) == (size, free), (data, size, free)
+    assert only(data, 8) - only(data, 9) == used and used >= 3000 << 10, (data, used)
     assert (only(data, 11), only(data, 12)) == (inodes, inodes_free), data
     assert only(data, 2).startswith("/dev/loop") and only(data, 3) in ("ext2", "ext4") and only(data, 6) == 0
     assert only(got["/tmp/a b"], 5) == only(data, 5) and only(got["/tmp/a b"], 8) == only(data, 8)
@@ -207,13 +184,12 @@ def filesystems():
 def net():
     """IPv4 and IPv6, page by page."""
     vm = guest()
-    vm.guest.check("modprobe virtio_net; ip link set lo up; ip addr add 192.0.2.7/25 dev eth0; ip link set eth0 mtu 1400; "
-                   "ip link set eth0 up; ip addr add 2001:db8::7/48 dev eth0; sleep 1; ping -c 2 -q 127.0.0.1 >/dev/null")
+    set_up_network(vm)
     got = records(vm.qmp, "net", "list")
     assert records(vm.qmp, "net", "list", limit=1) != [] and len(records(vm.qmp, "net", "list", limit=1)) == len(got)
     interfaces = {only(f, 2): f for kind, f in got if kind == INTERFACE}
-    own = vm.guest.check("ip addr")
-    assert set(interfaces) == set(re.findall(r"^\d+: ([^:@]+)", own, re.M)), (interfaces, own)
+    theirs, names = addresses(vm)
+    assert set(interfaces) == names, (interfaces, names)
     eth0 = interfaces["eth0"]
     base = "/sys/class/net/eth0"
     assert only(eth0, 3).hex(":") == vm.guest.check(f"cat {base}/address").strip()
@@ -224,12 +200,6 @@ def net():
     index = {only(f, 1): name for name, f in interfaces.items()}
     mine = {(index[only(f, 1)], f"{ipaddress.ip_address(only(f, 2))}/{only(f, 3)}", only(f, 4))
             for kind, f in got if kind == ADDRESS}
-    theirs, name = set(), None
-    for line in own.splitlines():
-        name = line.split(":")[1].strip().split("@")[0] if line[0].isdigit() else name
-        match = re.match(r"\s+inet6? (\S+).* scope (\w+)", line)
-        if match:
-            theirs.add((name, match.group(1), match.group(2)))
     assert mine == theirs and ("eth0", "192.0.2.7/25", "global") in mine and ("lo", "127.0.0.1/8", "host") in mine, (
         mine, theirs)
 

@@ -73,7 +73,10 @@ static const QmpCommand *find_command(MonitorQMP *mon, QObject *obj)
            qdict_size(req) == members ? cmd : NULL;
 }
 
-/* As qmp_dispatch() makes it; takes over @ret and @err. */
+/*
+ * As qmp_dispatch() makes it; takes over @ret, NULL for a command that returns
+ * nothing, and @err.
+ */
 static QDict *make_response(QDict *req, QObject *ret, Error *err)
 {
     QObject *id = qdict_get(req, "id");
@@ -83,7 +86,7 @@ static QDict *make_response(QDict *req, QObject *ret, Error *err)
         rsp = qmp_error_response(err);
     } else {
         rsp = qdict_new();
-        qdict_put_obj(rsp, "return", ret);
+        qdict_put_obj(rsp, "return", ret ?: QOBJECT(qdict_new()));
     }
     if (id) {
         qdict_put_obj(rsp, "id", qobject_ref(id));

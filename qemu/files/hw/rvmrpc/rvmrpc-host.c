@@ -17,6 +17,8 @@
 #include "rvmrpc-internal.h"
 #include "trace.h"
 
+#define LOOK_US         200
+
 /* Changes of state that are told at once, and the time of one more. */
 #define TELL_AT_ONCE    10
 #define TELL_NS         NANOSECONDS_PER_SECOND
@@ -36,12 +38,12 @@ uint32_t rvmrpc_host_timeout(const RvmrpcHost *h)
     return h->device->default_timeout;
 }
 
+/* The only one; BQL.  To find it by its type takes longer than a call. */
+static RvmrpcHost *host;
+
 RvmrpcHost *rvmrpc_host_find(void)
 {
-    Object *obj = object_resolve_path_type("", TYPE_RVMRPC, NULL);
-    RvmrpcHost *h = obj ? RVMRPC(obj)->host : NULL;
-
-    return h && !h->ended ? h : NULL;
+    return host;
 }
 
 /* ---- What the channel tells, in its thread ---- */
@@ -339,15 +341,32 @@ static void end_telling(RvmrpcHost *h)
     }
 }
 
+uint32_t rvmrpc_host_submit(RvmrpcHost *h, RvmrpcCall *call)
+{
+    uint32_t status;
+
+    qatomic_set(&h->looking, true);
+    bql_unlock();
+    status = rvmrpc_channel_submit_and_look(h->channel, call, LOOK_US);
+    qatomic_store_release(&h->looking, false);
+    bql_lock();
+    return status;
+}
+
 static void end(RvmrpcHost *h)
 {
     if (h->ended) {
         return;
     }
+    /* A vCPU's thread unplugs it.  That look needs no lock to end. */
+    while (qatomic_load_acquire(&h->looking)) {
+        g_usleep(LOOK_US / 10);
+    }
     in_thread(h, quit);
     /* What it had belongs to this one from now on. */
     qemu_thread_join(&h->thread);
     h->ended = true;
+    host = NULL;
     rvmrpc_main_serve(NULL, false);
     end_telling(h);
     if (h->server) {
@@ -445,6 +464,7 @@ RvmrpcHost *rvmrpc_host_new(const RvmrpcHostConfig *config, Error **errp)
     listen_to_the_vm(h);
     qemu_thread_create(&h->thread, "rvmrpc", host_thread, h,
                        QEMU_THREAD_JOINABLE);
+    host = h;
     return h;
 }
 

@@ -95,6 +95,7 @@ struct RvmrpcHost {
     RvmrpcSockServer *server;   /* NULL: no socket */
     RvmrpcTold told;
     bool ended;                 /* thread and all it had are gone; BQL */
+    bool looking;               /* the main thread uses the channel; atomic */
     bool offer_due;             /* the kernel has not been asked yet; BQL */
     VMChangeStateEntry *state_entry;
     NotifierWithReturn migration_notifier;

@@ -12,144 +12,12 @@
 #include "qapi/qapi-commands-rvmrpc.h"
 #include "qemu/base64.h"
 #include "qemu/coroutine.h"
-#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
-#include "hw/rvmrpc/detach.h"
 #include "hw/rvmrpc/rvmrpc.h"
-#include "rvmrpc-internal.h"
+#include "rvmrpc-ask.h"
 #include "rvmrpc-sysinfo.h"
-
-QEMU_BUILD_BUG_ON(RVMRPC_CALL_STATUS__MAX != RVMRPC_STATUS_MAX + 1);
-QEMU_BUILD_BUG_ON(RVMRPC_CALL_STATUS_SYSTEM_ERROR !=
-                  RVMRPC_STATUS_SYSTEM_ERROR);
-
-#define DROP_CACHES_TIMEOUT_MS 10000
-
-static struct rvmrpc_client qmp_client;     /* channel's lock */
-
-static RvmrpcHost *find_host(Error **errp)
-{
-    RvmrpcHost *h = rvmrpc_host_find();
-
-    if (!h) {
-        error_set(errp, ERROR_CLASS_DEVICE_NOT_ACTIVE,
-                  "there is no rvmrpc device: add -device rvmrpc");
-    }
-    return h;
-}
-
-static bool check_timeout(bool has_timeout, uint32_t timeout, Error **errp)
-{
-    if (has_timeout && (timeout < 1 || timeout > RVMRPC_TIMEOUT_MS_MAX)) {
-        error_setg(errp, "timeout must be between 1 and %d milliseconds",
-                   RVMRPC_TIMEOUT_MS_MAX);
-        return false;
-    }
-    return true;
-}
-
-/* ---- Waiting for a call ---- */
-
-typedef struct CallWait {
-    Coroutine *co;
-    bool ended;         /* set in the thread that ends the call */
-} CallWait;
-
-/* Any thread; the coroutine is entered later, from the main loop. */
-static void call_done(RvmrpcCall *call, void *opaque)
-{
-    CallWait *wait = opaque;
-    Coroutine *co = wait->co;
-
-    qatomic_store_release(&wait->ended, true);
-    aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
-}
-
-static void cancel_call(void *opaque)
-{
-    rvmrpc_channel_cancel(opaque);
-}
-
-/* What is called. */
-typedef struct Target {
-    uint32_t module;
-    uint32_t procedure;
-    uint16_t version;   /* of the module that was found by name, else 0 */
-    uint32_t list;      /* generation of the list that had the name, else 0 */
-} Target;
-
-/* Calls and waits.  The call's outcome is valid in any case. */
-static RvmrpcCall *coroutine_fn
-call_and_wait(RvmrpcHost *h, const Target *target, const void *arg,
-              uint32_t arglen, uint32_t timeout)
-{
-    CallWait wait = { .co = qemu_coroutine_self() };
-    RvmrpcCall *call = rvmrpc_call_new(&qmp_client, target->module,
-                                       target->procedure,
-                                       g_memdup2(arg, arglen), arglen,
-                                       timeout ?: rvmrpc_host_timeout(h),
-                                       call_done, &wait);
-    uint32_t status;
-
-    call->core.version = target->version;
-    call->core.list = target->list;
-    status = rvmrpc_channel_submit(rvmrpc_host_channel(h), call);
-    if (status != RVMRPC_STATUS_OK) {
-        call->core.status = status;
-        return call;
-    }
-    rvmrpc_detach_set_cancel(cancel_call, call);
-    do {
-        qemu_coroutine_yield();
-    } while (!qatomic_load_acquire(&wait.ended));
-    rvmrpc_detach_set_cancel(NULL, NULL);
-    return call;
-}
-
-static const char *stopped_hint(void)
-{
-    if (runstate_check(RUN_STATE_SUSPENDED)) {
-        return "the VM is suspended; 'system_wakeup' wakes it";
-    }
-    if (runstate_check(RUN_STATE_INMIGRATE)) {
-        return "the VM waits for the state that a migration brings";
-    }
-    return runstate_needs_reset() ?
-           "the VM has ended; 'system_reset' starts it anew" :
-           "the VM does not run; 'cont' resumes it";
-}
-
-static const char *status_hint(uint32_t status)
-{
-    switch (status) {
-    case RVMRPC_STATUS_NOT_CONNECTED:
-        return "load the rvmrpc driver in the guest";
-    case RVMRPC_STATUS_STOPPED:
-        return stopped_hint();
-    case RVMRPC_STATUS_TIMED_OUT:
-        return "the guest did not answer before the deadline";
-    case RVMRPC_STATUS_NOT_ALLOWED:
-        return "the guest's allow-list does not have the procedure";
-    case RVMRPC_STATUS_MODULE_UNAVAILABLE:
-        return "query-rvmrpc lists the guest's modules";
-    case RVMRPC_STATUS_PROCEDURE_UNAVAILABLE:
-        return "query-rvmrpc lists the module's procedures";
-    case RVMRPC_STATUS_TOO_BIG:
-        return "arguments or answer do not fit into a slot";
-    case RVMRPC_STATUS_BUSY:
-        return "too many calls are in flight";
-    case RVMRPC_STATUS_CANCELLED:
-        return "the caller has gone, or QEMU ends";
-    case RVMRPC_STATUS_RESET:
-        return "the guest was reset, migrated or registered again";
-    case RVMRPC_STATUS_GARBAGE_ARGS:
-        return "the procedure did not understand its arguments";
-    default:
-        return "the call failed in the guest";
-    }
-}
 
 /* ---- guest-kernel-call ---- */
 
@@ -245,12 +113,12 @@ static guint after_module(const GArray *entries, uint32_t number)
 }
 
 static uint32_t find_numbers(RvmrpcHost *h, const Selector *module,
-                             const Selector *procedure, Target *t)
+                             const Selector *procedure, RvmrpcTarget *t)
 {
     g_autoptr(GArray) entries = rvmrpc_list_get(rvmrpc_host_list(h));
     const struct rvmrpc_list_entry *e;
 
-    *t = (Target) {
+    *t = (RvmrpcTarget) {
         .module = module->number,
         .procedure = procedure->number,
     };
@@ -276,17 +144,10 @@ static uint32_t find_numbers(RvmrpcHost *h, const Selector *module,
     return RVMRPC_STATUS_OK;
 }
 
-static uint32_t ms_left(int64_t start, uint32_t timeout)
-{
-    int64_t spent = (rvmrpc_clock() - start) / SCALE_MS;
-
-    return spent < timeout ? timeout - spent : 1;
-}
-
 /* After the guest was asked for its list once more; the device may have gone. */
 static uint32_t coroutine_fn
 find_anew(RvmrpcHost **h, const Selector *module, const Selector *procedure,
-          Target *target)
+          RvmrpcTarget *target)
 {
     uint32_t status = refresh_list(*h);
 
@@ -302,21 +163,18 @@ find_anew(RvmrpcHost **h, const Selector *module, const Selector *procedure,
  */
 static RvmrpcCall *coroutine_fn
 resolve_and_call(const Selector *module, const Selector *procedure,
-                 const void *arg, size_t arglen, uint32_t timeout,
+                 const void *arg, size_t arglen, const RvmrpcDeadline *d,
                  uint32_t *status)
 {
     RvmrpcHost *h = rvmrpc_host_find();
-    int64_t start = rvmrpc_clock();
     RvmrpcCall *call = NULL;
-    Target target;
+    RvmrpcTarget target;
     bool anew = false;
 
     *status = find_numbers(h, module, procedure, &target);
     for (;;) {
         if (*status == RVMRPC_STATUS_OK) {
-            call = call_and_wait(h, &target, arg, arglen,
-                                 ms_left(start, timeout));
-            *status = call->core.status;
+            *status = rvmrpc_ask(&target, arg, arglen, d, &call);
             if (*status != RVMRPC_STATUS_VERSION_MISMATCH || !target.list) {
                 return call;
             }
@@ -350,15 +208,13 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
 {
     g_autoptr(RvmrpcCall) call = NULL;
     g_autofree uint8_t *arg = NULL;
-    int64_t start = rvmrpc_clock();
     Selector mod = { }, proc = { };
+    RvmrpcDeadline d;
     RvmrpcReply *reply;
-    RvmrpcHost *h;
     size_t arglen = 0;
     uint32_t status;
 
-    h = find_host(errp);
-    if (!h || !check_timeout(has_timeout, timeout, errp) ||
+    if (!rvmrpc_deadline_begin(&d, has_timeout, timeout, 0, errp) ||
         !get_selector("module", module, &mod, errp) ||
         !get_selector("procedure", procedure, &proc, errp)) {
         return NULL;
@@ -369,52 +225,39 @@ qmp_guest_kernel_call(QObject *module, QObject *procedure, const char *data,
             return NULL;
         }
     }
-    call = resolve_and_call(&mod, &proc, arg, arglen, has_timeout ? timeout :
-                            rvmrpc_host_timeout(h), &status);
+    call = resolve_and_call(&mod, &proc, arg, arglen, &d, &status);
     reply = g_new0(RvmrpcReply, 1);
     reply->status = status;
     if (status != RVMRPC_STATUS_OK) {
-        reply->reason = g_strdup(status_hint(status));
+        reply->reason = g_strdup(rvmrpc_status_hint(status));
     }
     reply->data = status == RVMRPC_STATUS_OK ?
                   g_base64_encode(call->res, call->core.reslen) : g_strdup("");
-    reply->elapsed_ns = rvmrpc_clock() - start;
+    reply->elapsed_ns = rvmrpc_clock() - d.start;
     return reply;
 }
 
-/* ---- Typed commands ---- */
-
-/* NULL and *errp unless the guest answered OK. */
-static RvmrpcCall *coroutine_fn
-call_ok(uint32_t module, uint32_t procedure, const void *arg, uint32_t arglen,
-        bool has_timeout, uint32_t timeout, Error **errp)
-{
-    const Target target = { .module = module, .procedure = procedure };
-    RvmrpcHost *h = find_host(errp);
-    RvmrpcCall *call;
-    uint32_t status;
-
-    if (!h || !check_timeout(has_timeout, timeout, errp)) {
-        return NULL;
-    }
-    call = call_and_wait(h, &target, arg, arglen, has_timeout ? timeout : 0);
-    status = call->core.status;
-    if (status == RVMRPC_STATUS_OK) {
-        return call;
-    }
-    error_setg(errp, "%s: %s", RvmrpcStatus_str(status), status_hint(status));
-    rvmrpc_call_unref(call);
-    return NULL;
-}
+/* ---- sysinfo ---- */
 
 static RvmrpcCall *coroutine_fn
-sysinfo(uint32_t procedure, uint32_t flags, uint32_t first, bool has_timeout,
-        uint32_t timeout, Error **errp)
+sysinfo(uint32_t procedure, uint32_t flags, uint32_t first,
+        const RvmrpcDeadline *d, Error **errp)
 {
     struct rvmrpc_info_req req = { .flags = flags, .first = first };
 
-    return call_ok(RVMRPC_MOD_SYSINFO, procedure, &req, sizeof(req),
-                   has_timeout, timeout, errp);
+    return rvmrpc_ask_ok(RVMRPC_MOD_SYSINFO, procedure, &req, sizeof(req), d,
+                         errp);
+}
+
+/* One answer. */
+static RvmrpcCall *coroutine_fn
+sysinfo_page(uint32_t procedure, uint32_t flags, bool has_timeout,
+             uint32_t timeout, Error **errp)
+{
+    RvmrpcDeadline d;
+
+    return rvmrpc_deadline_begin(&d, has_timeout, timeout, 0, errp) ?
+           sysinfo(procedure, flags, 0, &d, errp) : NULL;
 }
 
 /* As many answers as all CPUs need, in one time. */
@@ -422,26 +265,21 @@ static bool coroutine_fn
 sysinfo_pages(uint32_t procedure, RvmrpcAddPage *add, void *info,
               bool has_timeout, uint32_t timeout, Error **errp)
 {
-    RvmrpcHost *h = find_host(errp);
-    int64_t start = rvmrpc_clock();
     uint32_t first = 0, next;
+    RvmrpcDeadline d;
 
-    if (!h || !check_timeout(has_timeout, timeout, errp)) {
+    if (!rvmrpc_deadline_begin(&d, has_timeout, timeout, 0, errp)) {
         return false;
     }
-    if (!has_timeout) {
-        timeout = rvmrpc_host_timeout(h);
-    }
     do {
-        g_autoptr(RvmrpcCall) call = sysinfo(procedure, 0, first, true,
-                                             ms_left(start, timeout), errp);
+        g_autoptr(RvmrpcCall) call = sysinfo(procedure, 0, first, &d, errp);
 
         next = 0;
         if (!call || !add(info, call, &next, errp)) {
             return false;
         }
         if (next && next <= first) {
-            error_setg(errp, "system-error: the guest's answer is malformed");
+            rvmrpc_malformed_error(errp);
             return false;
         }
         first = next;
@@ -455,9 +293,9 @@ GuestMeminfo *coroutine_fn qmp_guest_meminfo(bool has_raw, bool raw,
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = sysinfo(RVMRPC_SYSINFO_MEMINFO,
-                   has_raw && raw ? RVMRPC_INFO_TEXT : 0, 0, has_timeout,
-                   timeout, errp);
+    call = sysinfo_page(RVMRPC_SYSINFO_MEMINFO,
+                        has_raw && raw ? RVMRPC_INFO_TEXT : 0, has_timeout,
+                        timeout, errp);
     return call ? rvmrpc_decode_meminfo(call, has_raw && raw, errp) : NULL;
 }
 
@@ -466,7 +304,7 @@ GuestLoadavg *coroutine_fn qmp_guest_loadavg(bool has_timeout,
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = sysinfo(RVMRPC_SYSINFO_LOADAVG, 0, 0, has_timeout, timeout, errp);
+    call = sysinfo_page(RVMRPC_SYSINFO_LOADAVG, 0, has_timeout, timeout, errp);
     return call ? rvmrpc_decode_loadavg(call, errp) : NULL;
 }
 
@@ -497,41 +335,8 @@ GuestKernelOsinfo *coroutine_fn qmp_guest_osinfo(bool has_timeout,
 {
     g_autoptr(RvmrpcCall) call = NULL;
 
-    call = sysinfo(RVMRPC_SYSINFO_OSINFO, 0, 0, has_timeout, timeout, errp);
+    call = sysinfo_page(RVMRPC_SYSINFO_OSINFO, 0, has_timeout, timeout, errp);
     return call ? rvmrpc_decode_osinfo(call, errp) : NULL;
-}
-
-GuestDropCaches *coroutine_fn
-qmp_guest_drop_caches(GuestDropCachesMode mode, bool has_sync, bool sync,
-                      bool has_timeout, uint32_t timeout, Error **errp)
-{
-    static const uint32_t modes[] = {
-        [GUEST_DROP_CACHES_MODE_PAGECACHE] = RVMRPC_DROP_PAGECACHE,
-        [GUEST_DROP_CACHES_MODE_SLAB] = RVMRPC_DROP_SLAB,
-        [GUEST_DROP_CACHES_MODE_ALL] = RVMRPC_DROP_ALL,
-    };
-    struct rvmrpc_drop_req req = {
-        .mode = modes[mode],
-        .flags = has_sync && sync ? RVMRPC_DROP_SYNC : 0,
-    };
-    g_autoptr(RvmrpcCall) call = NULL;
-    struct rvmrpc_drop_res res;
-    GuestDropCaches *ret;
-
-    call = call_ok(RVMRPC_MOD_RECLAIM, RVMRPC_RECLAIM_DROP_CACHES, &req,
-                   sizeof(req), true,
-                   has_timeout ? timeout : DROP_CACHES_TIMEOUT_MS, errp);
-    if (!call) {
-        return NULL;
-    }
-    if (call->core.reslen < sizeof(res)) {
-        error_setg(errp, "system-error: the guest's answer is too short");
-        return NULL;
-    }
-    memcpy(&res, call->res, sizeof(res));
-    ret = g_new0(GuestDropCaches, 1);
-    ret->freed = res.freed;
-    return ret;
 }
 
 /* ---- query-rvmrpc ---- */

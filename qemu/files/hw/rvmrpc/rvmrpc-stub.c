@@ -60,6 +60,104 @@ GuestDropCaches *qmp_guest_drop_caches(GuestDropCachesMode mode, bool has_sync,
     return not_built_in(errp);
 }
 
+GuestFilesystems *qmp_guest_filesystems(bool has_timeout, uint32_t timeout,
+                                        Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestInterfaces *qmp_guest_interfaces(bool has_timeout, uint32_t timeout,
+                                      Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestPressure *qmp_guest_pressure(bool has_timeout, uint32_t timeout,
+                                  Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestTasks *qmp_guest_tasks(bool has_select, GuestTaskSelect select,
+                            bool has_max, uint32_t max, bool has_timeout,
+                            uint32_t timeout, Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestKernelLog *qmp_guest_kernel_log(bool has_since, uint64_t since,
+                                     bool has_max, uint32_t max,
+                                     bool has_timeout, uint32_t timeout,
+                                     Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestClock *qmp_guest_clock(bool has_timeout, uint32_t timeout, Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestClockStep *qmp_guest_set_clock(bool has_timeout, uint32_t timeout,
+                                    Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestFreezeInfo *qmp_guest_freeze(bool has_thaw_ms, uint32_t thaw_ms,
+                                  bool has_timeout, uint32_t timeout,
+                                  Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestFreezeInfo *qmp_guest_thaw(bool has_timeout, uint32_t timeout,
+                                Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestFreezeInfo *qmp_guest_freeze_status(bool has_timeout, uint32_t timeout,
+                                         Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestReclaim *qmp_guest_reclaim(uint64_t bytes, bool has_timeout,
+                                uint32_t timeout, Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestCompact *qmp_guest_compact(bool has_timeout, uint32_t timeout,
+                                Error **errp)
+{
+    return not_built_in(errp);
+}
+
+GuestSysrq *qmp_guest_sysrq(const char *key, bool has_timeout,
+                            uint32_t timeout, Error **errp)
+{
+    return not_built_in(errp);
+}
+
+void qmp_guest_sync(bool has_timeout, uint32_t timeout, Error **errp)
+{
+    not_built_in(errp);
+}
+
+void qmp_guest_poweroff(bool has_force, bool force, bool has_timeout,
+                        uint32_t timeout, Error **errp)
+{
+    not_built_in(errp);
+}
+
+void qmp_guest_reboot(bool has_force, bool force, bool has_timeout,
+                      uint32_t timeout, Error **errp)
+{
+    not_built_in(errp);
+}
+
 RvmrpcInfo *qmp_query_rvmrpc(Error **errp)
 {
     RvmrpcInfo *info = g_new0(RvmrpcInfo, 1);

@@ -11,6 +11,7 @@
 #include "qapi/util.h"
 #include "qemu/lockable.h"
 #include "hw/rvmrpc/rvmrpc.h"
+#include "rvmrpc-ask.h"
 #include "rvmrpc-internal.h"
 #include "rvmrpc-sysinfo.h"
 
@@ -43,7 +44,7 @@ static bool info_open(InfoReader *r, const RvmrpcCall *call, Error **errp)
             return true;
         }
     }
-    error_setg(errp, "system-error: the guest's answer is malformed");
+    rvmrpc_malformed_error(errp);
     return false;
 }
 

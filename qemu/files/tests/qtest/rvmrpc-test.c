@@ -4,45 +4,10 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include "qemu/osdep.h"
-#include "libqtest.h"
-#include "libqos/pci-pc.h"
-#include "qobject/qdict.h"
 #include "hw/pci/pci_regs.h"
-#include "hw/rvmrpc/core/rvmrpc_abi.h"
+#include "rvmrpc-fixture.h"
 
-#define SLOT        4
 #define FRAME_GPA   0x100000    /* RAM of any PC */
-
-typedef struct Fixture {
-    QTestState *qts;
-    QPCIBus *bus;
-    QPCIDevice *dev;
-    QPCIBar bar;
-} Fixture;
-
-static void start(Fixture *f, const char *options)
-{
-    f->qts = qtest_initf("-machine pc -device rvmrpc,addr=0x%x%s", SLOT,
-                         options);
-    f->bus = qpci_new_pc(f->qts, NULL);
-    f->dev = qpci_device_find(f->bus, QPCI_DEVFN(SLOT, 0));
-    g_assert_nonnull(f->dev);
-    qpci_device_enable(f->dev);
-    f->bar = qpci_iomap(f->dev, RVMRPC_BAR_REGS, NULL);
-}
-
-static void stop(Fixture *f)
-{
-    qpci_iounmap(f->dev, f->bar);
-    g_free(f->dev);
-    qpci_free_pc(f->bus);
-    qtest_quit(f->qts);
-}
-
-static uint32_t reg(Fixture *f, uint32_t addr)
-{
-    return qpci_io_readl(f->dev, f->bar, addr);
-}
 
 /* Rings with the frame at @gpa and returns the answer in it. */
 static uint64_t ring(Fixture *f, uint64_t gpa, uint64_t op, uint64_t a0)
@@ -95,14 +60,6 @@ static void test_discovery(void)
     stop(&f);
 }
 
-static struct rvmrpc_host_page host_page(Fixture *f, QPCIBar window)
-{
-    struct rvmrpc_host_page page;
-
-    qpci_memread(f->dev, window, RVMRPC_HOST_PAGE, &page, sizeof(page));
-    return page;
-}
-
 static void assert_window(const char *options, uint64_t size)
 {
     uint64_t mapped;
@@ -123,23 +80,6 @@ static void test_windows(void)
     assert_window(",window=64K,slots=1,response-bytes=4096", 64 * 1024);
     /* As large as it must be. */
     assert_window(",slots=32,response-bytes=0x100000", 64 * 1024 * 1024);
-}
-
-/* A guest says hello, by its memory and one write to a register. */
-static void greet(Fixture *f, QPCIBar window, uint64_t nonce)
-{
-    struct rvmrpc_hello hello = {
-        .nonce = nonce,
-        .seen = host_page(f, window).epoch,
-        .abi_min = RVMRPC_ABI_VERSION,
-        .abi_max = RVMRPC_ABI_VERSION,
-        .os = RVMRPC_OS_OTHER,
-        .release = "qtest",
-    };
-
-    qpci_memwrite(f->dev, window, RVMRPC_GUEST_PAGE, &hello, sizeof(hello));
-    qpci_io_writel(f->dev, f->bar, RVMRPC_REG_RING, 0);
-    qtest_qmp_eventwait(f->qts, "RVMRPC_CONNECTED");
 }
 
 static void test_hello(void)

@@ -25,6 +25,12 @@ RvmrpcChannel *rvmrpc_host_channel(RvmrpcHost *h);
 RvmrpcList *rvmrpc_host_list(RvmrpcHost *h);
 /* What a call gets that names no timeout, in ms. */
 uint32_t rvmrpc_host_timeout(const RvmrpcHost *h);
+/*
+ * Submits a call of the main thread's, and looks for its answer for as long as
+ * two other threads would take to wake up.  Then done() comes from within.  The
+ * BQL, which is held, is let go meanwhile: a guest may need it to answer.
+ */
+uint32_t rvmrpc_host_submit(RvmrpcHost *h, RvmrpcCall *call);
 
 /* What query-rvmrpc says; never NULL.  Any thread. */
 RvmrpcInfo *rvmrpc_query(RvmrpcHost *h);
