@@ -74,6 +74,7 @@ int cmd_ps(int argc, char **argv);
 int cmd_psi(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_vmcoreinfo(int argc, char **argv);
+int cmd_events(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
 int cmd_reclaim(int argc, char **argv);
