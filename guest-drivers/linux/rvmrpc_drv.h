@@ -237,6 +237,13 @@ static inline void rvmrpc_count_own(enum rvmrpc_counter counter)
 	atomic64_set(&rvmrpc_counters[counter], atomic64_read(&rvmrpc_counters[counter]) + 1);
 }
 
+/* ---- rvmrpc_user.c: programs that serve ---- */
+
+int rvmrpc_user_init(void);
+void rvmrpc_user_exit(void);
+void rvmrpc_user_epoch(u32 workers);
+void rvmrpc_user_cancel(u64 xid);
+
 /* ---- rvmrpc_registry.c ---- */
 
 extern struct rvmrpc_server rvmrpc_registry;	/* rvmrpc_registry_lock */
