@@ -217,6 +217,7 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
+void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
 
 /* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */

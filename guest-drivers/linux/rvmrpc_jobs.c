@@ -282,6 +282,19 @@ bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 	return true;
 }
 
+/* Programs are no longer waited for when the host has given up a call: nobody would read the answer. */
+void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
+{
+	u32 i;
+
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (job && READ_ONCE(job->busy) && rvmrpc_guest_unwanted(&rdev->w.guest, i))
+			rvmrpc_user_cancel(job->taken.hdr.xid);
+	}
+}
+
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 {
 	u32 i;

@@ -120,24 +120,26 @@ static bool user_call_end(struct user_call *call, u32 status)
 	return true;
 }
 
-/* user_lock held. */
-static void user_calls_end(struct user_file *file, u32 queued, u32 read)
+/* Those of one xid, or all.  user_lock held. */
+static void user_calls_end(struct list_head *calls, u32 status, u64 xid)
 {
 	struct user_call *call, *next;
 
-	list_for_each_entry_safe(call, next, &file->queued, link)
-		user_call_end(call, queued);
-	list_for_each_entry_safe(call, next, &file->read, link)
-		user_call_end(call, read);
+	list_for_each_entry_safe(call, next, calls, link) {
+		if (!xid || call->xid == xid)
+			user_call_end(call, status);
+	}
 }
 
 /* Of all files.  user_lock held. */
-static void user_calls_cancel(void)
+static void user_calls_cancel(u64 xid)
 {
 	struct user_file *file;
 
-	list_for_each_entry(file, &user_files, link)
-		user_calls_end(file, RVMRPC_STATUS_CANCELLED, RVMRPC_STATUS_CANCELLED);
+	list_for_each_entry(file, &user_files, link) {
+		user_calls_end(&file->queued, RVMRPC_STATUS_CANCELLED, xid);
+		user_calls_end(&file->read, RVMRPC_STATUS_CANCELLED, xid);
+	}
 }
 
 /* user_lock held. */
@@ -221,26 +223,14 @@ void rvmrpc_user_epoch(u32 workers)
 	spin_lock(&user_lock);
 	if (workers)
 		user_held_max = max_t(u32, workers - 1, 1);
-	user_calls_cancel();
+	user_calls_cancel(0);
 	spin_unlock(&user_lock);
 }
 
 void rvmrpc_user_cancel(u64 xid)
 {
-	struct user_call *call, *next;
-	struct user_file *file;
-
 	spin_lock(&user_lock);
-	list_for_each_entry(file, &user_files, link) {
-		list_for_each_entry_safe(call, next, &file->queued, link) {
-			if (call->xid == xid)
-				user_call_end(call, RVMRPC_STATUS_CANCELLED);
-		}
-		list_for_each_entry_safe(call, next, &file->read, link) {
-			if (call->xid == xid)
-				user_call_end(call, RVMRPC_STATUS_CANCELLED);
-		}
-	}
+	user_calls_cancel(xid);
 	spin_unlock(&user_lock);
 }
 
@@ -252,7 +242,7 @@ static int user_pm_notify(struct notifier_block *nb, unsigned long event, void *
 	spin_lock(&user_lock);
 	user_asleep = sleeps;
 	if (sleeps)
-		user_calls_cancel();
+		user_calls_cancel(0);
 	spin_unlock(&user_lock);
 	return NOTIFY_DONE;
 }
@@ -531,7 +521,8 @@ static int user_release(struct inode *inode, struct file *filp)
 		spin_lock(&user_lock);
 		file->closed = true;
 		/* What nobody has read did not run; the rest may have. */
-		user_calls_end(file, RVMRPC_STATUS_MODULE_UNAVAILABLE, RVMRPC_STATUS_SYSTEM_ERROR);
+		user_calls_end(&file->queued, RVMRPC_STATUS_MODULE_UNAVAILABLE, 0);
+		user_calls_end(&file->read, RVMRPC_STATUS_SYSTEM_ERROR, 0);
 		spin_unlock(&user_lock);
 		unregister_server_module(file->module.number);
 		mutex_lock(&user_register_lock);
