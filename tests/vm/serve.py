@@ -193,7 +193,8 @@ def suspend():
     vm, _ = test_server()
     ident = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 30000))
     time.sleep(0.3)
-    _, took = timed(vm.guest.check, "echo freezer > /sys/power/pm_test && echo freeze > /sys/power/state; "
+    _, took = timed(vm.guest.check, "echo 1 > /sys/module/suspend/parameters/pm_test_delay; "
+                    "echo freezer > /sys/power/pm_test && echo freeze > /sys/power/state; "
                     "status=$?; echo none > /sys/power/pm_test; exit $status")
     comment(f"{took:.1f} s")
     assert vm.qmp.recv(ident, timeout=2)["status"] == "cancelled"
