@@ -24,6 +24,8 @@ _rvmrpc() {
         'ps:processes'
         'psi:pressure'
         'dmesg:the kernel'\''s log'
+        'vmcoreinfo:for who reads a dump of its memory'
+        'events:what the kernel tells by itself'
         'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'

@@ -73,6 +73,8 @@ int cmd_ip(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_psi(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
+int cmd_vmcoreinfo(int argc, char **argv);
+int cmd_events(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
 int cmd_reclaim(int argc, char **argv);
@@ -135,7 +137,7 @@ char *address_text(const RvmrpcRecord *record);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 
-#define NO_PSI_TEXT "its kernel does not watch pressure; boot it with psi=1"
+#define NO_PSI_TEXT "its kernel does not watch pressure (Linux: boot it with psi=1)"
 
 /* ---- Output ---- */
 
