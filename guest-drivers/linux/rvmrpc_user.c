@@ -25,6 +25,12 @@ static bool user;
 module_param(user, bool, 0444);
 MODULE_PARM_DESC(user, "programs may serve procedures by " RVMRPC_SERVE_DEVICE " (default: 0)");
 
+/* The same for programs of 32 bits. */
+RVMRPC_ASSERT_SIZE(rvmrpc_serve_proc, 40);
+RVMRPC_ASSERT_SIZE(rvmrpc_serve_register, 64);
+RVMRPC_ASSERT_SIZE(rvmrpc_serve_request, 24);
+RVMRPC_ASSERT_SIZE(rvmrpc_serve_answer, 16);
+
 #define USER_FIRST_NUMBER	0x10000	/* of those that the driver picks */
 
 enum user_call_state {
