@@ -125,6 +125,12 @@ static inline bool rvmrpc_guest_take(struct rvmrpc_guest *g, struct rvmrpc_taken
 	return true;
 }
 
+/* The host has given up the call that was taken from a slot. */
+static inline bool rvmrpc_guest_unwanted(const struct rvmrpc_guest *g, uint32_t slot)
+{
+	return !rvmrpc_win_load32(&g->win, rvmrpc_host_slot_at(&g->layout, slot) + RVMRPC_TIMEOUT_AT);
+}
+
 /* The payloads of a slot, in place. */
 static inline void *rvmrpc_guest_arg(const struct rvmrpc_guest *g, uint32_t slot)
 {

@@ -236,6 +236,7 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 bool rvmrpc_jobs_busy(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
+void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
 
 /* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */
@@ -255,6 +256,13 @@ static inline void rvmrpc_count_own(enum rvmrpc_counter counter)
 {
 	atomic64_set(&rvmrpc_counters[counter], atomic64_read(&rvmrpc_counters[counter]) + 1);
 }
+
+/* ---- rvmrpc_user.c: programs that serve ---- */
+
+int rvmrpc_user_init(void);
+void rvmrpc_user_exit(void);
+void rvmrpc_user_epoch(u32 workers);
+void rvmrpc_user_cancel(u64 xid);
 
 /* ---- rvmrpc_registry.c ---- */
 

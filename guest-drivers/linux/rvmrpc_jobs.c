@@ -91,6 +91,12 @@ static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_la
 	return job && job->req_bytes == layout->req_bytes && job->res_bytes == layout->res_bytes;
 }
 
+/* One slot is kept for what never sleeps: a hung disk must not make a guest mute. */
+static u32 rvmrpc_jobs_max(const struct rvmrpc_dev *rdev)
+{
+	return max_t(u32, rdev->w.guest.layout.nslots - 1, 1);
+}
+
 /**
  * rvmrpc_jobs_prepare() - have a worker's memory for each slot of a new epoch
  * @rdev: device, whose guest half is open
@@ -119,6 +125,7 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 			room--;
 		}
 	}
+	rvmrpc_user_epoch(rvmrpc_jobs_max(rdev));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */
@@ -140,6 +147,7 @@ void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
 		}
 		mutex_unlock(&job->lock);
 	}
+	rvmrpc_user_epoch(0);
 }
 
 /* The device goes. */
@@ -215,12 +223,6 @@ static u32 rvmrpc_jobs_running(const struct rvmrpc_dev *rdev)
 	return n;
 }
 
-/* One slot is kept for what never sleeps: a hung disk must not make a guest mute. */
-static u32 rvmrpc_jobs_max(const struct rvmrpc_dev *rdev)
-{
-	return max_t(u32, rdev->w.guest.layout.nslots - 1, 1);
-}
-
 /**
  * rvmrpc_jobs_give() - let a worker run a call
  * @rdev: device
@@ -293,6 +295,19 @@ bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 	return true;
 }
 
+/* Programs are no longer waited for when the host has given up a call: nobody would read the answer. */
+void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
+{
+	u32 i;
+
+	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
+		struct rvmrpc_job *job = rdev->w.jobs[i];
+
+		if (job && READ_ONCE(job->busy) && rvmrpc_guest_unwanted(&rdev->w.guest, i))
+			rvmrpc_user_cancel(job->taken.hdr.xid);
+	}
+}
+
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 {
 	u32 i;
@@ -303,4 +318,5 @@ void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 		if (job && READ_ONCE(job->busy) && job->taken.hdr.xid == xid)
 			WRITE_ONCE(job->cancelled, true);
 	}
+	rvmrpc_user_cancel(xid);
 }

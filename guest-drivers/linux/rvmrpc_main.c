@@ -226,6 +226,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_vmcoreinfo_init, rvmrpc_mod_vmcoreinfo_exit },
 	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 	{ rvmrpc_workers_init, rvmrpc_workers_exit },
+	{ rvmrpc_user_init, rvmrpc_user_exit },
 	{ rvmrpc_pci_init, rvmrpc_pci_exit },
 };
 

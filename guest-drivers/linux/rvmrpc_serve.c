@@ -239,6 +239,7 @@ static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
 	if (!rdev->w.waits && READ_ONCE(spin_us))
 		rdev->w.waits_since = ktime_get();
 	rdev->w.waits = true;
+	rvmrpc_jobs_forget(rdev);
 	rvmrpc_window_watchdog(rdev);
 	if (rdev->state != RVMRPC_STATE_CONNECTED)
 		return;

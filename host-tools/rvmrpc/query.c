@@ -572,7 +572,9 @@ static int print_answer(GBytes *answer, guint64 elapsed_ns)
         return end_json(b);
     }
     if (!isatty(STDOUT_FILENO)) {
-        fwrite(data, 1, size, stdout);
+        if (size) {
+            fwrite(data, 1, size, stdout);
+        }
         return EXIT_OK;
     }
     if (size) {

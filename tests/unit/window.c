@@ -596,10 +596,10 @@ static void test_cancel(void)
 	world_end();
 }
 
-/* A request whose call ended before the guest took it says so; one that it has taken is as it was. */
+/* A request whose call has ended says so, before and after the guest has taken it. */
 static void test_given_up(void)
 {
-	struct rvmrpc_call calls[3] = { { .res_max = 1 }, { .res_max = 1 }, { .res_max = 1 } };
+	struct rvmrpc_call calls[3] = { { .res_max = 1 }, { .res_max = 1 }, { .res_max = 1 } }, late = { .res_max = 1 };
 	struct rvmrpc_taken t;
 	uint32_t i;
 
@@ -623,6 +623,14 @@ static void test_given_up(void)
 		echo(&t);
 		reap(t.slot, NULL);
 	}
+	post(&late);
+	take(&t);
+	g_assert_false(rvmrpc_guest_unwanted(&w.guest, t.slot));
+	rvmrpc_owner_cancel(&w.owner, &late, w.now, &w.done);
+	assert_ended(&late, RVMRPC_STATUS_CANCELLED);
+	g_assert_true(rvmrpc_guest_unwanted(&w.guest, t.slot));
+	echo(&t);
+	reap(t.slot, NULL);
 	assert_works();
 	g_assert_cmpuint(rvmrpc_owner_look(&w.owner, w.now, &w.done), ==, 0);
 	world_end();
