@@ -7,3 +7,4 @@
 #include "../../core/rvmrpc_guest.c"
 #include "../../core/rvmrpc_records.c"
 #include "../../core/rvmrpc_care.c"
+#include "../../core/rvmrpc_files.c"
