@@ -72,6 +72,9 @@ int cmd_df(int argc, char **argv);
 int cmd_ip(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_psi(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_cat(int argc, char **argv);
+int cmd_cp(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
@@ -132,6 +135,8 @@ const char *skipped_text(guint64 skipped);
 /* Bytes as "52:54:00:12:34:56"; NULL: not told. */
 char *mac_text(const RvmrpcRecord *record, guint key);
 char *address_text(const RvmrpcRecord *record);
+/* Bytes that are a file's name, as UTF-8; NULL: not told. */
+char *record_bytes_text(const RvmrpcRecord *record, guint key);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 
