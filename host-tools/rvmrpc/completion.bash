@@ -7,7 +7,7 @@ _rvmrpc()
 {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' vm='' word words
-    local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg ls cat cp
+    local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg ls cat cp mount
         doctor clock reclaim balance freeze thaw sysrq poweroff reboot call top watch ping'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do

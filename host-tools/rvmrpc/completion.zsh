@@ -27,6 +27,7 @@ _rvmrpc() {
         'ls:files of a folder'
         'cat:a file'\''s bytes'
         'cp:copy a file to this host'
+        'mount:show its files below a folder'
         'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'

@@ -15,8 +15,6 @@
 #include <glib/gstdio.h>
 #include "rvmrpc-cmd.h"
 
-#define FILES_TIMEOUT_MS    10000
-#define LANES               3           /* the default window has 4 slots, one for quick calls */
 #define READ_MAX            (1u << 20)
 #define BUSY_WAIT_US        5000
 
@@ -37,30 +35,34 @@ typedef struct Lane {
     GThread *thread;
 } Lane;
 
-/* A guest may have other callers: BUSY is waited out. */
-static GBytes *read_patiently(RvmrpcConn *conn, const char *path,
-                              guint64 offset, guint32 length,
-                              RvmrpcFileVersion *version, GError **error)
+gboolean busy_again(const GError *error, gint64 end)
+{
+    if (!g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY) ||
+        g_get_monotonic_time() >= end) {
+        return FALSE;
+    }
+    g_usleep(BUSY_WAIT_US);
+    return TRUE;
+}
+
+GBytes *read_patiently(RvmrpcConn *conn, const char *path, guint64 offset,
+                       guint32 length, RvmrpcFileVersion *version,
+                       GError **error)
 {
     const guint timeout = timeout_or(FILES_TIMEOUT_MS);
     const gint64 end = g_get_monotonic_time() + timeout * (gint64)1000;
+    GError *err = NULL;
+    GBytes *data;
 
-    for (;;) {
-        GError *err = NULL;
-        GBytes *data = rvmrpc_read_file(conn, path, offset, length, version,
-                                        timeout, options.cancellable, &err);
-
-        if (data) {
-            return data;
-        }
-        if (!g_error_matches(err, RVMRPC_ERROR, RVMRPC_ERROR_BUSY) ||
-            g_get_monotonic_time() >= end) {
-            g_propagate_error(error, err);
-            return NULL;
-        }
-        g_error_free(err);
-        g_usleep(BUSY_WAIT_US);
+    do {
+        g_clear_error(&err);
+        data = rvmrpc_read_file(conn, path, offset, length, version, timeout,
+                                options.cancellable, &err);
+    } while (!data && busy_again(err, end));
+    if (!data) {
+        g_propagate_error(error, err);
     }
+    return data;
 }
 
 static void *lane_thread(void *data)

@@ -37,6 +37,8 @@ static const struct {
     { "ls", cmd_ls, 2, 2, "VM PATH", "files of a folder" },
     { "cat", cmd_cat, 2, 2, "VM PATH", "a file's bytes" },
     { "cp", cmd_cp, 2, 2, "VM:PATH LOCAL", "copy a file to this host" },
+    { "mount", cmd_mount, 2, 2, "VM[:PATH] DIR",
+      "show its files below a folder of this host" },
     { "doctor", cmd_doctor, 1, 1, "VM [--output FILE]",
       "a report of a guest that seems dead, and what is wrong" },
     { "clock", cmd_clock, 1, 1, "VM [--set]",

@@ -75,6 +75,7 @@ int cmd_psi(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
@@ -102,6 +103,18 @@ RvmrpcRecords *ask_records(const char *vm, const RvmrpcListing *what,
                            guint timeout_ms, int *code);
 /* Says on standard error why a list is not whole.  Returns the exit code. */
 int end_records(const RvmrpcRecords *records);
+
+/* ---- Files ---- */
+
+#define FILES_TIMEOUT_MS    10000
+#define LANES               3       /* the default window has 4 slots, one for quick calls */
+
+/* A guest may have other callers: waits a little if it was BUSY; FALSE: no use. */
+gboolean busy_again(const GError *error, gint64 end);
+/* As rvmrpc_read_file(), BUSY waited out. */
+GBytes *read_patiently(RvmrpcConn *conn, const char *path, guint64 offset,
+                       guint32 length, RvmrpcFileVersion *version,
+                       GError **error);
 
 /* ---- Tables ---- */
 

@@ -1,16 +1,20 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest's files by the command, against the guest's own truth."""
+import contextlib
+import errno
 import hashlib
+import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from harness import case, main, shared  # noqa: E402
-from tools import PATIENT, ok, rvmrpc  # noqa: E402
+from harness import case, main, shared, wait_connected, wait_for  # noqa: E402
+from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-files-")
 
@@ -75,6 +79,95 @@ def errors():
     assert not [p for p in target.parent.iterdir() if p.name.startswith("never")]
     run("cp", "files", target, status=2)
     run("cp", "files:/srv/tree/file", "/nowhere/file", status=1)
+
+
+# ---- mount ----
+
+@contextlib.contextmanager
+def mounted(what="files:/srv/tree", folder="mnt"):
+    """The folder at which it is, and the process; it must end by itself, without a complaint."""
+    place = pathlib.Path(FOLDER.name) / folder
+    place.mkdir(exist_ok=True)
+    with subprocess.Popen([RVMRPC, "mount", what, place], env=environment(FOLDER.name), stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line == f"{what} is at {place}\n", (line, process.poll())
+            yield place, process
+        finally:
+            subprocess.run(["fusermount3", "-q", "-u", place], check=False)
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
+        complaints = process.stderr.read()
+        assert process.returncode == 0 and not complaints, (process.returncode, complaints)
+        assert not os.path.ismount(place)
+
+
+def sums(root):
+    """{path: SHA-256 or a link's text} of a local tree."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            found[name] = os.readlink(path)
+        elif path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+@case("mount: SHA-256, find, grep -r, cp -a over a tree; nothing can be written", timeout=180)
+def mount():
+    """300 files, 2,000 with RVMRPC_LONG."""
+    vm = guest()
+    count = 2000 if os.environ.get("RVMRPC_LONG") else 300
+    vm.guest.check("cd /srv/tree && mkdir many && cd many && for i in $(seq 10); do mkdir $i; done && "
+                   f"for i in $(seq {count}); do echo number $i > $((i % 10 + 1))/f$i; done", timeout=60)
+    own = {line.split("  ")[1][2:]: line.split("  ")[0] for line in vm.guest.check(
+        "cd /srv/tree && find . -type f | xargs sha256sum", timeout=60).splitlines()}
+    with mounted() as (place, _):
+        seen = sums(place)
+        assert {name: value for name, value in seen.items() if name not in ("link", "out")} == own, set(seen) ^ set(own)
+        assert seen["link"] == "file" and seen["out"] == "/etc"
+        found = subprocess.run(["find", place / "many", "-type", "f"], check=True, stdout=subprocess.PIPE).stdout
+        assert len(found.splitlines()) == count
+        hits = subprocess.run(["grep", "-rl", "number 77$", place], check=True, stdout=subprocess.PIPE, text=True).stdout
+        assert hits.split() == [str(place / "many/8/f77")], hits
+        copy = pathlib.Path(FOLDER.name) / "tree"
+        subprocess.run(["cp", "-a", place, copy], check=True)
+        assert sums(copy) == seen
+        assert (copy / "file").stat().st_mtime == (place / "file").stat().st_mtime and os.statvfs(place).f_blocks > 0
+        for write in ((place / "new").touch, (place / "file").unlink, (place / "sub").rmdir, (place / "file").touch):
+            try:
+                write()
+                raise AssertionError(f"{write} was done")
+            except OSError as error:
+                assert error.errno == errno.EROFS, error
+        # What the kernel has read ends with the file's size or time.
+        vm.guest.check("echo another > /srv/tree/file")
+        wait_for(lambda: (place / "file").read_text() == "another\n", 5, "what the guest has written")
+
+
+@case("mount ends by a signal and when the VM goes, and goes on when the guest starts anew", timeout=180)
+def mount_ends():
+    """Nothing stays mounted."""
+    vm = guest()
+    with mounted() as (place, process):
+        process.terminate()
+        process.wait(10)
+        assert not os.path.ismount(place)
+    assert rvmrpc("mount", "nobody:/", "/tmp", folder=FOLDER.name).status == 3
+    with mounted() as (place, process):
+        assert (place / "file").exists()
+        epoch = vm.query()["epoch"]
+        vm.qmp.cmd("system_reset")
+        wait_connected(vm, epoch, 60)
+        # Its root is in memory, and new.
+        wait_for(lambda: not place.exists(), 5, "the new guest's files")
+        assert process.poll() is None
+        vm.qmp.cmd("quit")
+        process.wait(30)
 
 
 if __name__ == "__main__":
