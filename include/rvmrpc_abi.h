@@ -605,8 +605,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 
 #define RVMRPC_RECORD_CLOCK		9
 
-#define RVMRPC_RECORD_FILE		10
-#define RVMRPC_RECORD_FAILURE		11
+#define RVMRPC_RECORD_FILE		15
+#define RVMRPC_RECORD_FAILURE		16
 
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */

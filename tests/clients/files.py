@@ -13,7 +13,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from harness import case, main, shared, wait_connected, wait_for  # noqa: E402
+from harness import Skip, case, main, shared, wait_connected, wait_for  # noqa: E402
 from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-files-")
@@ -86,6 +86,8 @@ def errors():
 @contextlib.contextmanager
 def mounted(what="files:/srv/tree", folder="mnt"):
     """The folder at which it is, and the process; it must end by itself, without a complaint."""
+    if not os.path.exists("/dev/fuse"):
+        raise Skip("this machine has no /dev/fuse")
     place = pathlib.Path(FOLDER.name) / folder
     place.mkdir(exist_ok=True)
     with subprocess.Popen([RVMRPC, "mount", what, place], env=environment(FOLDER.name), stdout=subprocess.PIPE,
