@@ -60,6 +60,7 @@ struct RvmrpcChannel {
     uint64_t offer_ns;
     struct rvmrpc_owner owner;
     struct rvmrpc_done done;    /* ended, not told yet */
+    GArray *told;               /* struct rvmrpc_told, not told on yet; or NULL */
     uint32_t looked;            /* RVMRPC_LOOK_* that were not told yet */
     RvmrpcClosed why;           /* of RVMRPC_LOOK_CLOSED, if ends is set */
     bool ends;                  /* the host ended the epoch */
@@ -292,6 +293,26 @@ static bool look(RvmrpcChannel *ch, uint64_t now)
     return what & (RVMRPC_LOOK_OPENED | RVMRPC_LOOK_CLOSED);
 }
 
+/* True: there was an event.  Of those of an epoch this comes before its end. */
+static bool hear(RvmrpcChannel *ch, uint64_t now)
+{
+    struct rvmrpc_told told;
+    bool any = false;
+
+    if (!rvmrpc_owner_events_due(&ch->owner, now)) {
+        return false;
+    }
+    rvmrpc_owner_hear(&ch->owner, now);
+    while (rvmrpc_owner_take_event(&ch->owner, now, &told)) {
+        if (!ch->told) {
+            ch->told = g_array_new(FALSE, FALSE, sizeof(told));
+        }
+        g_array_append_val(ch->told, told);
+        any = true;
+    }
+    return any;
+}
+
 static uint32_t submit(RvmrpcChannel *ch, RvmrpcCall *call, uint64_t now)
 {
     uint32_t status = rvmrpc_proxy_submit(&ch->owner.proxy, &call->core, now);
@@ -410,6 +431,15 @@ static void tell_state(RvmrpcChannel *ch, uint32_t what, RvmrpcClosed why,
     }
 }
 
+static void tell_events(RvmrpcChannel *ch, GArray *told)
+{
+    for (guint i = 0; told && i < told->len; i++) {
+        ch->config.ops->event(ch->config.opaque,
+                              &g_array_index(told, struct rvmrpc_told, i));
+    }
+    g_clear_pointer(&told, g_array_unref);
+}
+
 /* Owners are told last: they may submit the next. */
 static void tell_done(struct rvmrpc_call *core)
 {
@@ -427,6 +457,7 @@ static void tell_done(struct rvmrpc_call *core)
 static void unlock_and_tell(RvmrpcChannel *ch)
 {
     struct rvmrpc_call *ended = ch->done.head;
+    GArray *told = g_steal_pointer(&ch->told);
     uint32_t what = ch->looked;
     RvmrpcClosed why = ch->why;
     bool stuck = ch->tell_stuck;
@@ -435,6 +466,7 @@ static void unlock_and_tell(RvmrpcChannel *ch)
     ch->looked = 0;
     ch->tell_stuck = ch->ends = false;
     g_mutex_unlock(&ch->lock);
+    tell_events(ch, told);
     tell_state(ch, what, why, stuck);
     tell_done(ended);
 }
@@ -457,6 +489,7 @@ static void turn(RvmrpcChannel *ch)
         rvmrpc_owner_awake(&ch->owner);
         ch->asleep = false;
     }
+    useful |= hear(ch, now);
     if (rung || now >= ch->next_look) {
         useful |= look(ch, now);
     }
@@ -477,13 +510,15 @@ static void turn(RvmrpcChannel *ch)
 
 static uint64_t next_time(const RvmrpcChannel *ch)
 {
-    return MIN(MIN(ch->next_look, ch->next_deadline),
-               MIN(ch->again_at, ch->unmute_at));
+    return MIN(MIN(MIN(ch->next_look, ch->next_deadline),
+                   MIN(ch->again_at, ch->unmute_at)),
+               rvmrpc_owner_events_at(&ch->owner));
 }
 
 static bool has_work(const RvmrpcChannel *ch)
 {
-    return ch->again || ch->looked || ch->done.head || answered(ch);
+    return ch->again || ch->looked || ch->told || ch->done.head ||
+           answered(ch) || rvmrpc_owner_events_due(&ch->owner, 0);
 }
 
 /* True: there is something to do.  Lock held. */
@@ -649,6 +684,7 @@ static void drop_source(RvmrpcChannel *ch)
 static void disown(RvmrpcChannel *ch, uint32_t status)
 {
     g_mutex_lock(&ch->lock);
+    hear(ch, rvmrpc_clock());
     rvmrpc_owner_close(&ch->owner, status, rvmrpc_clock(), &ch->done);
     ch->looked = 0;
     unlock_and_tell(ch);
@@ -669,6 +705,7 @@ static void hand_over(RvmrpcChannel *ch)
         g_mutex_unlock(&ch->lock);
         return;
     }
+    hear(ch, now);
     if (ch->owner.proxy.epoch) {
         note_looked(ch, RVMRPC_LOOK_CLOSED);
         ch->why = RVMRPC_CLOSED_REPLACED;
@@ -855,6 +892,7 @@ void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
         g_mutex_unlock(&ch->lock);
         return;
     }
+    hear(ch, rvmrpc_clock());
     if (ch->owner.proxy.epoch) {
         note_looked(ch, RVMRPC_LOOK_CLOSED);
         ch->why = why;

@@ -35,6 +35,11 @@ typedef struct RvmrpcChannelOps {
     /* No slot answers: calls get BUSY until one does. */
     void (*stuck)(void *opaque);
     /*
+     * The guest has told something, before what comes next; rvmrpc_event.h
+     * reads it.  What it can cause is bounded (core/rvmrpc_ring.h).
+     */
+    void (*event)(void *opaque, const struct rvmrpc_told *told);
+    /*
      * NULL, or: wakes a vCPU that waits in rvmrpc_channel_main(), true if
      * there is one.  Any thread, with the channel's lock held.
      */

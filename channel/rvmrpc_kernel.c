@@ -186,6 +186,16 @@ static RvmrpcClosed reason(RvmrpcKernel *k, uint32_t why)
     return closed;
 }
 
+static void told(RvmrpcKernel *k, const struct rvmrpc_record *rec)
+{
+    struct rvmrpc_told t = { .missed = rec->cookie };
+
+    if (rec->reslen == sizeof(t.event)) {
+        memcpy(&t.event, k->record + sizeof(*rec), sizeof(t.event));
+        k->config->ops->event(k->config->opaque, &t);
+    }
+}
+
 /* False: nothing was there. */
 static bool read_record(RvmrpcKernel *k, struct rvmrpc_record *rec)
 {
@@ -247,6 +257,9 @@ static void readable(GIOCondition condition, void *opaque)
         case RVMRPC_REC_GONE:
             set_open(k, false, reason(k, rec.status));
             break;
+        case RVMRPC_REC_EVENT:
+            told(k, &rec);
+            break;
         case RVMRPC_REC_STUCK:
             k->config->ops->stuck(k->config->opaque);
             break;
@@ -278,6 +291,9 @@ static void copy_stats(struct rvmrpc_stats *to,
         .kicks = s->kicks,
         .rekicks = s->rekicks,
         .lost = s->lost,
+        .events = s->events,
+        .events_lost = s->events_lost,
+        .events_dropped = s->events_dropped,
     };
     memcpy(to->histogram, s->histogram, sizeof(to->histogram));
 }
@@ -431,7 +447,8 @@ RvmrpcKernel *rvmrpc_kernel_new(const RvmrpcChannelConfig *config,
     g_mutex_init(&k->lock);
     k->attached = true;
     k->record_bytes = sizeof(struct rvmrpc_record) +
-                      config->layout.res_bytes;
+                      MAX(config->layout.res_bytes,
+                          sizeof(struct rvmrpc_event));
     k->record = g_malloc(k->record_bytes);
     k->calls = g_hash_table_new(NULL, NULL);
     k->source = rvmrpc_fd_source_new(fd, G_IO_IN, config->context, readable,

@@ -5,6 +5,7 @@
 #include "rvmrpc_owner.h"
 
 #define NS_PER_S	1000000000ull
+#define RING_WINDOW_MIN	0x40000		/* a smaller window has a smaller ring, too */
 
 /* ---- Layout ---- */
 
@@ -37,7 +38,7 @@ bool rvmrpc_layout_make(uint64_t size, uint32_t nslots, uint32_t req_bytes, uint
 	l->guest_slots = (uint32_t)at;
 	at = page_up(at + nslots * sizeof(struct rvmrpc_guest_slot));
 	l->ring = (uint32_t)at;
-	l->ring_bytes = RVMRPC_RING_BYTES;
+	l->ring_bytes = size < RING_WINDOW_MIN ? RVMRPC_PAGE_SIZE : RVMRPC_RING_BYTES;
 	at = page_up(at + l->ring_bytes);
 	/* A page more between areas: those that are a power of two apart get in each other's way in caches and TLBs. */
 	l->req = (uint32_t)at;
@@ -102,6 +103,7 @@ void rvmrpc_owner_set_spin(struct rvmrpc_owner *o, uint32_t us)
 void rvmrpc_owner_close(struct rvmrpc_owner *o, uint32_t status, uint64_t now, struct rvmrpc_done *done)
 {
 	rvmrpc_proxy_unregister(&o->proxy, status, now, done);
+	rvmrpc_ring_close(&o->ring);
 	o->wanted = 0;
 	o->kicked = 0;
 	write_epoch(o, random_epoch(o));
@@ -169,6 +171,14 @@ static void clear_slots(struct rvmrpc_owner *o)
 	o->kicked = 0;
 }
 
+static void want_events(struct rvmrpc_owner *o, bool want)
+{
+	if (o->page.want_events == want)
+		return;
+	o->page.want_events = want;
+	rvmrpc_win_store32(&o->win, RVMRPC_HOST_WORD(want_events), want);
+}
+
 static void open_epoch(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello, uint64_t now,
 		       struct rvmrpc_done *done)
 {
@@ -184,6 +194,9 @@ static void open_epoch(struct rvmrpc_owner *o, const struct rvmrpc_hello *hello,
 
 	rvmrpc_proxy_open(&o->proxy, &terms, now, done);
 	clear_slots(o);
+	rvmrpc_ring_open(&o->ring, &o->win, &o->config.layout, terms.epoch);
+	/* It tells nothing before it sees the epoch. */
+	want_events(o, o->ring.again_at == UINT64_MAX);
 	/* Random: what the guest's slots show from an earlier epoch is no answer. */
 	o->page.posted = (uint32_t)o->config.random();
 	rvmrpc_win_store32(&o->win, RVMRPC_HOST_WORD(posted), o->page.posted);
@@ -472,4 +485,44 @@ void rvmrpc_owner_awake(struct rvmrpc_owner *o)
 			write_want(o, i, 0);
 	}
 	o->wanted = 0;
+}
+
+/* ---- Events ---- */
+
+void rvmrpc_owner_hear(struct rvmrpc_owner *o, uint64_t now)
+{
+	uint32_t seen = rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(events));
+
+	o->ring.changed = seen != o->ring.seen;
+	o->ring.seen = seen;
+	rvmrpc_ring_look(&o->ring, &o->win, now, &o->proxy.stats);
+}
+
+/*
+ * No more for now.  Who tells too much is not listened to for a while, so that its rings cost nothing; who says that there is
+ * something when there is not, for a short while.
+ */
+static void end_hearing(struct rvmrpc_owner *o, uint64_t now)
+{
+	if (!o->ring.tokens) {
+		want_events(o, false);
+		o->ring.again_at = o->ring.token_at + RVMRPC_EVENT_NS;
+		return;
+	}
+	o->ring.again_at = o->ring.changed && o->ring.tokens == o->ring.had ? now + RVMRPC_VAIN_NS : UINT64_MAX;
+	if (o->page.want_events)
+		return;
+	want_events(o, true);
+	/* Pairs with the one between events and want_events in rvmrpc_tell(); then comes events_due(). */
+	rvmrpc_os_mb();
+}
+
+bool rvmrpc_owner_take_event(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_told *told)
+{
+	if (rvmrpc_ring_take(&o->ring, &o->win, told, &o->proxy.stats)) {
+		o->proxy.last_seen = now;
+		return true;
+	}
+	end_hearing(o, now);
+	return false;
 }

@@ -12,7 +12,7 @@
 #define RVMRPC_OWNER_H
 
 #include "rvmrpc_proxy.h"
-#include "rvmrpc_window.h"
+#include "rvmrpc_ring.h"
 
 #define RVMRPC_HELLOS_PER_SECOND	10	/* beyond it the last one is answered, in the next second */
 
@@ -35,6 +35,7 @@ struct rvmrpc_owner {
 	uint32_t kicked;		/* odd value of the guest's wait for which it was kicked, or 0 */
 	uint32_t seq[RVMRPC_SLOTS_MAX];	/* of the request that is in the slot */
 	uint64_t wanted;		/* bit per slot whose want word is set */
+	struct rvmrpc_ring ring;	/* of the guest's events */
 };
 
 /* Lays out a window; false when it does not hold that much, or a size is bad. */
@@ -151,6 +152,28 @@ void rvmrpc_owner_awake(struct rvmrpc_owner *o);
  */
 bool rvmrpc_owner_sleep_on(struct rvmrpc_owner *o, uint32_t slot);
 void rvmrpc_owner_awake_on(struct rvmrpc_owner *o, uint32_t slot);
+
+/*
+ * Events.  When some are due, or the time has come: hear(), and take_event() until it is false, which asks to be rung for the
+ * next or says until when not (events_at()).  Before an owner sleeps it looks whether some are due: what the guest told
+ * before it saw the wish is seen here.  Before look() and close(), which end the epoch that they are of.
+ */
+static inline bool rvmrpc_owner_events_due(const struct rvmrpc_owner *o, uint64_t now)
+{
+	if (!o->proxy.epoch)
+		return false;
+	return o->ring.again_at != UINT64_MAX ? now >= o->ring.again_at :
+	       rvmrpc_win_load32_acquire(&o->win, RVMRPC_GUEST_WORD(events)) != o->ring.seen;
+}
+
+/* When some may be due without a ring. */
+static inline uint64_t rvmrpc_owner_events_at(const struct rvmrpc_owner *o)
+{
+	return o->proxy.epoch ? o->ring.again_at : UINT64_MAX;
+}
+
+void rvmrpc_owner_hear(struct rvmrpc_owner *o, uint64_t now);
+bool rvmrpc_owner_take_event(struct rvmrpc_owner *o, uint64_t now, struct rvmrpc_told *told);
 
 /* The guest has something to say to look().  Two loads. */
 static inline bool rvmrpc_owner_hailed(const struct rvmrpc_owner *o)

@@ -100,6 +100,9 @@ struct rvmrpc_stats {
 	uint64_t kicks;		/* interrupts asked for */
 	uint64_t rekicks;	/* again, since a request was not taken */
 	uint64_t lost;		/* epochs that ended since the window was overwritten */
+	uint64_t events;	/* of the guest, that were taken from its ring */
+	uint64_t events_lost;	/* that were overwritten before */
+	uint64_t events_dropped;	/* too many in too short a time, or malformed */
 	uint64_t histogram[RVMRPC_HISTOGRAM_BUCKETS];	/* completed calls by elapsed us: bucket b holds [2^(b-1), 2^b) */
 	uint64_t elapsed_ns;	/* of completed calls, together */
 };

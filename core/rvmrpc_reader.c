@@ -84,3 +84,16 @@ bool rvmrpc_reader_open(struct rvmrpc_reader *r, const void *answer, size_t byte
 	reader_rewind(r, answer);
 	return !r->malformed && count == r->head.count;
 }
+
+bool rvmrpc_reader_open_one(struct rvmrpc_reader *r, const void *record, size_t bytes)
+{
+	memset(r, 0, sizeof(*r));
+	r->at = record;
+	r->end = r->at + bytes;
+	if (!rvmrpc_reader_record(r))
+		return false;
+	while (rvmrpc_reader_field(r))
+		;
+	r->field_at = (const unsigned char *)record + sizeof(struct rvmrpc_record_hdr);
+	return !r->malformed;
+}

@@ -36,6 +36,9 @@ struct rvmrpc_reader {
 /* False unless the whole answer is well formed: then r is at its beginning, and neither of the others fails. */
 bool rvmrpc_reader_open(struct rvmrpc_reader *r, const void *answer, size_t bytes);
 
+/* The same of one record without a head, of at most so many bytes: r is at its first field. */
+bool rvmrpc_reader_open_one(struct rvmrpc_reader *r, const void *record, size_t bytes);
+
 /* Goes to the next record, and there to the next field.  False: there is none. */
 bool rvmrpc_reader_record(struct rvmrpc_reader *r);
 bool rvmrpc_reader_field(struct rvmrpc_reader *r);

@@ -108,6 +108,22 @@ static inline bool rvmrpc_layout_ok(const struct rvmrpc_layout *l, uint64_t size
 	       rvmrpc_win_span_ok(size, l->ring, l->ring_bytes);
 }
 
+/* Events that a layout's ring has room for: a power of two, or 0. */
+static inline uint32_t rvmrpc_ring_events(const struct rvmrpc_layout *l)
+{
+	uint32_t n = RVMRPC_RING_EVENTS_MAX;
+
+	while (n > l->ring_bytes / sizeof(struct rvmrpc_event))
+		n /= 2;
+	return n;
+}
+
+/* Where an event with that number, not 0, lies in a ring of so many. */
+static inline uint64_t rvmrpc_event_at(uint32_t ring, uint32_t events, uint64_t seq)
+{
+	return ring + ((seq - 1) & (events - 1)) * sizeof(struct rvmrpc_event);
+}
+
 /* Offsets of a slot's parts; slot < nslots. */
 static inline uint64_t rvmrpc_host_slot_at(const struct rvmrpc_layout *l, uint32_t slot)
 {

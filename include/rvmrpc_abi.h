@@ -158,7 +158,7 @@ RVMRPC_ASSERT_SIZE(vmrpc_bind, 32 + 32);
 #define RVMRPC_SLOT_BYTES_MAX		0x100000	/* payload, request and response each */
 #define RVMRPC_REQ_BYTES_DEFAULT	0x1000
 #define RVMRPC_RES_BYTES_DEFAULT	0x10000
-#define RVMRPC_RING_BYTES		0x1000	/* events; reserved, nobody writes it yet */
+#define RVMRPC_RING_BYTES		0x4000	/* of events; a small window has less */
 #define RVMRPC_LINE			64	/* words that are hot on different sides are this far apart */
 
 #define RVMRPC_HOST_PAGE		0	/* offset in the window of a struct rvmrpc_host_page */
@@ -187,7 +187,7 @@ struct rvmrpc_layout {
 	uint32_t req;		/* slot i has its request at req + i * stride, */
 	uint32_t res;		/* its response at res + i * stride */
 	uint32_t stride;
-	uint32_t ring;		/* event records */
+	uint32_t ring;		/* struct rvmrpc_event, a power of two of them, at most RVMRPC_RING_EVENTS_MAX */
 	uint32_t ring_bytes;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_layout, 10 * 4);
@@ -224,7 +224,7 @@ struct rvmrpc_host_page {
 	uint32_t posted;	/* +1 for each request; the request's seq */
 	uint32_t reserved2[15];
 	/* line 5 */
-	uint32_t want_events;	/* the host sleeps and wants the doorbell for events */
+	uint32_t want_events;	/* not 0: ring for an event */
 	uint32_t reserved3[15];
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_host_page, 6 * 64);
@@ -259,11 +259,15 @@ struct rvmrpc_guest_page {
 	uint32_t wait;		/* odd: the guest sleeps until the interrupt; goes up */
 	uint32_t seen;		/* posted, as the guest read it before it went to sleep */
 	uint32_t reserved3[14];
+	/* line 5 */
+	uint32_t events;	/* low half of the seq of an event that was written; changes with each */
+	uint32_t reserved4[15];
 };
-RVMRPC_ASSERT_SIZE(rvmrpc_guest_page, 5 * 64);
+RVMRPC_ASSERT_SIZE(rvmrpc_guest_page, 6 * 64);
 RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, bye, 128);
 RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, beat, 192);
 RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, wait, 256);
+RVMRPC_ASSERT_OFFSET(rvmrpc_guest_page, events, 320);
 
 /* ---- A call: the header of a request and of its reply; a line of its own ---- */
 
@@ -354,6 +358,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_CONTROL		12
 #define RVMRPC_MOD_FREEZE		13
 #define RVMRPC_MOD_FILES		14
+#define RVMRPC_MOD_VMCOREINFO		15
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
@@ -392,6 +397,8 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_TASKS_BLOCKED		1	/* -> records TASK: threads in state D, with their stacks */
 
 #define RVMRPC_KLOG_READ		0	/* cursor a sequence number, select RVMRPC_KLOG_* -> records LOG */
+
+#define RVMRPC_VMCOREINFO_READ		0	/* -> a record VMCOREINFO */
 
 #define RVMRPC_FS_LIST			0	/* -> records FILESYSTEM */
 
@@ -605,8 +612,17 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 
 #define RVMRPC_RECORD_CLOCK		9
 
+/* Of events of RVMRPC_MOD_CORE. */
+#define RVMRPC_RECORD_OOM_KILL		10
+#define RVMRPC_RECORD_STALL		11
+#define RVMRPC_RECORD_PANIC		12
+#define RVMRPC_RECORD_OOPS		13
+#define RVMRPC_RECORD_NO_MEMORY		14
+
 #define RVMRPC_RECORD_FILE		15
 #define RVMRPC_RECORD_FAILURE		16
+
+#define RVMRPC_RECORD_VMCOREINFO	17
 
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
 #define RVMRPC_PSI_RESOURCE		1	/* string: cpu, memory, io or irq */
@@ -676,6 +692,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_TASK_CPU_NS		10	/* of all its threads, those that ended too */
 #define RVMRPC_TASK_STARTED_NS		11	/* since boot */
 #define RVMRPC_TASK_STACK		12	/* strings, innermost first: functions of the kernel that it is in, no addresses */
+#define RVMRPC_TASK_WAIT		13	/* string: what it waits for, in its kernel's own word; absent when it tells none */
 
 /* select of klog.read */
 #define RVMRPC_KLOG_FROM		0	/* from the cursor's record on; 0: what there is */
@@ -688,6 +705,11 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_LOG_TIME_NS		4	/* since boot; absent when the kernel notes none */
 #define RVMRPC_LOG_TEXT			5	/* string; lines are separated by '\n' */
 
+/* VMCOREINFO: an ELF note for who reads a dump of the guest's memory. */
+#define RVMRPC_VMCOREINFO_ADDRESS	1	/* guest-physical */
+#define RVMRPC_VMCOREINFO_SIZE		2	/* bytes there, with the note's head and what is free */
+#define RVMRPC_VMCOREINFO_TEXT		3	/* string: its lines */
+
 /* FILESYSTEM: one of each mount. */
 #define RVMRPC_FS_TARGET		1	/* string: where it is mounted, as the guest's first process sees it */
 #define RVMRPC_FS_SOURCE		2	/* string */
@@ -695,12 +717,13 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FS_ROOT			4	/* string: what of it is mounted, absent for all of it */
 #define RVMRPC_FS_DEVICE		5	/* major << 32 | minor: mounts of one file system have the same */
 #define RVMRPC_FS_READ_ONLY		6	/* 0 or 1 */
-#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent */
+#define RVMRPC_FS_SKIPPED		7	/* RVMRPC_FS_SKIPPED_*: why what follows is absent, or RVMRPC_FS_CACHED */
 #define RVMRPC_FS_SIZE			8	/* bytes, as the next two */
 #define RVMRPC_FS_FREE			9
 #define RVMRPC_FS_AVAILABLE		10	/* to who is not root */
 #define RVMRPC_FS_FILES			11	/* inodes; absent where there is no limit */
 #define RVMRPC_FS_FILES_FREE		12
+#define RVMRPC_FS_CACHED		13	/* 1: it was skipped, and its numbers are what the kernel noted when last told */
 
 #define RVMRPC_FS_SKIPPED_REMOTE	1	/* a server or a process would have to answer: network, FUSE */
 #define RVMRPC_FS_SKIPPED_BELOW		2	/* it is mounted on such a one */
@@ -783,6 +806,38 @@ struct rvmrpc_file_res {
 	uint64_t modified_ns;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_file_res, 32);
+
+/* Of each event. */
+#define RVMRPC_EVENT_TEXT		1	/* string: in words; may be cut */
+#define RVMRPC_EVENT_DATA		2	/* bytes: what who told it likes */
+
+/* OOM_KILL, and whom it met; PANIC, OOPS: who ran */
+#define RVMRPC_EVENT_PID		3
+#define RVMRPC_EVENT_PROCESS		4	/* string: name, cut by the kernel */
+#define RVMRPC_EVENT_RSS		5	/* bytes in memory */
+
+/* STALL: tasks waited for memory for a larger part of a second than the guest is to tell of; and then no more. */
+#define RVMRPC_EVENT_SHARE		6	/* of that time, in hundredths of a percent */
+#define RVMRPC_EVENT_ENDED		7	/* 1: they do not any more */
+
+/*
+ * One event in the ring (docs/spec.md 4.9).  In an epoch they are numbered from 1 on; number n lies at (n - 1) modulo the
+ * records that there are.
+ */
+struct rvmrpc_event {
+	uint64_t seq;		/* 0 while it is being written; written last */
+	uint64_t epoch;
+	uint64_t time_ns;	/* the guest's, since boot */
+	uint32_t module;	/* whose kinds they are; RVMRPC_MOD_CORE, or RVMRPC_MOD_USER and up */
+	uint32_t reserved;
+	struct rvmrpc_record_hdr record;
+	uint8_t fields[216];	/* record.length - 8 bytes of them count */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_event, 256);
+RVMRPC_ASSERT_OFFSET(rvmrpc_event, record, 32);
+#define RVMRPC_EVENT_RECORD_MAX		224	/* bytes: record and fields */
+#define RVMRPC_EVENT_DATA_MAX		128	/* bytes of RVMRPC_EVENT_DATA; others' may be longer */
+#define RVMRPC_RING_EVENTS_MAX		64
 
 /* clock.set: "when your boottime was that, it was so late". */
 struct rvmrpc_clock_req {

@@ -252,6 +252,14 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_sysinfo_init, rvmrpc_mod_sysinfo_exit },
 	{ rvmrpc_mod_reclaim_init, rvmrpc_mod_reclaim_exit },
 	{ rvmrpc_mod_sysctl_init, rvmrpc_mod_sysctl_exit },
+	{ rvmrpc_mod_pressure_init, rvmrpc_mod_pressure_exit },
+	{ rvmrpc_mod_tasks_init, rvmrpc_mod_tasks_exit },
+	{ rvmrpc_mod_klog_init, rvmrpc_mod_klog_exit },
+	{ rvmrpc_mod_fs_init, rvmrpc_mod_fs_exit },
+	{ rvmrpc_mod_net_init, rvmrpc_mod_net_exit },
+	{ rvmrpc_mod_clock_init, rvmrpc_mod_clock_exit },
+	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
+	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
 };
 
 static void

@@ -101,4 +101,53 @@ rvmrpc_uma_reclaim(void)
 #define	CTL_SYSCTL_OIDFMT	4
 #endif
 
+/* 13.0 gave it another name. */
+#if __FreeBSD_version >= 1300000
+#define	rvmrpc_vfs_msync(mp, flags)	vfs_periodic(mp, flags)
+#else
+#define	rvmrpc_vfs_msync(mp, flags)	vfs_msync(mp, flags)
+#endif
+
+/* Before 14.0 one that was never full begins with NULs. */
+#if __FreeBSD_version >= 1400097
+#define	rvmrpc_msgbuf_wraps(mbp)	(((mbp)->msg_flags & MSGBUF_WRAP) != 0)
+#else
+#define	rvmrpc_msgbuf_wraps(mbp)	true
+#endif
+
+/* 14.0 hides what an interface is. */
+#if __FreeBSD_version >= 1400097
+#define	rvmrpc_if_index(ifp)		if_getindex(ifp)
+#define	rvmrpc_if_addrlen(ifp)		if_getaddrlen(ifp)
+#define	rvmrpc_if_ifaddr(ifp)		if_getifaddr(ifp)
+#define	rvmrpc_if_linkstate(ifp)	if_getlinkstate(ifp)
+#define	rvmrpc_if_counter(ifp, which)	if_getcounter(ifp, which)
+#define	rvmrpc_if_iter			if_iter
+#define	rvmrpc_ifa_iter			ifa_iter
+#define	RVMRPC_IF_FOREACH(ifp, iter)					\
+	for (ifp = if_iter_start(iter); ifp != NULL;			\
+	    ifp = if_iter_next(iter))
+#define	RVMRPC_IF_FINISH(iter)		if_iter_finish(iter)
+#define	RVMRPC_IFA_FOREACH(ifa, ifp, iter)				\
+	for (ifa = ifa_iter_start(ifp, iter); ifa != NULL;		\
+	    ifa = ifa_iter_next(iter))
+#define	RVMRPC_IFA_FINISH(iter)		ifa_iter_finish(iter)
+#else
+#define	rvmrpc_if_index(ifp)		((ifp)->if_index)
+#define	rvmrpc_if_addrlen(ifp)		((ifp)->if_addrlen)
+#define	rvmrpc_if_ifaddr(ifp)		((ifp)->if_addr)
+#define	rvmrpc_if_linkstate(ifp)	((ifp)->if_link_state)
+#define	rvmrpc_if_counter(ifp, which)	((ifp)->if_get_counter(ifp, which))
+struct rvmrpc_if_iter {
+	char		unused;
+};
+#define	rvmrpc_ifa_iter			rvmrpc_if_iter
+#define	RVMRPC_IF_FOREACH(ifp, iter)					\
+	CK_STAILQ_FOREACH(ifp, &V_ifnet, if_link)
+#define	RVMRPC_IF_FINISH(iter)		(void)(iter)
+#define	RVMRPC_IFA_FOREACH(ifa, ifp, iter)				\
+	CK_STAILQ_FOREACH(ifa, &(ifp)->if_addrhead, ifa_link)
+#define	RVMRPC_IFA_FINISH(iter)		(void)(iter)
+#endif
+
 #endif /* RVMRPC_COMPAT_H */

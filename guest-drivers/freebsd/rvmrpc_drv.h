@@ -26,7 +26,9 @@
 #include <machine/resource.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
+#include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_records.h"
 #include "rvmrpc_compat.h"
 
 MALLOC_DECLARE(M_RVMRPC);
@@ -217,6 +219,35 @@ int	rvmrpc_mod_sysctl_init(void);
 void	rvmrpc_mod_sysctl_exit(void);
 int	rvmrpc_sysctl_allow_set(const char *text);
 void	rvmrpc_sysctl_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
+int	rvmrpc_mod_pressure_init(void);
+void	rvmrpc_mod_pressure_exit(void);
+int	rvmrpc_mod_tasks_init(void);
+void	rvmrpc_mod_tasks_exit(void);
+int	rvmrpc_mod_klog_init(void);
+void	rvmrpc_mod_klog_exit(void);
+int	rvmrpc_mod_fs_init(void);
+void	rvmrpc_mod_fs_exit(void);
+int	rvmrpc_mod_net_init(void);
+void	rvmrpc_mod_net_exit(void);
+int	rvmrpc_mod_clock_init(void);
+void	rvmrpc_mod_clock_exit(void);
+int	rvmrpc_mod_control_init(void);
+void	rvmrpc_mod_control_exit(void);
+int	rvmrpc_mod_freeze_init(void);
+void	rvmrpc_mod_freeze_exit(void);
+
+/* Worker: writes back what is dirty, and waits for it. */
+bool	rvmrpc_sync(void);
+
+enum rvmrpc_mount_kind {
+	RVMRPC_MOUNT_OTHER,	/* holds no data of its own: devfs, tmpfs */
+	RVMRPC_MOUNT_DATA,
+	RVMRPC_MOUNT_REMOTE,	/* a server or a process would have to answer */
+};
+
+/* mountlist_mtx held, or the mount busy. */
+struct mount;
+enum rvmrpc_mount_kind rvmrpc_mount_kind(const struct mount *mp);
 
 /* ---- rvmrpc_sysctl.c ---- */
 

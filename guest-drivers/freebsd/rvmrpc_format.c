@@ -189,6 +189,65 @@ rvmrpc_load_millionths(uint64_t load, uint64_t scale)
 	return (load * 1000000 / scale);
 }
 
+/* frac: of a second, in 2^-64. */
+uint64_t
+rvmrpc_bintime_ns(uint64_t seconds, uint64_t frac)
+{
+	const uint64_t second = 1000000000;
+
+	return (seconds * second + ((frac >> 32) * second >> 32));
+}
+
+/* ---- Addresses ---- */
+
+uint32_t
+rvmrpc_prefix(const void *mask, uint32_t bytes)
+{
+	const unsigned char *m = mask;
+	uint32_t n = 0;
+
+	while (n < 8 * bytes && (m[n / 8] >> (7 - n % 8) & 1) != 0)
+		n++;
+	return (n);
+}
+
+const char *
+rvmrpc_address_scope(const void *address, uint32_t bytes)
+{
+	static const unsigned char loopback[16] = { [15] = 1 };
+	const unsigned char *a = address;
+
+	if (bytes == 4) {
+		if (a[0] == 127)
+			return ("host");
+		return (a[0] == 169 && a[1] == 254 ? "link" : "global");
+	}
+	if (memcmp(a, loopback, sizeof(loopback)) == 0)
+		return ("host");
+	if (a[0] != 0xfe || a[1] < 0x80)
+		return ("global");
+	return (a[1] < 0xc0 ? "link" : "site");
+}
+
+/* ---- Places ---- */
+
+uint32_t
+rvmrpc_place_in(struct rvmrpc_place *places, uint32_t n, uint32_t max,
+    const struct rvmrpc_place *place)
+{
+	uint32_t at;
+
+	if (n == max && place->weight <= places[n - 1].weight)
+		return (n);
+	if (n < max)
+		n++;
+	for (at = n - 1; at != 0 && places[at - 1].weight < place->weight;
+	    at--)
+		places[at] = places[at - 1];
+	places[at] = *place;
+	return (n);
+}
+
 /* ---- sysctl ---- */
 
 /* Whether name matches the n bytes at pattern, where * is any bytes. */

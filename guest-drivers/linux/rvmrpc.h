@@ -55,6 +55,22 @@ int __rvmrpc_unregister_server_module(u32 mod, struct module *owner);
 #define unregister_server_module(mod) __rvmrpc_unregister_server_module(mod, THIS_MODULE)
 
 /**
+ * rvmrpc_event() - tell the host that something happened
+ * @mod: number of your module, RVMRPC_MOD_USER or above; it need not be registered
+ * @kind: what it is; your own numbers
+ * @text: what happened in words, cut to some 200 bytes; or NULL
+ * @data: bytes of your own, or NULL
+ * @bytes: there, at most RVMRPC_EVENT_DATA_MAX
+ *
+ * The host has it within milliseconds, as QMP's GUEST_KERNEL_EVENT, "rvmrpc events" and on a VM's socket.  Of more than 64
+ * at once, and two a second from then on, it drops some, and says how many.  Nobody is waited for.
+ *
+ * Context: any.
+ * Return: 0; -EINVAL; -EMSGSIZE; -ENOTCONN when no host listens, or the driver's parameter events is off.
+ */
+int rvmrpc_event(u32 mod, u16 kind, const char *text, const void *data, size_t bytes);
+
+/**
  * vmrpc_bind_module() - find a VMRPC server in the VMM process
  * @name: of the server, at most RVMRPC_NAME_MAX bytes
  * @version: likewise

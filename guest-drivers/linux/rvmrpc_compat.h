@@ -6,6 +6,7 @@
 #define RVMRPC_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/kernel.h>
 #include <linux/kmsg_dump.h>
 #include <linux/mmzone.h>
 #include <linux/namei.h>
@@ -23,6 +24,11 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 	return lookup_positive_unlocked(name, parent, length);
 #endif
 }
+
+/* 5.14 gave it a header of its own. */
+#if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
+#include <linux/panic_notifier.h>
+#endif
 
 /* Exported, but in no header that modules see. */
 #if KERNEL_VERSION(6, 12, 0) > LINUX_VERSION_CODE
@@ -120,6 +126,13 @@ static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
 	iter->active = true;
 	kmsg_dump_rewind(iter);
 }
+#endif
+
+/* 6.9 gave it a header of its own. */
+#if KERNEL_VERSION(6, 9, 0) <= LINUX_VERSION_CODE
+#include <linux/vmcore_info.h>
+#else
+#include <linux/crash_core.h>
 #endif
 
 /* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */

@@ -8,3 +8,4 @@
 #include "../../core/rvmrpc_records.c"
 #include "../../core/rvmrpc_care.c"
 #include "../../core/rvmrpc_files.c"
+#include "../../core/rvmrpc_tell.c"

@@ -22,6 +22,7 @@
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
 #include "rvmrpc_records.h"
+#include "rvmrpc_tell.h"
 
 /* ---- rvmrpc_gate.c ---- */
 
@@ -80,6 +81,7 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_RINGS,		/* doorbells of the window */
 	RVMRPC_CNT_SPINS,		/* requests that came while the server spun */
 	RVMRPC_CNT_WATCHDOG,
+	RVMRPC_CNT_EVENTS,		/* told */
 	RVMRPC_CNT_ERRORS,		/* other gate codes */
 	RVMRPC_CNT_MAX
 };
@@ -124,6 +126,9 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_retry retry;
 	unsigned int hello_ms;		/* how long the next answer to the hello is waited for */
 	bool ring_due;			/* an answer was not rung for yet */
+
+	struct rvmrpc_teller teller;	/* the server thread writes it */
+	atomic64_t told;		/* number of the last event of this epoch */
 };
 
 /* The wait in the host, rvmrpc_vmlp.c; the server thread's own. */
@@ -196,6 +201,20 @@ void rvmrpc_window_turn(struct rvmrpc_dev *rdev);	/* takes requests, or waits fo
 void rvmrpc_window_leave(struct rvmrpc_dev *rdev);	/* says farewell */
 void rvmrpc_window_drop(struct rvmrpc_dev *rdev);	/* forgets the epoch; its workers go on without it */
 const char *rvmrpc_wait_mode(const struct rvmrpc_dev *rdev);
+
+/* ---- rvmrpc_events.c, event_sources.c ---- */
+
+void rvmrpc_events_attach(struct rvmrpc_dev *rdev);
+void rvmrpc_events_detach(void);
+void rvmrpc_events_open(struct rvmrpc_dev *rdev);
+void rvmrpc_events_close(struct rvmrpc_dev *rdev);
+/* An event; then its fields, then send(). */
+void rvmrpc_event_new(struct rvmrpc_event_writer *e, u32 module, u16 kind);
+bool rvmrpc_event_send(struct rvmrpc_event_writer *e);
+
+int rvmrpc_event_sources_init(void);
+void rvmrpc_event_sources_exit(void);
+void rvmrpc_event_sources_beat(void);	/* the server thread's, every 5 s */
 
 /* ---- rvmrpc_vmlp.c ---- */
 
@@ -342,6 +361,8 @@ int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
 int rvmrpc_mod_files_init(void);
 void rvmrpc_mod_files_exit(void);
+int rvmrpc_mod_vmcoreinfo_init(void);
+void rvmrpc_mod_vmcoreinfo_exit(void);
 
 /* ---- rvmrpc_sysfs.c ---- */
 

@@ -65,6 +65,19 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 	return NULL;
 }
 
+/* The host is told, which sees calls that are BUSY. */
+static struct rvmrpc_job *rvmrpc_job_get(const struct rvmrpc_layout *layout)
+{
+	struct rvmrpc_job *job = rvmrpc_job_alloc(layout);
+	struct rvmrpc_event_writer e;
+
+	if (!job) {
+		rvmrpc_event_new(&e, RVMRPC_MOD_CORE, RVMRPC_RECORD_NO_MEMORY);
+		rvmrpc_event_send(&e);
+	}
+	return job;
+}
+
 /* It is nobody's, but its worker may not have returned yet. */
 static void rvmrpc_job_drop(struct rvmrpc_job *job)
 {
@@ -98,7 +111,7 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 
 		if (!wanted || !rvmrpc_job_fits(job, layout)) {
 			rvmrpc_job_drop(job);
-			job = wanted ? rvmrpc_job_alloc(layout) : NULL;
+			job = wanted ? rvmrpc_job_get(layout) : NULL;
 		}
 		rdev->w.jobs[i] = job;
 		if (job) {

@@ -92,8 +92,10 @@ static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 	rvmrpc_probe_irq(rdev);
 	if (rdev->gate.regs)
 		rvmrpc_gate_publish(&rdev->gate);
+	rvmrpc_events_attach(rdev);
 	err = rvmrpc_server_start(rdev);
 	if (err) {
+		rvmrpc_events_detach();
 		rvmrpc_gate_withdraw();
 		rvmrpc_device_release();
 	}
@@ -128,6 +130,7 @@ static void rvmrpc_remove(struct pci_dev *pdev)
 	struct rvmrpc_dev *rdev = pci_get_drvdata(pdev);
 
 	rvmrpc_server_stop(rdev, 0);
+	rvmrpc_events_detach();
 	rvmrpc_gate_withdraw();
 	rvmrpc_device_release();
 	rvmrpc_jobs_free(rdev);
@@ -221,6 +224,8 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
 	{ rvmrpc_mod_files_init, rvmrpc_mod_files_exit },
+	{ rvmrpc_mod_vmcoreinfo_init, rvmrpc_mod_vmcoreinfo_exit },
+	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 	{ rvmrpc_workers_init, rvmrpc_workers_exit },
 	{ rvmrpc_pci_init, rvmrpc_pci_exit },
 };

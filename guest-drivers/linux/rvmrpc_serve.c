@@ -62,6 +62,7 @@ static void rvmrpc_ring_due(struct rvmrpc_dev *rdev)
 static void rvmrpc_window_lost(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_jobs_retire(rdev);
+	rvmrpc_events_close(rdev);
 	rdev->w.guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(rdev, RVMRPC_STATE_DISCONNECTED, 0, 0);
 	/* A host whose epochs do not last must not make this thread spin. */
@@ -193,8 +194,10 @@ static void rvmrpc_window_idle(struct rvmrpc_dev *rdev)
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (!rvmrpc_guest_sleep(g))
 		return;
-	if (rvmrpc_sleep(rdev, ms))
+	if (rvmrpc_sleep(rdev, ms)) {
 		rvmrpc_guest_beat(g);
+		rvmrpc_event_sources_beat();
+	}
 	rvmrpc_guest_awake(g);
 }
 
@@ -299,6 +302,7 @@ static void rvmrpc_window_opened(struct rvmrpc_dev *rdev)
 	rdev->w.ring_due = false;
 	rvmrpc_was_robbed(rdev);
 	rvmrpc_registry_new_epoch(g->epoch);
+	rvmrpc_events_open(rdev);
 	rvmrpc_jobs_prepare(rdev);
 	rvmrpc_toggle_msix(rdev);
 	rvmrpc_vmlp_bind(rdev);
@@ -374,6 +378,7 @@ void rvmrpc_window_leave(struct rvmrpc_dev *rdev)
 void rvmrpc_window_drop(struct rvmrpc_dev *rdev)
 {
 	rvmrpc_jobs_retire(rdev);
+	rvmrpc_events_close(rdev);
 	/* Whatever was in the window is looked at anew: the machine may have slept. */
 	memset(&rdev->w.guest, 0, sizeof(rdev->w.guest));
 }

@@ -122,6 +122,7 @@ RVMRPC_COUNTER(malformed, RVMRPC_CNT_MALFORMED);
 RVMRPC_COUNTER(rings, RVMRPC_CNT_RINGS);
 RVMRPC_COUNTER(spins, RVMRPC_CNT_SPINS);
 RVMRPC_COUNTER(watchdog, RVMRPC_CNT_WATCHDOG);
+RVMRPC_COUNTER(events, RVMRPC_CNT_EVENTS);
 RVMRPC_COUNTER(errors, RVMRPC_CNT_ERRORS);
 
 static struct attribute *rvmrpc_counter_attrs[] = {
@@ -139,6 +140,7 @@ static struct attribute *rvmrpc_counter_attrs[] = {
 	&rvmrpc_counter_rings.attr.attr,
 	&rvmrpc_counter_spins.attr.attr,
 	&rvmrpc_counter_watchdog.attr.attr,
+	&rvmrpc_counter_events.attr.attr,
 	&rvmrpc_counter_errors.attr.attr,
 	NULL
 };

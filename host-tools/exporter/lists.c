@@ -62,6 +62,19 @@ static gboolean get_up(const RvmrpcRecord *r, const Metric *m, double *value)
     return state != NULL;
 }
 
+/* Sizes of long ago are not told as today's. */
+static gboolean is_cached(const RvmrpcRecord *r)
+{
+    guint64 cached = 0;
+
+    return rvmrpc_record_get_u64(r, RVMRPC_FS_CACHED, &cached) && cached;
+}
+
+static gboolean get_size(const RvmrpcRecord *r, const Metric *m, double *value)
+{
+    return !is_cached(r) && get_number(r, m, value);
+}
+
 /* Of remote ones, which are not asked, there is nothing to tell. */
 static gboolean get_failed(const RvmrpcRecord *r, const Metric *m,
                            double *value)
@@ -70,7 +83,8 @@ static gboolean get_failed(const RvmrpcRecord *r, const Metric *m,
 
     *value = rvmrpc_record_get_u64(r, m->key, &why) &&
              why == RVMRPC_FS_SKIPPED_FAILED;
-    return *value || rvmrpc_record_get_u64(r, RVMRPC_FS_SIZE, &size);
+    return *value ||
+           (!is_cached(r) && rvmrpc_record_get_u64(r, RVMRPC_FS_SIZE, &size));
 }
 
 static gboolean get_one(const RvmrpcRecord *r, const Metric *m, double *value)
@@ -160,6 +174,8 @@ static char *filesystem_labels(const RvmrpcRecord *r)
     { "guest_" name "_total", "counter", help, RVMRPC_##key, unit, NULL }
 #define GAUGE(name, key, unit, help) \
     { "guest_" name, "gauge", help, RVMRPC_##key, unit, NULL }
+#define SIZE(name, key, help) \
+    { "guest_" name, "gauge", help, RVMRPC_##key, 1, get_size }
 /* As node_exporter has them: by the kernel's name, without a type. */
 #define VMSTAT(name, key, help) \
     { "guest_vmstat_" name, "untyped", help, RVMRPC_VMSTAT_##key, 1, NULL }
@@ -236,12 +252,11 @@ static const Metric interface_info[] = {
 };
 
 static const Metric filesystem[] = {
-    GAUGE("filesystem_size_bytes", FS_SIZE, 1, "Size."),
-    GAUGE("filesystem_free_bytes", FS_FREE, 1, "Free."),
-    GAUGE("filesystem_avail_bytes", FS_AVAILABLE, 1,
-          "Free to who is not root."),
-    GAUGE("filesystem_files", FS_FILES, 1, "Inodes."),
-    GAUGE("filesystem_files_free", FS_FILES_FREE, 1, "Free inodes."),
+    SIZE("filesystem_size_bytes", FS_SIZE, "Size."),
+    SIZE("filesystem_free_bytes", FS_FREE, "Free."),
+    SIZE("filesystem_avail_bytes", FS_AVAILABLE, "Free to who is not root."),
+    SIZE("filesystem_files", FS_FILES, "Inodes."),
+    SIZE("filesystem_files_free", FS_FILES_FREE, "Free inodes."),
     GAUGE("filesystem_readonly", FS_READ_ONLY, 1, "1 if nobody may write."),
     { "guest_filesystem_device_error", "gauge",
       "1 if it was asked and failed.", RVMRPC_FS_SKIPPED, 1, get_failed },

@@ -86,6 +86,8 @@ static void fill_stats(RvmrpcChannel *ch, JsonObject *stats)
         { "in-flight", &ch->in_flight }, { "hypercalls", &ch->hypercalls },
         { "doorbells", &ch->doorbells }, { "waits", &ch->waits },
         { "interrupts", &ch->interrupts },
+        { "events", &ch->events }, { "events-lost", &ch->events_lost },
+        { "events-dropped", &ch->events_dropped },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++) {

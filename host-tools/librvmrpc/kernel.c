@@ -167,6 +167,9 @@ static RvmrpcChannel *kernel_query(RvmrpcConn *conn, const Until *until,
     ch->registrations = st.registrations;
     ch->in_flight = st.in_flight;
     ch->interrupts = st.interrupts;
+    ch->events = st.events;
+    ch->events_lost = st.events_lost;
+    ch->events_dropped = st.events_dropped;
     for (int i = 0; i < RVMRPC_LATENCY_BUCKETS; i++) {
         ch->latency[i] = st.histogram[i];
     }

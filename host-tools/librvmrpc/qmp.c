@@ -117,7 +117,8 @@ static gboolean is_our_event(JsonObject *obj)
     const char *name =
         json_object_get_string_member_with_default(obj, "event", NULL);
 
-    return name && g_str_has_prefix(name, "RVMRPC_");
+    return name && (g_str_has_prefix(name, "RVMRPC_") ||
+                    strcmp(name, "GUEST_KERNEL_EVENT") == 0);
 }
 
 /* The reply with id conn->cookie, in the parser's memory; keeps events. */

@@ -194,6 +194,7 @@ typedef struct {
     guint64 calls, completed, failed, refused, timed_out, cancelled, reset;
     guint64 late_replies, bad_replies, registrations, in_flight;
     guint64 hypercalls, doorbells, waits, interrupts;
+    guint64 events, events_lost, events_dropped;
     /* Answered calls by time: [0] below 1 us, [n] from 2^(n-1) to 2^n us. */
     guint64 latency[RVMRPC_LATENCY_BUCKETS];
     gboolean has_latency_sum;   /* not by /dev/rvmrpc */
@@ -209,7 +210,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcChannel, rvmrpc_channel_free)
 /**
  * rvmrpc_next_event:
  *
- * Waits for a driver to register or to leave. By the socket and by QMP only.
+ * Waits for a driver to register or to leave, and for what the guest's kernel
+ * tells by itself (GUEST_KERNEL_EVENT). By the socket and by QMP only.
  * The first call begins; what happened before is not told.
  *
  * Returns: the event as JSON, as QMP has it; NULL and %G_IO_ERROR_TIMED_OUT

@@ -28,6 +28,8 @@ _rvmrpc() {
         'cat:a file'\''s bytes'
         'cp:copy a file to this host'
         'mount:show its files below a folder'
+        'vmcoreinfo:for who reads a dump of its memory'
+        'events:what the kernel tells by itself'
         'doctor:a report of a guest that seems dead'
         'clock:the clock, and how wrong it is'
         'reclaim:have the kernel free memory'

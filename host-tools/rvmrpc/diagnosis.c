@@ -370,11 +370,12 @@ static gboolean is_plain_wait(const char *function)
     return strcmp(function, "down") == 0;
 }
 
-/* The function that says what a thread waits for, escaped. */
+/* The function, or the word, that says what a thread waits for, escaped. */
 static char *wait_text(const RvmrpcRecord *r)
 {
     g_auto(GStrv) stack = rvmrpc_record_get_strings(r, RVMRPC_TASK_STACK);
-    const char *function = stack[0];
+    g_autofree char *wait = rvmrpc_record_get_string(r, RVMRPC_TASK_WAIT);
+    const char *function = stack[0] ? stack[0] : wait;
 
     for (char **f = stack; *f; f++) {
         if (!is_plain_wait(*f)) {
@@ -525,7 +526,8 @@ static gboolean diagnose_filesystem(Doctor *d, const RvmrpcRecord *r)
                    target);
         return TRUE;
     }
-    if (number(r, RVMRPC_FS_READ_ONLY)) {
+    /* What was noted once may be long ago. */
+    if (number(r, RVMRPC_FS_READ_ONLY) || number(r, RVMRPC_FS_CACHED)) {
         return FALSE;
     }
     if (is_full(r, RVMRPC_FS_SIZE, RVMRPC_FS_AVAILABLE, NEARLY_FULL, &all,

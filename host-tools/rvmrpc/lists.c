@@ -223,8 +223,14 @@ static char *time_text(guint64 ns)
 static char *stack_text(const RvmrpcRecord *r)
 {
     g_auto(GStrv) stack = rvmrpc_record_get_strings(r, RVMRPC_TASK_STACK);
+    g_autofree char *wait = rvmrpc_record_get_string(r, RVMRPC_TASK_WAIT);
     GString *s = g_string_new(NULL);
 
+    if (wait) {
+        g_autofree char *text = clean(wait);
+
+        g_string_append_printf(s, "          waits: %s\n", text);
+    }
     for (char **function = stack; *function; function++) {
         g_autofree char *text = clean(*function);
 

@@ -136,6 +136,9 @@ static int info_json(const Facts *f, const GPtrArray *modules)
     json_u64(b, "late-replies", ch->late_replies);
     json_u64(b, "bad-replies", ch->bad_replies);
     json_u64(b, "in-flight", ch->in_flight);
+    json_u64(b, "events", ch->events);
+    json_u64(b, "events-lost", ch->events_lost);
+    json_u64(b, "events-dropped", ch->events_dropped);
     info_modules_json(b, modules);
     return end_json(b);
 }

@@ -77,6 +77,8 @@ int cmd_cat(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
+int cmd_vmcoreinfo(int argc, char **argv);
+int cmd_events(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_clock(int argc, char **argv);
 int cmd_reclaim(int argc, char **argv);
@@ -153,7 +155,7 @@ char *record_bytes_text(const RvmrpcRecord *record, guint key);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 
-#define NO_PSI_TEXT "its kernel does not watch pressure; boot it with psi=1"
+#define NO_PSI_TEXT "its kernel does not watch pressure (Linux: boot it with psi=1)"
 
 /* ---- Output ---- */
 

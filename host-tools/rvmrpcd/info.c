@@ -6,6 +6,7 @@
  * json-glib has no unsigned 64-bit numbers, as epochs are.
  */
 #include <string.h>
+#include "rvmrpc_event.h"
 #include "rvmrpc_list.h"
 #include "rvmrpc_socket.h"
 #include "rvmrpc_text.h"
@@ -114,6 +115,9 @@ static void put_stats(GString *j, const RvmrpcChannelInfo *info)
     put_u64(j, "interrupts", info->interrupts);
     put_u64(j, "rekicks", s->rekicks);
     put_u64(j, "lost", s->lost);
+    put_u64(j, "events", s->events);
+    put_u64(j, "events-lost", s->events_lost);
+    put_u64(j, "events-dropped", s->events_dropped);
     put_latency(j, s);
     if (!info->kernel) {
         put_u64(j, "latency-sum-us", s->elapsed_ns / 1000);
@@ -264,5 +268,58 @@ char *info_disconnected(const char *reason)
     GString *j = begin_event("RVMRPC_DISCONNECTED");
 
     put_text(j, "reason", reason);
+    return end_event(j);
+}
+
+static void put_event_fields(GString *j, const RvmrpcEvent *e)
+{
+    if (e->text) {
+        put_text(j, "text", e->text);
+    }
+    if (e->has_pid) {
+        put_u64(j, "pid", e->pid);
+    }
+    if (e->process) {
+        put_text(j, "process", e->process);
+    }
+    if (e->has_rss) {
+        put_u64(j, "rss", e->rss);
+    }
+    if (e->has_share) {
+        next(j, "percent");
+        g_string_append_printf(j, "%" G_GUINT64_FORMAT ".%02u",
+                               (guint64)e->share / 100,
+                               (unsigned)(e->share % 100));
+    }
+    if (e->has_ended) {
+        put_bool(j, "ended", e->ended);
+    }
+    if (e->data) {
+        put_text(j, "data", e->data);
+    }
+}
+
+char *info_event(const struct rvmrpc_told *told)
+{
+    static const char *const types[] = {
+        [RVMRPC_EVENT_OOM_KILL] = "oom-kill",
+        [RVMRPC_EVENT_STALL] = "stall",
+        [RVMRPC_EVENT_PANIC] = "panic",
+        [RVMRPC_EVENT_OOPS] = "oops",
+        [RVMRPC_EVENT_NO_MEMORY] = "no-memory",
+        [RVMRPC_EVENT_OTHER] = "other",
+    };
+    GString *j = begin_event("GUEST_KERNEL_EVENT");
+    RvmrpcEvent e;
+
+    rvmrpc_event_read(&e, told);
+    put_text(j, "type", types[e.type]);
+    put_u64(j, "module", e.module);
+    put_u64(j, "kind", e.kind);
+    put_u64(j, "number", e.number);
+    put_u64(j, "time-ns", e.time_ns);
+    put_u64(j, "missed", e.missed);
+    put_event_fields(j, &e);
+    rvmrpc_event_clear(&e);
     return end_event(j);
 }

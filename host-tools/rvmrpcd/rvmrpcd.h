@@ -64,5 +64,6 @@ char *info_json(const VmConfig *vm, pid_t pid, const RvmrpcChannelInfo *info,
 /* Events as QMP has them. */
 char *info_connected(const RvmrpcChannelInfo *info);
 char *info_disconnected(const char *reason);
+char *info_event(const struct rvmrpc_told *told);
 
 #endif

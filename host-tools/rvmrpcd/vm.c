@@ -132,10 +132,20 @@ static void stuck(void *opaque)
     say(world->vm, "the guest answers in none of its slots");
 }
 
+static void event(void *opaque, const struct rvmrpc_told *told)
+{
+    World *world = opaque;
+
+    if (world->vm->current == world) {
+        tell(world->vm, info_event(told));
+    }
+}
+
 static const RvmrpcChannelOps channel_ops = {
     .opened = opened,
     .closed = closed,
     .stuck = stuck,
+    .event = event,
 };
 
 /* ---- Worlds ---- */

@@ -29,6 +29,7 @@
 /* The core is one text for all hosts; here it is one piece with what calls it most, which halves the cost of a call. */
 #include "../../core/rvmrpc_proxy.c"
 #include "../../core/rvmrpc_owner.c"
+#include "../../core/rvmrpc_ring.c"
 
 /*
  * A guest that spins answers a short call sooner than this thread could sleep and be woken.  It is no one else's time:
@@ -384,7 +385,8 @@ static bool reap(struct rvmrpc_vm *vm, struct turn *t)
 /* What a guest rings for.  Any context, vm->lock. */
 static void heard(struct rvmrpc_vm *vm, u64 now)
 {
-	if (wake_answered(vm) || (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
+	if (wake_answered(vm) || rvmrpc_owner_events_due(&vm->owner, now) ||
+	    (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
 		arm(vm, now, now);
 }
 
@@ -520,7 +522,39 @@ static void look_again(struct rvmrpc_vm *vm, struct turn *t)
 	vm->again_at = t->now + vm->again_ns;
 }
 
-/* No lock held, and nobody else tells. */
+/* Takes what the guest has told.  Before the end of the epoch that it is of. */
+static void hear(struct rvmrpc_vm *vm, const struct turn *t)
+{
+	struct rvmrpc_told told;
+
+	if (!rvmrpc_owner_events_due(&vm->owner, t->now))
+		return;
+	rvmrpc_owner_hear(&vm->owner, t->now);
+	while (rvmrpc_owner_take_event(&vm->owner, t->now, &told))
+		rvmrpc_events_put(&vm->heard, &told);
+}
+
+static bool next_heard(struct rvmrpc_vm *vm, struct rvmrpc_told *told)
+{
+	bool any;
+
+	spin_lock(&vm->lock);
+	any = rvmrpc_events_take(&vm->heard, told);
+	spin_unlock(&vm->lock);
+	return any;
+}
+
+/* No lock held, and nobody else tells, as the next. */
+static void tell_events(struct rvmrpc_vm *vm)
+{
+	struct rvmrpc_told told;
+
+	while (next_heard(vm, &told)) {
+		rvmrpc_file_told(vm->file, &told);
+		rvmrpc_vm_event(vm, &told);
+	}
+}
+
 static void tell_looked(struct rvmrpc_vm *vm, u32 what, bool stuck)
 {
 	if (what & RVMRPC_LOOK_CLOSED)
@@ -565,6 +599,7 @@ static void channel_work(struct work_struct *work)
 	if (vm->attached) {
 		wake_answered(vm);
 		all = reap(vm, &t);
+		hear(vm, &t);
 		due = look(vm, &t);
 		look_again(vm, &t);
 		next = rvmrpc_owner_expire(&vm->owner, t.now, &t.done);
@@ -577,9 +612,11 @@ static void channel_work(struct work_struct *work)
 		if (what & RVMRPC_LOOK_KICK)
 			t.kick = true;
 		next = min3(next, vm->next_look, vm->again_at);
+		next = min(next, rvmrpc_owner_events_at(&vm->owner));
 		arm(vm, all ? next : t.now, t.now);
 	}
 	turn_end(vm, &t);
+	tell_events(vm);
 	tell_looked(vm, what, stuck);
 	/* The pages stay until this work was waited for. */
 	if (due && rvmrpc_pin_torn(&vm->pin))
@@ -942,6 +979,7 @@ void rvmrpc_channel_close(struct rvmrpc_vm *vm)
 	/* From here on nobody is in rung(). */
 	eventfd_ctx_remove_wait_queue(vm->doorbell, &vm->ring_wait, &count);
 	turn_begin(vm, &t);
+	hear(vm, &t);
 	rvmrpc_owner_close(&vm->owner, RVMRPC_STATUS_NOT_CONNECTED, t.now, &t.done);
 	vm->attached = false;
 	t.kick = true;
@@ -950,6 +988,7 @@ void rvmrpc_channel_close(struct rvmrpc_vm *vm)
 	wait_event_cmd(vm->quiet, !vm->copying, spin_unlock(&vm->lock), spin_lock(&vm->lock));
 	spin_unlock(&vm->lock);
 	cancel_delayed_work_sync(&vm->work);
+	tell_events(vm);
 }
 
 int rvmrpc_channel_notice(struct rvmrpc_vm *vm, unsigned long notice)
@@ -967,6 +1006,7 @@ int rvmrpc_channel_notice(struct rvmrpc_vm *vm, unsigned long notice)
 		break;
 	case RVMRPC_KVM_RESET:
 		if (o->proxy.epoch) {
+			hear(vm, &t);
 			rvmrpc_owner_close(o, RVMRPC_STATUS_RESET, t.now, &t.done);
 			vm->looked |= RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_KICK;
 			arm(vm, t.now, t.now);
@@ -995,6 +1035,9 @@ static void fill_stats(struct rvmrpc_kvm_status *s, const struct rvmrpc_stats *s
 	s->kicks = stats->kicks;
 	s->rekicks = stats->rekicks;
 	s->lost = stats->lost;
+	s->events = stats->events;
+	s->events_lost = stats->events_lost;
+	s->events_dropped = stats->events_dropped;
 	memcpy(s->histogram, stats->histogram, sizeof(s->histogram));
 }
 

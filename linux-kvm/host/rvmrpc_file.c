@@ -46,6 +46,7 @@ struct rvmrpc_file {
 	u32 events;			/* bit RVMRPC_REC_*: happened since it was read; lock */
 	u32 last_event;			/* lock */
 	u32 gone_why;			/* RVMRPC_GONE_*, of the last RVMRPC_REC_GONE; lock */
+	struct rvmrpc_events *told;	/* a VMM's: of the guest's; lock */
 	bool closed;			/* lock */
 };
 
@@ -82,7 +83,10 @@ static struct rvmrpc_file *file_alloc(u32 quota, bool vmm)
 
 static void file_free(struct kref *kref)
 {
-	kfree(container_of(kref, struct rvmrpc_file, kref));
+	struct rvmrpc_file *file = container_of(kref, struct rvmrpc_file, kref);
+
+	kvfree(file->told);
+	kfree(file);
 }
 
 void rvmrpc_file_get(struct rvmrpc_file *file)
@@ -284,6 +288,38 @@ void rvmrpc_file_event(struct rvmrpc_file *file, u32 type, u32 why)
 	wake_up_interruptible(&file->wait);
 }
 
+void rvmrpc_file_told(struct rvmrpc_file *file, const struct rvmrpc_told *told)
+{
+	spin_lock(&file->lock);
+	rvmrpc_events_put(file->told, told);
+	spin_unlock(&file->lock);
+	wake_up_interruptible(&file->wait);
+}
+
+/* What the guest told; 0: nothing. */
+static ssize_t read_told(struct rvmrpc_file *file, struct iov_iter *to)
+{
+	struct rvmrpc_record rec = { .type = RVMRPC_REC_EVENT, .reslen = sizeof(struct rvmrpc_event) };
+	bool fits = iov_iter_count(to) >= sizeof(rec) + rec.reslen;
+	struct rvmrpc_told told;
+	bool any;
+
+	if (!file->told)
+		return 0;
+	spin_lock(&file->lock);
+	any = fits ? rvmrpc_events_take(file->told, &told) : file->told->count;
+	spin_unlock(&file->lock);
+	if (!any)
+		return 0;
+	if (!fits)
+		return -EMSGSIZE;
+	rec.cookie = told.missed;
+	if (copy_to_iter(&rec, sizeof(rec), to) != sizeof(rec) ||
+	    copy_to_iter(&told.event, rec.reslen, to) != rec.reslen)
+		return -EFAULT;
+	return sizeof(rec) + rec.reslen;
+}
+
 /* 0: none.  The one that tells how things are now comes last. */
 static u32 take_event(struct rvmrpc_file *file)
 {
@@ -361,10 +397,14 @@ static ssize_t read_answer(struct rvmrpc_file *file, struct client_call *call, s
 static ssize_t read_one(struct rvmrpc_file *file, struct iov_iter *to)
 {
 	struct client_call *call;
+	ssize_t ret;
 	u32 type;
 
 	if (iov_iter_count(to) < sizeof(struct rvmrpc_record))
 		return -EMSGSIZE;
+	ret = read_told(file, to);
+	if (ret)
+		return ret;
 	type = take_event(file);
 	if (type)
 		return read_event(file, type, to);
@@ -379,7 +419,7 @@ static __poll_t file_ready(struct rvmrpc_file *file)
 	__poll_t ready = 0;
 
 	spin_lock(&file->lock);
-	if (file->events || !list_empty(&file->answers))
+	if (file->events || !list_empty(&file->answers) || (file->told && file->told->count))
 		ready |= EPOLLIN | EPOLLRDNORM;
 	if (file->ncalls < file->quota)
 		ready |= EPOLLOUT | EPOLLWRNORM;
@@ -593,6 +633,8 @@ static void file_set_vm(struct rvmrpc_file *file, struct rvmrpc_vm *vm)
 	file->vm = vm;
 	/* Those of the VM before. */
 	file->events = 0;
+	file->told->count = 0;
+	file->told->missed = 0;
 	spin_unlock(&file->lock);
 }
 
@@ -686,6 +728,11 @@ static int vmm_open(struct inode *inode, struct file *filp)
 	file = file_alloc(RVMRPC_CALLS_MAX, true);
 	if (!file)
 		return -ENOMEM;
+	file->told = kvzalloc(sizeof(*file->told), GFP_KERNEL_ACCOUNT);
+	if (!file->told) {
+		rvmrpc_file_put(file);
+		return -ENOMEM;
+	}
 	filp->private_data = file;
 	return stream_open(inode, filp);
 }

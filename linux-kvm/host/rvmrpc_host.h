@@ -22,6 +22,22 @@
 
 struct rvmrpc_file;
 
+/* ---- rvmrpc_events.c ---- */
+
+#define RVMRPC_EVENTS_KEPT	64
+
+/* What a guest told and somebody has not taken yet; its owner's lock.  All zero: empty. */
+struct rvmrpc_events {
+	u32 first, count;
+	u64 missed;			/* that had no room since the last that was taken */
+	struct rvmrpc_told told[RVMRPC_EVENTS_KEPT];
+};
+
+/* The oldest goes when there is no room. */
+void rvmrpc_events_put(struct rvmrpc_events *events, const struct rvmrpc_told *told);
+/* False: there is none. */
+bool rvmrpc_events_take(struct rvmrpc_events *events, struct rvmrpc_told *told);
+
 /* One call of a client in this kernel, or of one with a file. */
 struct rvmrpc_kcall {
 	struct rvmrpc_call core;
@@ -63,7 +79,9 @@ struct rvmrpc_vm {
 
 	struct list_head list;		/* vms_lock */
 	struct list_head told;		/* notify_lock */
-	struct work_struct tell_attached, tell_detached;
+	struct work_struct tell_attached, tell_detached, tell_events;
+	spinlock_t events_lock;		/* leaf */
+	struct rvmrpc_events events;	/* for notifiers; events_lock */
 	wait_queue_entry_t ring_wait;	/* on the doorbell */
 	poll_table ring_table;		/* while that is being put there */
 	wait_queue_head_t quiet;	/* copying has become 0 */
@@ -94,6 +112,7 @@ struct rvmrpc_vm {
 	bool probing;
 	struct rvmrpc_kcall probe;
 	u64 interrupts;
+	struct rvmrpc_events heard;	/* taken from the window, not told on */
 
 	atomic64_t rings;
 };
@@ -145,6 +164,8 @@ struct rvmrpc_vm *rvmrpc_vm_attach(const struct rvmrpc_vm_attach *attach, struct
 void rvmrpc_vm_detach(struct rvmrpc_vm *vm);
 /* Somebody uses its window, from a time on when it was known to be there. */
 void rvmrpc_vm_unmap(struct rvmrpc_vm *vm);
+/* Tells notifiers, in their own time.  Process context, in order of the VM's events. */
+void rvmrpc_vm_event(struct rvmrpc_vm *vm, const struct rvmrpc_told *told);
 /* Asks all VMMs to take their windows back, and refuses new ones while it is so. */
 void rvmrpc_vm_refuse(bool refuse);
 bool rvmrpc_vm_refused(void);
@@ -157,5 +178,6 @@ void rvmrpc_file_get(struct rvmrpc_file *file);
 void rvmrpc_file_put(struct rvmrpc_file *file);
 /* Any thread that holds no lock. */
 void rvmrpc_file_event(struct rvmrpc_file *file, u32 type, u32 why);
+void rvmrpc_file_told(struct rvmrpc_file *file, const struct rvmrpc_told *told);
 
 #endif /* RVMRPC_HOST_H */

@@ -38,7 +38,8 @@ static bool refused;			/* vms_lock to write */
 static const struct rvmrpc_glue *glue;	/* vms_lock */
 static struct workqueue_struct *notice_wq;	/* ordered: no VMM waits for a notifier */
 static DEFINE_MUTEX(notify_lock);	/* held while notifiers run */
-static RAW_NOTIFIER_HEAD(vm_notifiers);	/* notify_lock */
+static RAW_NOTIFIER_HEAD(vm_notifiers);	/* notify_lock, as the next */
+static RAW_NOTIFIER_HEAD(event_notifiers);
 static LIST_HEAD(told);			/* VMs that they were told of; notify_lock */
 
 /* ---- References ---- */
@@ -221,6 +222,42 @@ static void tell_detached(struct work_struct *work)
 	rvmrpc_vm_put(vm);
 }
 
+static bool next_event(struct rvmrpc_vm *vm, struct rvmrpc_told *told)
+{
+	bool any;
+
+	spin_lock(&vm->events_lock);
+	any = rvmrpc_events_take(&vm->events, told);
+	spin_unlock(&vm->events_lock);
+	return any;
+}
+
+static void tell_events(struct work_struct *work)
+{
+	struct rvmrpc_vm *vm = container_of(work, struct rvmrpc_vm, tell_events);
+	struct rvmrpc_told told;
+
+	while (next_event(vm, &told)) {
+		struct rvmrpc_vm_event event = { .vm = vm, .event = &told.event, .missed = told.missed };
+
+		mutex_lock(&notify_lock);
+		raw_notifier_call_chain(&event_notifiers, told.event.record.kind, &event);
+		mutex_unlock(&notify_lock);
+	}
+	rvmrpc_vm_put(vm);
+}
+
+void rvmrpc_vm_event(struct rvmrpc_vm *vm, const struct rvmrpc_told *told)
+{
+	spin_lock(&vm->events_lock);
+	rvmrpc_events_put(&vm->events, told);
+	spin_unlock(&vm->events_lock);
+	rvmrpc_vm_get(vm);
+	/* One that is queued has its reference, and sees this event. */
+	if (!queue_work(notice_wq, &vm->tell_events))
+		rvmrpc_vm_put(vm);
+}
+
 /* Whether another VM keeps this one from being attached.  vms_lock. */
 static int find_conflict(const struct rvmrpc_vm *vm)
 {
@@ -282,6 +319,8 @@ static struct rvmrpc_vm *vm_alloc(const struct rvmrpc_vm_attach *attach, struct 
 	rvmrpc_channel_prepare(vm);
 	INIT_WORK(&vm->tell_attached, tell_attached);
 	INIT_WORK(&vm->tell_detached, tell_detached);
+	INIT_WORK(&vm->tell_events, tell_events);
+	spin_lock_init(&vm->events_lock);
 	import_uuid(&vm->uuid, attach->uuid);
 	memcpy(vm->name, attach->name, sizeof(vm->name));
 	vm->uid = current_uid();
@@ -385,6 +424,25 @@ void rvmrpc_unregister_notifier(struct notifier_block *nb)
 	mutex_unlock(&notify_lock);
 }
 EXPORT_SYMBOL_GPL(rvmrpc_unregister_notifier);
+
+int rvmrpc_register_event_notifier(struct notifier_block *nb)
+{
+	int ret;
+
+	mutex_lock(&notify_lock);
+	ret = raw_notifier_chain_register(&event_notifiers, nb);
+	mutex_unlock(&notify_lock);
+	return ret;
+}
+EXPORT_SYMBOL_GPL(rvmrpc_register_event_notifier);
+
+void rvmrpc_unregister_event_notifier(struct notifier_block *nb)
+{
+	mutex_lock(&notify_lock);
+	raw_notifier_chain_unregister(&event_notifiers, nb);
+	mutex_unlock(&notify_lock);
+}
+EXPORT_SYMBOL_GPL(rvmrpc_unregister_event_notifier);
 
 /* ---- Finding VMs ---- */
 

@@ -133,6 +133,8 @@ SICK = {
             "__schedule", "schedule", "jbd2_log_wait_commit", "ext4_sync_file"))) for n in range(14)])}),
     "nostack": ("blocked", r"1 task waits in the kernel, it does not tell where: sh", {
         "BLOCKED": records_answer([record(4, (1, 5), (2, 5), (3, "sh"), (4, "D"))])}),
+    "word": ("blocked", r"1 task waits in nfsreq: sh$", {
+        "BLOCKED": records_answer([record(4, (1, 5), (2, 5), (3, "sh"), (4, "D"), (13, "nfsreq"))])}),
     "disk": ("disk-stuck", r"^vdb has 12 requests in flight and finished none in 0\.\d s", {
         "DISKS": records_answer([record(3, (1, name), (2, n), (3, 7), (11, 12)) for n, name in
                                  enumerate(("vdb", "vdb1"))])}),
@@ -214,7 +216,8 @@ def unknown():
         assert any("all of how full its file systems are" in s for s in found["unknown"]), found
         assert any("all of which processes run" in s for s in found["unknown"]), found
         assert any("psi=1" in s for s in found["unknown"]), found
-        fakes.add("failed", behave=healthy(FS=records_answer([record(6, (1, "/mnt"), (7, 3))])))
+        stale = record(6, (1, "/nfs"), (7, 1), (8, 10 << 30), (9, 0), (10, 0), (13, 1))
+        fakes.add("failed", behave=healthy(FS=records_answer([record(6, (1, "/mnt"), (7, 3)), stale])))
         assert findings(fakes, "failed")[0] == {"unknown": [
             "cannot say how full /mnt is: the guest asked it, and that failed"]}
 

@@ -14,7 +14,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import Fakes, hang, info_answer, procedures, record, records_answer  # noqa: E402
+from fake import EVENT, INFO, SUBSCRIBE, Fakes, Frame, hang, info_answer, procedures, record, records_answer  # noqa: E402
 from harness import case, main  # noqa: E402
 from tools import RVMRPC, environment, ok  # noqa: E402
 
@@ -41,7 +41,9 @@ def forms():
     filesystems = records_answer([
         record(6, (1, "/"), (2, "/dev/vda1"), (3, "ext4"), (5, 254 << 32 | 1), (6, 0), (8, 10 << 30), (9, 4 << 30),
                (10, 2 << 30), (11, 1000), (12, 250), (99, "new")),
-        record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)), record(77, (1, "new kind"))])
+        record(6, (1, "/mnt"), (2, "server:/x"), (3, "nfs4"), (7, 1)),
+        record(6, (1, "/old"), (2, "server:/y"), (3, "nfs"), (7, 1), (8, 2 << 30), (9, 1 << 30), (10, 1 << 30), (13, 1)),
+        record(77, (1, "new kind"))])
     interfaces = records_answer([
         record(7, (1, 1), (2, "lo"), (4, 65536), (5, 1), (6, "unknown"), (7, 1), (8, 100), (10, 0)),
         record(8, (1, 1), (2, bytes([127, 0, 0, 1])), (3, 8), (4, "host")),
@@ -56,10 +58,12 @@ def forms():
         text = fakes.run("df", "vm").out
         assert re.search(r"^/dev/vda1 +ext4 +10\.0G +6\.0G +2\.0G +75% +75% +/$", text, re.M), text
         assert re.search(r"^server:/x +nfs4 +- +- +- +- +- +/mnt \(remote, not asked\)$", text, re.M), text
-        root, remote = fakes.run("df", "vm", "--json").json()["filesystems"]
+        assert re.search(r"^server:/y +nfs +2\.0G +1\.0G +1\.0G +50% +- +/old \(remote, not asked\)$", text, re.M), text
+        root, remote, old = fakes.run("df", "vm", "--json").json()["filesystems"]
         assert root == {"target": "/", "source": "/dev/vda1", "type": "ext4", "device": "254:1", "read-only": False,
                         "size": 10 << 30, "free": 4 << 30, "available": 2 << 30, "inodes": 1000, "inodes-free": 250}
         assert remote == {"target": "/mnt", "source": "server:/x", "type": "nfs4", "skipped": "remote"}, remote
+        assert old["cached"] is True and old["size"] == 2 << 30, old
         text = fakes.run("ip", "vm").out
         assert re.search(r"^lo +unknown +- +65536 +0\.1K +0 +- +- +127\.0\.0\.1/8$", text, re.M), text
         assert re.search(r"^eth0 +off +52:54:00:12:34:56 +1500 +- +- +- +3 +2001:db8::7/64$", text, re.M), text
@@ -365,6 +369,56 @@ def control():
         fakes.add("gone", behave=procedures({(12, 0): hang}))
         result = fakes.run("sysrq", "gone", "b", "-t", 300)
         assert result.status == 6 and "it may have" in result.err, result
+
+
+def tells(vm, *events):
+    """Who subscribes hears these, and then nothing."""
+    def behave(frame, connection):
+        if frame.kind != SUBSCRIBE:
+            return False
+        connection.sendall(Frame(INFO, json.dumps(vm().info()).encode(), cookie=frame.cookie).pack())
+        for event in events:
+            connection.sendall(Frame(EVENT, json.dumps(event).encode()).pack())
+        return True
+    return behave
+
+
+@case("events: each in a sentence, as JSON, so many, or none in time")
+def events():
+    """What a guest tells is escaped."""
+    def kernel(what, **more):
+        data = {"type": what, "module": 0, "kind": 10, "number": 1, "time-ns": 5, "missed": 0, **more}
+        return {"event": "GUEST_KERNEL_EVENT", "data": data}
+    told = [kernel("oom-kill", pid=712, process="java", rss=3326083072),
+            kernel("stall", percent=37.25), kernel("stall", percent=1, ended=True, missed=17),
+            kernel("panic", pid=1, process="init", text="Attempted to kill init!"),
+            kernel("other", module=0x101, kind=7, text=EVIL[:-1], data="AQID"), kernel("newer"),
+            {"event": "RVMRPC_DISCONNECTED", "data": {"reason": "guest-reset"}},
+            {"event": "ODD"}, {"data": 1}, [], {"event": "RVMRPC_NEW", "data": {}}]
+    with Fakes() as fakes:
+        vm = fakes.add("vm", behave=tells(lambda: vm, *told))
+        result = fakes.run("events", "vm", "-t", 300)
+        assert result.status == 6 and not result.err, result
+        lines = [line.split(" ", 1)[1] for line in result.out.splitlines()]
+        evil = lines.pop(4)
+        assert evil.startswith("module 0x101, kind 7: \\x1b[2J") and evil.isprintable() and "\u202e" not in evil, evil
+        assert lines == [
+            "out of memory: java (712) with 3.1 GiB is killed",
+            "tasks wait for memory 37.2 % of the time",
+            "tasks wait for memory 1.0 % of the time: the stall is over (17 before it were lost)",
+            "panic in init (1): Attempted to kill init!",
+            "newer", "the driver is gone: guest-reset", "RVMRPC_NEW"], result
+        result = fakes.run("events", "vm", "-n", 2, "--json")
+        lines = [json.loads(line) for line in result.out.splitlines()]
+        assert result.status == 0 and [line["event"] for line in lines] == ["GUEST_KERNEL_EVENT"] * 2, result
+        assert lines[0]["data"] == told[0]["data"] and lines[1]["data"]["percent"] == 37.25 and "time" in lines[0], lines
+        with subprocess.Popen([RVMRPC, "events", "vm"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              env=environment(fakes.folder)) as process:
+            for _ in range(8):
+                process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=10)
+            assert process.returncode == 0 and not err, (process.returncode, err)
 
 
 @case("help, man page and completion have every command and option")

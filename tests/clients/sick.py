@@ -4,14 +4,15 @@
 import os
 import pathlib
 import re
+import subprocess
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from harness import case, comment, main, shared, wait_for  # noqa: E402
-from tools import PATIENT, rvmrpc  # noqa: E402
+from harness import case, comment, insmod, main, shared, wait_for  # noqa: E402
+from tools import PATIENT, RVMRPC, environment, rvmrpc  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-sick-")
 ALLOW = "default,klog.read,freeze.*,reclaim.*,control.*"
@@ -109,6 +110,22 @@ def doctor():
         vm.guest.run("kill $(cat /tmp/hog)")
         thawed = run("thaw").out
     assert thawed.startswith("thawed: 1 file systems, 0 skipped, 0 lost"), thawed
+
+
+@case("events: what a module of the guest tells, by the socket and by QMP")
+def events():
+    """As it happens; the man page's way to end."""
+    vm = guest()
+    insmod(vm, "rvmrpc_test_mod")
+    for number, way in enumerate(("sick", f"{vm.dir}/qmp2.sock")):
+        with subprocess.Popen([RVMRPC, "events", way, "-n", "1", "-t", "20000"], stdout=subprocess.PIPE, text=True,
+                              env=environment(FOLDER.name)) as process:
+            # It says nothing when it has begun to listen: tell until it has heard.
+            while process.poll() is None:
+                vm.guest.check(f"echo disk {number} is slow > /sys/module/rvmrpc_test_mod/parameters/event; sleep 0.3")
+            assert re.fullmatch(rf"\S+ module 0x101, kind 7: disk {number} is slow( \(.*\))?\n", process.stdout.read())
+            assert process.returncode == 0
+    vm.guest.check("rmmod rvmrpc_test_mod")
 
 
 @case("reclaim frees what was asked, from the cache")

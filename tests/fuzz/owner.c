@@ -4,6 +4,8 @@
  * steps, and what the host's clients do.  Whatever that is, every call ends once, with a status.
  */
 #include "rvmrpc_owner.h"
+#include "rvmrpc_reader.h"
+#include "rvmrpc_tell.h"
 #include "scribbler.h"
 
 #define SIZE	RVMRPC_WINDOW_SIZE_MIN
@@ -239,7 +241,45 @@ static void op_sleep(struct input *in)
 	}
 }
 
+static void op_hear(struct input *in)
+{
+	struct rvmrpc_told told;
+	struct rvmrpc_reader r;
+	uint32_t left = input_u8(in);
+
+	if (left & 1 || rvmrpc_owner_events_due(&h.owner, h.now))
+		rvmrpc_owner_hear(&h.owner, h.now);
+	while (left-- && rvmrpc_owner_take_event(&h.owner, h.now, &told)) {
+		CHECK(told.event.epoch == h.owner.proxy.epoch && told.event.record.length <= RVMRPC_EVENT_RECORD_MAX);
+		if (rvmrpc_reader_open_one(&r, &told.event.record, told.event.record.length))
+			while (rvmrpc_reader_field(&r))
+				CHECK(r.value + r.length <= (unsigned char *)(&told.event + 1));
+	}
+	CHECK(h.owner.proxy.stats.events <= RVMRPC_EVENTS_AT_ONCE + h.now / RVMRPC_EVENT_NS);
+}
+
 /* ---- the guest ---- */
+
+/* An event that is right, but for some bytes. */
+static void op_event(struct input *in)
+{
+	struct rvmrpc_event_writer e;
+	struct rvmrpc_teller t;
+	uint64_t seq = h.owner.ring.next + input_u8(in) % 80, at;
+
+	if (!h.owner.ring.events)
+		return;
+	rvmrpc_event_begin(&e, input_u8(in), input_u8(in), h.now);
+	rvmrpc_event_string(&e, RVMRPC_EVENT_TEXT, "an event", input_u8(in) % 9);
+	rvmrpc_event_end(&e);
+	rvmrpc_tell_init(&t, h.window, SIZE);
+	t.place = h.owner.ring.at | (uint64_t)h.owner.ring.events << 32;
+	rvmrpc_tell(&t, h.owner.proxy.epoch, seq, &e);
+	at = rvmrpc_event_at(h.owner.ring.at, h.owner.ring.events, seq);
+	memcpy(&e.event, h.window + at, sizeof(e.event));
+	input_corrupt(in, &e.event, sizeof(e.event));
+	memcpy(h.window + at, &e.event, sizeof(e.event));
+}
 
 static void op_poke(struct input *in)
 {
@@ -288,6 +328,7 @@ static void (*const ops[])(struct input *in) = {
 	op_submit, op_submit, op_submit, op_hold, op_run, op_run, op_release, op_cancel, op_clock, op_look, op_look,
 	op_state, op_deliver, op_deliver, op_reap, op_reap, op_reap, op_commit, op_commit, op_commit, op_sleep, op_poke,
 	op_hello, op_bye, op_answer, op_answer, op_answer,
+	op_hear, op_hear, op_event, op_event,
 };
 
 static void begin(struct input *in)

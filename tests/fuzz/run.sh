@@ -11,7 +11,7 @@ work=$2/$3
 harness=$3
 seconds=${FUZZ_SECONDS:-10}
 
-sources=("$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader}.c)
+sources=("$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader,ring,tell}.c)
 flags=()
 if [[ $harness == reply ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c")

@@ -51,6 +51,19 @@ def meminfo():
     assert after["completed"] == before["completed"] + 1
 
 
+@case("what a guest tells by itself comes by QMP, though the window is the kernel's")
+def events():
+    """Read from the VMM's file."""
+    vm = guest()
+    insmod(vm, "rvmrpc_test_mod")
+    vm.guest.check("echo slow > /sys/module/rvmrpc_test_mod/parameters/event; rmmod rvmrpc_test_mod")
+    data = vm.qmp.wait_event("GUEST_KERNEL_EVENT")["data"]
+    assert (data["type"], data["text"], data["data"], data["missed"]) == ("other", "slow", "AQID", 0), data
+    info = vm.query()
+    assert info["proxy"] == "kernel" and info["stats"]["events"] == data["number"] == 1, (info, data)
+    assert status(vm.l1, "first")["events"] == 1
+
+
 @case("/proc/rvmrpc: meminfo, to the byte and within 2 %")
 def proc_meminfo():
     """The guest's own lines, in its order."""

@@ -188,6 +188,11 @@ def events(version):
         come = wait_event(c, "RVMRPC_CONNECTED")
         info = wait_connected(vm, epoch)
         assert come["os"] == "linux" and come["epoch"] == info["epoch"] != epoch, (come, info)
+        insmod(vm, "rvmrpc_test_mod")
+        vm.guest.check("echo told > /sys/module/rvmrpc_test_mod/parameters/event; rmmod rvmrpc_test_mod")
+        told = wait_event(c, "GUEST_KERNEL_EVENT")
+        assert (told["type"], told["module"], told["text"], told["data"]) == ("other", 0x101, "told", "AQID"), told
+        assert told["number"] == c.query()["rvmrpc"]["stats"]["events"] == 1, told
     assert vm.daemon.json("meminfo", "web")["total"] == total(vm)
 
 

@@ -16,8 +16,12 @@ from harness.paths import QEMU
 from harness.sock import ANSWER, EVENT, STATUS
 
 VERSION = os.environ.get("RVMRPC_FREEBSD_QEMU", "7.2")
-NUMBERS = {"core": (0, {"exit": 3}), "echo": (1, {"echo": 0}), "reclaim": (3, {"drop_caches": 0}),
-           "sysctl": (5, {"read": 0}),
+NUMBERS = {"core": (0, {"exit": 3}), "echo": (1, {"echo": 0}),
+           "reclaim": (3, {"drop_caches": 0, "shrink": 1, "compact": 2}), "sysctl": (5, {"read": 0}),
+           "pressure": (6, {"psi": 0, "vmstat": 1, "disks": 2}), "tasks": (7, {"list": 0, "blocked": 1}),
+           "klog": (8, {"read": 0}), "fs": (9, {"list": 0}), "net": (10, {"list": 0}),
+           "clock": (11, {"read": 0, "set": 1}), "control": (12, {"sysrq": 0, "sync": 1, "poweroff": 2, "reboot": 3}),
+           "freeze": (13, {"freeze": 0, "thaw": 1, "status": 2}),
            "test": (0x101, {"sleep-inline": 0, "sleep": 1, "fail": 2, "spin": 3})}
 
 

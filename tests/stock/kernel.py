@@ -111,6 +111,27 @@ def held(series):
     assert ok and "held 100 of 100" in text, text
 
 
+@each("what a guest tells comes to clients in the host's kernel, and by rvmrpcd to the command")
+def events(series):
+    """A notifier prints each; both count the same."""
+    vm = guest(series)
+    shell = vm.l1.guest
+    shell.check("insmod /host/rvmrpc_test_client.ko events=1; dmesg -c >/dev/null")
+    vm.l1.rvmrpc_begin(vm.number, "events", "-n", 1, "-t", 20000, "web")
+    told = 0
+    # It does not say when it has begun to listen.
+    while shell.run("test -s /tmp/command.rc")[0]:
+        vm.guest.check("echo slow > /sys/module/rvmrpc_test_mod/parameters/event; sleep 0.3")
+        told += 1
+        assert told < 40, "not heard"
+    text = vm.l1.rvmrpc_end(20)
+    assert re.search(r"^\S+ module 0x101, kind 7: slow$", text, re.M), text
+    wait_for(lambda: vm.query()["events"] == told, 5, "all of them")
+    seen = re.findall(r"event (\d+) of web: module 0x101, kind 7, missed 0, \"\\001\\002\\003\"",
+                      shell.check("rmmod rvmrpc_test_client; dmesg"))
+    assert list(map(int, seen)) == list(range(1, told + 1)), (told, seen)
+
+
 @each("a deadline ends a call, and the next works")
 def deadline(series):
     """Though its procedure sleeps on."""

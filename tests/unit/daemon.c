@@ -19,6 +19,7 @@
 #include "rvmrpc_server.h"
 #include "rvmrpc_socket.h"
 #include "rvmrpc_sockserver.h"
+#include "rvmrpc_tell.h"
 
 #define SIZE		0x40000
 #define REQ		0x1000
@@ -44,6 +45,8 @@ struct world {
 	gint echoes;		/* calls that ECHO has run */
 	struct rvmrpc_guest guest;
 	unsigned opened, closed, stuck;
+	uint64_t events;	/* number of the last that was told */
+	unsigned told;
 	RvmrpcClosed why;
 	bool waits;		/* a vCPU, in RVMRPC_MAIN */
 	int roused;
@@ -187,7 +190,15 @@ static bool rouse(void *opaque)
 	return waits;
 }
 
-static const RvmrpcChannelOps ops = { .opened = opened, .closed = closed, .stuck = stuck, .rouse = rouse };
+static void event(void *opaque, const struct rvmrpc_told *told)
+{
+	g_assert_true(opaque == &w);
+	g_assert_cmpuint(told->event.seq, ==, w.events + 1 + told->missed);
+	w.events = told->event.seq;
+	w.told++;
+}
+
+static const RvmrpcChannelOps ops = { .opened = opened, .closed = closed, .stuck = stuck, .event = event, .rouse = rouse };
 
 static char *info(void *opaque)
 {
@@ -495,6 +506,84 @@ static void test_end(void)
 	g_assert_cmpuint(w.closed, ==, 1);
 	g_assert_true(rvmrpc_channel_epoch(w.ch) != epoch);
 	assert_works();
+	world_end();
+}
+
+/* From this thread, which is none of the guest's that serve. */
+static bool tell(struct rvmrpc_teller *t, uint64_t number)
+{
+	struct rvmrpc_event_writer e;
+
+	rvmrpc_event_begin(&e, RVMRPC_MOD_USER, 1, 1);
+	rvmrpc_event_end(&e);
+	return rvmrpc_tell(t, rvmrpc_tell_epoch(t), number, &e);
+}
+
+static void guest_tells(struct rvmrpc_teller *t)
+{
+	/* It has its epoch when it has answered. */
+	assert_works();
+	rvmrpc_tell_init(t, w.base, SIZE);
+	rvmrpc_tell_open(t, &w.guest);
+}
+
+static void test_guest_events(void)
+{
+	struct rvmrpc_teller t;
+	RvmrpcChannelInfo ch;
+
+	world_begin();
+	guest_tells(&t);
+	g_assert_true(tell(&t, 1));
+	ring();
+	run_until(w.told == 1);
+	/* Not rung for: one that is told just before the end is told on before the end is. */
+	tell(&t, 2);
+	rvmrpc_channel_end(w.ch, RVMRPC_STATUS_RESET, RVMRPC_CLOSED_GUEST_RESET);
+	run_until(w.closed == 1);
+	g_assert_cmpuint(w.told, ==, 2);
+	run_until(w.opened == 2);
+	rvmrpc_channel_get_info(w.ch, &ch);
+	g_assert_cmpuint(ch.stats.events, ==, 2);
+	world_end();
+}
+
+/* As fast as a guest can: what it costs its host is bounded, each is counted, and calls go on. */
+static void test_event_flood(void)
+{
+	gint64 began, end;
+	struct rvmrpc_teller t;
+	RvmrpcChannelInfo ch;
+	uint64_t number = 0, rings = 0;
+
+	world_begin();
+	guest_tells(&t);
+	began = g_get_monotonic_time();
+	end = began + 2 * G_USEC_PER_SEC;
+	while (g_get_monotonic_time() < end) {
+		for (int i = 0; i < 1000; i++) {
+			if (tell(&t, ++number)) {
+				rings++;
+				ring();
+			}
+		}
+		g_main_context_iteration(w.context, FALSE);
+		if (number % 100000 == 0)
+			assert_works();
+	}
+	assert_works();
+	/* Until nothing is waited for. */
+	end = g_get_monotonic_time() + 12 * G_USEC_PER_SEC / 10;
+	run_until(g_get_monotonic_time() > end);
+	rvmrpc_channel_get_info(w.ch, &ch);
+	g_test_message("%" G_GUINT64_FORMAT " events, %" G_GUINT64_FORMAT " rings; %u told, %" G_GUINT64_FORMAT " lost, %"
+		       G_GUINT64_FORMAT " dropped", number, rings, w.told, ch.stats.events_lost, ch.stats.events_dropped);
+	g_assert_cmpuint(number, >, 200000);
+	g_assert_cmpuint(w.told, <=, RVMRPC_EVENTS_AT_ONCE + 2 + 2 * (g_get_monotonic_time() - began) / G_USEC_PER_SEC);
+	g_assert_cmpuint(w.told, >=, RVMRPC_EVENTS_AT_ONCE);
+	g_assert_cmpuint(rings, <, number / 10);
+	g_assert_cmpuint(ch.stats.events, ==, w.told);
+	g_assert_cmpuint(ch.stats.events + ch.stats.events_lost + ch.stats.events_dropped, ==, number);
 	world_end();
 }
 
@@ -1045,6 +1134,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/flood", test_flood);
 	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
 	g_test_add_func("/daemon/events", test_events);
+	g_test_add_func("/daemon/guest-events", test_guest_events);
+	g_test_add_func("/daemon/event-flood", test_event_flood);
 	g_test_add_func("/daemon/paths", test_paths);
 	return g_test_run();
 }

@@ -4,6 +4,7 @@
  */
 #include <glib.h>
 #include "rvmrpc_format.h"
+#include "rvmrpc_log.h"
 
 #define MIB	(1024 * 1024ull)
 
@@ -241,6 +242,244 @@ static void test_print(void)
 			RVMRPC_STATUS_TOO_BIG);
 }
 
+static void test_bintime(void)
+{
+	g_assert_cmpuint(rvmrpc_bintime_ns(0, 0), ==, 0);
+	g_assert_cmpuint(rvmrpc_bintime_ns(3, 1ull << 63), ==, 3500000000);
+	g_assert_cmpuint(rvmrpc_bintime_ns(1, UINT64_MAX), ==, 1999999999);
+	g_assert_cmpuint(rvmrpc_bintime_ns(9000000000, 1ull << 62), ==, 9000000000250000000);
+}
+
+static void test_addresses(void)
+{
+	static const struct {
+		uint8_t address[16], mask[16];
+		uint32_t bytes, prefix;
+		const char *scope;
+	} rows[] = {
+		{ { 192, 0, 2, 7 }, { 255, 255, 255, 128 }, 4, 25, "global" },
+		{ { 127, 0, 0, 1 }, { 255 }, 4, 8, "host" },
+		{ { 169, 254, 1, 1 }, { 255, 255 }, 4, 16, "link" },
+		{ { 169, 253, 1, 1 }, { 255, 255, 255, 255 }, 4, 32, "global" },
+		{ { 0 }, { 0 }, 4, 0, "global" },
+		/* What is no prefix counts as far as it is one. */
+		{ { 10 }, { 255, 0, 255 }, 4, 8, "global" },
+		{ { [15] = 1 }, { 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255 },
+		  16, 128, "host" },
+		{ { 0xfe, 0x80, [15] = 1 }, { 255, 255, 255, 255, 255, 255, 255, 255 }, 16, 64, "link" },
+		{ { 0xfe, 0xbf }, { 255, 0xc0 }, 16, 10, "link" },
+		{ { 0xfe, 0xc0 }, { 255, 0xc0 }, 16, 10, "site" },
+		{ { 0x20, 0x01, 0x0d, 0xb8, [15] = 7 }, { 255, 255, 255, 255, 255, 255 }, 16, 48, "global" },
+		{ { 0xff, 0x02 }, { 255 }, 16, 8, "global" },
+	};
+	size_t i;
+
+	for (i = 0; i < G_N_ELEMENTS(rows); i++) {
+		g_assert_cmpuint(rvmrpc_prefix(rows[i].mask, rows[i].bytes), ==, rows[i].prefix);
+		g_assert_cmpstr(rvmrpc_address_scope(rows[i].address, rows[i].bytes), ==, rows[i].scope);
+	}
+}
+
+/* As many as fit, heaviest first, in whatever order they come. */
+static void test_places(void)
+{
+	struct rvmrpc_place places[8 + 1];
+	uint32_t n, i, seed;
+
+	for (seed = 0; seed < 200; seed++) {
+		GRand *rand = g_rand_new_with_seed(seed);
+		uint32_t count = g_rand_int_range(rand, 0, 20), max = g_rand_int_range(rand, 1, 9);
+		uint64_t weights[20];
+
+		memset(places, 0xff, sizeof(places));
+		for (n = 0, i = 0; i < count; i++) {
+			struct rvmrpc_place place = { .weight = g_rand_int_range(rand, 0, 10), .number = i };
+
+			weights[i] = place.weight;
+			n = rvmrpc_place_in(places, n, max, &place);
+		}
+		g_assert_cmpuint(n, ==, MIN(count, max));
+		g_assert_cmpuint(places[max].weight, ==, UINT64_MAX);
+		for (i = 0; i < n; i++) {
+			uint32_t heavier = 0, j;
+
+			g_assert_cmpuint(places[i].weight, ==, weights[places[i].number]);
+			for (j = 0; j < count; j++)
+				heavier += weights[j] > places[i].weight;
+			g_assert_cmpuint(heavier, <=, i);
+			/* Of equals, the first that came. */
+			g_assert_true(!i || places[i - 1].weight > places[i].weight ||
+				      places[i - 1].number < places[i].number);
+		}
+		g_rand_free(rand);
+	}
+}
+
+/* ---- The log ---- */
+
+/* A message buffer, as subr_msgbuf.c keeps it. */
+#define RING		64u
+#define RING_MODULUS	(16 * RING)
+
+static struct {
+	char bytes[RING];
+	uint32_t written;	/* sequence number of the next byte */
+	const char *late;	/* written between two looks, once */
+} ring;
+
+static void ring_write(const char *text)
+{
+	for (; *text; text++) {
+		ring.bytes[ring.written % RING] = *text;
+		ring.written = (ring.written + 1) % RING_MODULUS;
+	}
+}
+
+static uint32_t ring_peek(char *buf, uint32_t size, uint32_t *seq)
+{
+	uint32_t length = (ring.written + RING_MODULUS - *seq) % RING_MODULUS, i;
+
+	if (length > RING) {
+		*seq = (ring.written + RING_MODULUS - RING) % RING_MODULUS;
+		length = RING;
+	}
+	/* No further than the ring's end, and little, so that lines are in several pieces. */
+	length = MIN(MIN(length, RING - *seq % RING), MIN(size, 7));
+	for (i = 0; i < length; i++)
+		buf[i] = ring.bytes[(*seq + i) % RING];
+	*seq = (*seq + length) % RING_MODULUS;
+	if (ring.late) {
+		ring_write(ring.late);
+		ring.late = NULL;
+	}
+	return length;
+}
+
+/* From the oldest byte, as FreeBSD before 14 has it: of one that is not full yet, from NULs on. */
+static void ring_begin(struct rvmrpc_log_reader *r)
+{
+	rvmrpc_log_begin(r, ring_peek, RING_MODULUS, (ring.written + RING_MODULUS - RING) % RING_MODULUS,
+			 false);
+}
+
+/* All lines with their numbers. */
+static char *ring_read(struct rvmrpc_log_count *count)
+{
+	struct rvmrpc_log_reader r;
+	GString *text = g_string_new(NULL);
+	uint64_t number;
+
+	ring_begin(&r);
+	g_assert_true(rvmrpc_log_number(count, &r, &number));
+	ring_begin(&r);
+	while (number < count->next && rvmrpc_log_line(&r))
+		g_string_append_printf(text, "%" G_GUINT64_FORMAT ":%.*s ", number++, (int)r.length, r.line);
+	g_assert_false(r.torn);
+	return g_string_free(text, FALSE);
+}
+
+static void log_is(struct rvmrpc_log_count *count, const char *want)
+{
+	g_autofree char *got = ring_read(count);
+
+	g_assert_cmpstr(got, ==, want);
+}
+
+static void test_log_numbers(void)
+{
+	struct rvmrpc_log_count count = { .next = 0 };
+	uint32_t i;
+
+	memset(&ring, 0, sizeof(ring));
+	log_is(&count, "");
+	ring_write("one\ntwo\r\nthr");
+	log_is(&count, "1:one 2:two ");
+	/* The same numbers again, and a line that is whole now. */
+	ring_write("ee\n");
+	log_is(&count, "1:one 2:two 3:three ");
+	log_is(&count, "1:one 2:two 3:three ");
+	ring_write("\n<6>five\n");
+	log_is(&count, "1:one 2:two 3:three 4: 5:<6>five ");
+	/* Full: what lost its beginning is left out. */
+	ring_write("0123456789012345678901234567890123456789\n");
+	log_is(&count, "2:two 3:three 4: 5:<6>five 6:0123456789012345678901234567890123456789 ");
+	/* More than there is room for: nobody knows how many that was. */
+	for (i = 0; i < 20; i++)
+		ring_write("lost lost\n");
+	ring_write("last\n");
+	log_is(&count, "8:lost lost 9:lost lost 10:lost lost 11:lost lost 12:lost lost 13:last ");
+	log_is(&count, "8:lost lost 9:lost lost 10:lost lost 11:lost lost 12:lost lost 13:last ");
+	/* Cleared. */
+	memset(&ring, 0, sizeof(ring));
+	log_is(&count, "");
+	ring_write("new\n");
+	log_is(&count, "15:new ");
+}
+
+/* Through all wraps of the numbers of bytes; each line has its own number. */
+static void test_log_wraps(void)
+{
+	struct rvmrpc_log_count count = { .next = 0 };
+	uint32_t i;
+
+	memset(&ring, 0, sizeof(ring));
+	for (i = 1; i < 2000; i++) {
+		g_autofree char *line = g_strdup_printf("%0*u\n", 4 + i % 17, i);
+		g_autofree char *got = NULL, *end = g_strdup_printf("%u:%0*u ", i, 4 + i % 17, i);
+		char **words, **word;
+
+		ring_write(line);
+		got = ring_read(&count);
+		g_assert_true(g_str_has_suffix(got, end));
+		words = g_strsplit(got, " ", -1);
+		for (word = words; *word && **word; word++)
+			g_assert_cmpuint(g_ascii_strtoull(*word, NULL, 10), ==,
+					 g_ascii_strtoull(strchr(*word, ':') + 1, NULL, 10));
+		g_strfreev(words);
+	}
+}
+
+/* It is overwritten while it is read: that is seen, and nothing is numbered. */
+static void test_log_torn(void)
+{
+	struct rvmrpc_log_count count = { .next = 0 };
+	struct rvmrpc_log_reader r;
+	uint64_t number;
+
+	memset(&ring, 0, sizeof(ring));
+	ring_write("0123456789012345678901234567890\n0123456789012345678901234567890\nx\n");
+	ring.late = "0123456789012345678901234567890\n";
+	ring_begin(&r);
+	g_assert_false(rvmrpc_log_number(&count, &r, &number));
+	g_assert_true(r.torn);
+	g_assert_cmpuint(count.next, ==, 0);
+	log_is(&count, "1:x 2:0123456789012345678901234567890 ");
+	/* As FreeBSD has it from 14 on: a buffer that was never full begins with a line. */
+	memset(&ring, 0, sizeof(ring));
+	ring_write("first\nsecond");
+	rvmrpc_log_begin(&r, ring_peek, RING_MODULUS, 0, true);
+	g_assert_true(rvmrpc_log_line(&r));
+	g_assert_cmpmem(r.line, r.length, "first", 5);
+	g_assert_false(rvmrpc_log_line(&r) || r.torn);
+}
+
+static void test_log_prefix(void)
+{
+	static const struct { const char *line; uint32_t prefix, priority; } rows[] = {
+		{ "<6>x", 3, 6 }, { "<118>Starting sshd.", 5, 118 }, { "<0>", 3, 0 }, { "<1023>x", 6, 1023 },
+		{ "", 0, 0 }, { "<", 0, 0 }, { "<>x", 0, 0 }, { "<6", 0, 0 }, { "<66", 0, 0 }, { "<6x>", 0, 0 },
+		{ "<1024>x", 0, 0 }, { "<99999999999>x", 0, 0 }, { "vtnet0: <VirtIO>", 0, 0 }, { "<VirtIO>", 0, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < G_N_ELEMENTS(rows); i++) {
+		uint32_t priority = 0;
+
+		g_assert_cmpuint(rvmrpc_log_prefix(rows[i].line, strlen(rows[i].line), &priority), ==, rows[i].prefix);
+		g_assert_cmpuint(priority, ==, rows[i].priority);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -250,6 +489,13 @@ int main(int argc, char **argv)
 	g_test_add_func("/freebsd/mem/text", test_mem_text);
 	g_test_add_func("/freebsd/numbers", test_numbers);
 	g_test_add_func("/freebsd/names", test_names);
+	g_test_add_func("/freebsd/bintime", test_bintime);
+	g_test_add_func("/freebsd/addresses", test_addresses);
+	g_test_add_func("/freebsd/places", test_places);
+	g_test_add_func("/freebsd/log/numbers", test_log_numbers);
+	g_test_add_func("/freebsd/log/wraps", test_log_wraps);
+	g_test_add_func("/freebsd/log/torn", test_log_torn);
+	g_test_add_func("/freebsd/log/prefix", test_log_prefix);
 	g_test_add_func("/freebsd/print", test_print);
 	return g_test_run();
 }

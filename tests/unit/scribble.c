@@ -16,7 +16,9 @@
 
 #include "rvmrpc_guest.h"
 #include "rvmrpc_owner.h"
+#include "rvmrpc_reader.h"
 #include "rvmrpc_server.h"
+#include "rvmrpc_tell.h"
 
 #define SIZE	0x40000
 #define REQ	0x1000
@@ -44,7 +46,7 @@ static struct {
 	struct rvmrpc_done done;
 	struct one_call calls[COPIES + 1];
 	uint32_t good_row;		/* calls that went well, one after the other */
-	uint64_t ended, failed;
+	uint64_t ended, failed, events;
 	uint64_t next_look, next_rekick;
 } t;
 
@@ -158,6 +160,22 @@ static void guest_connect(struct rvmrpc_guest *g, uint64_t *state)
 	}
 }
 
+/* As any thread of a guest might, between calls. */
+static void guest_tell(struct rvmrpc_teller *teller, uint64_t *epoch, uint64_t *told)
+{
+	struct rvmrpc_event_writer e;
+
+	if (*epoch != rvmrpc_tell_epoch(teller)) {
+		*epoch = rvmrpc_tell_epoch(teller);
+		*told = 0;
+	}
+	rvmrpc_event_begin(&e, RVMRPC_MOD_USER, 1, now_ns());
+	rvmrpc_event_string(&e, RVMRPC_EVENT_TEXT, "scribbled", 9);
+	rvmrpc_event_end(&e);
+	if (rvmrpc_tell(teller, *epoch, ++*told, &e))
+		signal_fd(t.doorbell);
+}
+
 static void guest_turn(struct rvmrpc_server *server, struct rvmrpc_guest *g, uint64_t *next_check)
 {
 	struct rvmrpc_taken taken;
@@ -189,18 +207,23 @@ static gpointer guest_thread(gpointer unused)
 {
 	static struct rvmrpc_server server;
 	static struct rvmrpc_guest guest;
-	uint64_t state = 0x9e3779b97f4a7c15ull, next_check = 0;
+	static struct rvmrpc_teller teller;
+	uint64_t state = 0x9e3779b97f4a7c15ull, next_check = 0, epoch = 0, told = 0;
 	uint32_t bad;
 
 	rvmrpc_server_init(&server);
 	g_assert_cmpint(rvmrpc_server_add(&server, &module), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpint(rvmrpc_server_allow(&server, "*.*", &bad), ==, RVMRPC_STATUS_OK);
 	rvmrpc_guest_init(&guest, t.guest, SIZE);
+	rvmrpc_tell_init(&teller, t.guest, SIZE);
 	while (!is_set(&t.guest_ends)) {
-		if (guest.state == RVMRPC_GUEST_OPEN)
-			guest_turn(&server, &guest, &next_check);
-		else
+		if (guest.state != RVMRPC_GUEST_OPEN) {
 			guest_connect(&guest, &state);
+			continue;
+		}
+		rvmrpc_tell_open(&teller, &guest);
+		guest_tell(&teller, &epoch, &told);
+		guest_turn(&server, &guest, &next_check);
 	}
 	g_assert_cmpint(rvmrpc_server_remove(&server, &module), ==, RVMRPC_STATUS_OK);
 	return unused;
@@ -315,11 +338,27 @@ static void host_reap(uint64_t now)
 	}
 }
 
+static void host_hear(uint64_t now)
+{
+	struct rvmrpc_told told;
+	struct rvmrpc_reader r;
+
+	if (!rvmrpc_owner_events_due(&t.owner, now))
+		return;
+	rvmrpc_owner_hear(&t.owner, now);
+	while (rvmrpc_owner_take_event(&t.owner, now, &told)) {
+		/* Well formed or not: nothing beyond it is read. */
+		rvmrpc_reader_open_one(&r, &told.event.record, told.event.record.length);
+		t.events++;
+	}
+}
+
 static void host_turn(void)
 {
 	uint64_t now = now_ns();
 	bool rung = wait_fd(t.doorbell, 0);
 
+	host_hear(now);
 	if (rung || now >= t.next_look) {
 		act_on(rvmrpc_owner_look(&t.owner, now, &t.done));
 		t.next_look = now + 2 * MS;
@@ -450,7 +489,7 @@ static void test_scribble(gconstpointer by)
 {
 	int sides = GPOINTER_TO_INT(by);
 	GThread *guest, *scribblers[2] = { NULL, NULL };
-	uint64_t until, ended;
+	uint64_t until, ended, began = now_ns();
 	uint32_t i;
 
 	begin();
@@ -477,6 +516,9 @@ static void test_scribble(gconstpointer by)
 	g_assert_cmpuint(t.failed, >, 0);
 	g_assert_cmpuint(t.owner.proxy.stats.lost, >, 0);
 	assert_works();
+	/* At most what may be told at once, and then one in a while. */
+	g_assert_cmpuint(t.events, >, 0);
+	g_assert_cmpuint(t.events, <=, RVMRPC_EVENTS_AT_ONCE + (now_ns() - began) / RVMRPC_EVENT_NS + 1);
 	end(guest);
 }
 

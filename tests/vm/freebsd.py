@@ -11,10 +11,13 @@ RVMRPC_FREEBSD_USER    who logs in, without a password (default: root)
 
 docs/freebsd.md says how to make the modules.
 """
+import contextlib
+import ipaddress
 import os
 import pathlib
 import re
 import shlex
+import struct
 import subprocess
 import tempfile
 import time
@@ -22,6 +25,7 @@ import time
 from harness import (VM, QMPError, Skip, call, call_args, case, main, ms, shared, wait_connected,
                      wait_for)
 from harness.paths import QEMU
+from harness.records import (ADDRESS, CLOCK, DISK, FILESYSTEM, INTERFACE, LOG, TASK, VMSTAT, only, page, records)
 
 IMAGE = os.environ.get("RVMRPC_FREEBSD_IMAGE")
 KERNEL = os.environ.get("RVMRPC_FREEBSD_KERNEL")
@@ -304,7 +308,9 @@ def query():
     vm = guest()
     info = vm.query()
     assert (info["os"], info["release"]) == ("freebsd", vm.sysctl("kern.osrelease"))
-    assert {m["name"] for m in info["modules"]} >= {"core", "echo", "sysinfo", "reclaim", "sysctl"}
+    assert {m["name"] for m in info["modules"]} >= {
+        "core", "echo", "sysinfo", "reclaim", "sysctl", "pressure", "tasks", "klog", "fs", "net", "clock", "control",
+        "freeze"}
     assert vm.sysctl("dev.rvmrpc.0.state") == "connected"
     assert vm.sysctl("dev.rvmrpc.0.gate") == ("hypercall" if vm.has_gate else "none")
     assert vm.sysctl("dev.rvmrpc.0.window") == "write-back"
@@ -354,6 +360,254 @@ def drop_caches():
     for mode in ("pagecache", "slab", "all"):
         assert vm.qmp.cmd("guest-drop-caches", mode=mode, sync=True)["freed"] >= 0
     assert call(vm.qmp, "reclaim", "drop_caches", b"\x07" + b"\0" * 7)[0] == "garbage-args"
+
+
+# ---- What looks after a guest, against the guest's own truth ----
+
+@contextlib.contextmanager
+def allowing(vm, more):
+    """With more on the allow-list."""
+    allow = vm.sysctl("dev.rvmrpc.0.allow")
+    vm.guest.check(f"sysctl dev.rvmrpc.0.allow='{allow},{more}'")
+    try:
+        yield
+    finally:
+        vm.guest.check(f"sysctl dev.rvmrpc.0.allow='{allow}'")
+
+
+@case("what changes something, and the log, is not in the default list")
+def secrets():
+    """As on Linux."""
+    vm = guest()
+    for module, procedure, data in (("klog", "read", None), ("clock", "set", bytes(16)), ("control", "sync", None),
+                                    ("control", "reboot", bytes(8)), ("freeze", "freeze", bytes(8)),
+                                    ("reclaim", "shrink", bytes(8))):
+        assert call(vm.qmp, module, procedure, data)[0] == "not-allowed", (module, procedure)
+
+
+@case("fs.list is df: sizes and inodes of what holds data")
+def filesystems():
+    """And nothing of devfs, procfs, tmpfs."""
+    vm = guest()
+    vm.guest.run("mount -t tmpfs tmpfs /media")
+    got = {only(f, 1): f for kind, f in records(vm.qmp, "fs", "list") if kind == FILESYSTEM}
+    mounts = [line.split() for line in vm.guest.check("mount -p").splitlines()]
+    none = {"devfs", "procfs", "tmpfs", "fdescfs", "linprocfs", "linsysfs"}
+    assert set(got) == {words[1] for words in mounts if words[2] not in none}, (got, mounts)
+    assert len(records(vm.qmp, "fs", "list", limit=1)) == len(got)
+    for source, target, kind, options in (words[:4] for words in mounts if words[2] not in none):
+        mine = got[target]
+        own = vm.guest.check(f"df -k -i {target} | tail -n 1").split()
+        blocks, used, left, inodes_used, inodes_left = (int(own[i]) for i in (1, 2, 3, 5, 6))
+        assert (only(mine, 2), only(mine, 3)) == (source, kind), mine
+        assert only(mine, 6) == ("ro" in options.split(",")), (mine, options)
+        assert only(mine, 8) // 1024 == blocks and not {7, 13} & set(mine), (mine, own)
+        # The guest writes to it meanwhile.
+        assert abs((only(mine, 8) - only(mine, 9)) / 1024 - used) < 1024, (mine, own)
+        assert abs(only(mine, 10) / 1024 - max(0, left)) < 1024, (mine, own)
+        if 11 in mine:
+            assert only(mine, 11) == inodes_used + inodes_left, (mine, own)
+            assert abs(only(mine, 12) - inodes_left) < 100, (mine, own)
+
+
+@case("net.list is ifconfig: names, MACs, MTUs, states, addresses, counters")
+def net():
+    """IPv4 and IPv6, page by page, too."""
+    vm = guest()
+    vm.guest.check("ifconfig lo1 >/dev/null 2>&1 || ifconfig lo1 create; ifconfig lo1 inet 192.0.2.7/25 mtu 1400 up; "
+                   "ifconfig lo1 inet6 2001:db8::7 prefixlen 48; ping -c 2 -q 192.0.2.7 >/dev/null")
+    got = records(vm.qmp, "net", "list")
+    assert len(records(vm.qmp, "net", "list", limit=1)) == len(got) > 3
+    interfaces = {only(f, 2): f for kind, f in got if kind == INTERFACE}
+    assert set(interfaces) == set(vm.guest.check("ifconfig -l").split()), interfaces
+    index = {only(f, 1): name for name, f in interfaces.items()}
+    mine = {(index[only(f, 1)], ipaddress.ip_interface(f"{ipaddress.ip_address(only(f, 2))}/{only(f, 3)}"))
+            for kind, f in got if kind == ADDRESS}
+    theirs = set()
+    for name, f in interfaces.items():
+        own = vm.guest.check(f"ifconfig {name}")
+        assert only(f, 4) == int(re.search(r"mtu (\d+)", own).group(1)), (f, own)
+        assert only(f, 5) == ("<UP" in own), (f, own)
+        ether = re.search(r"^\s+ether (\S+)", own, re.M)
+        assert (only(f, 3).hex(":") if 3 in f else None) == (ether.group(1) if ether else None), (f, own)
+        for address, mask in re.findall(r"^\s+inet (\S+) .*?netmask (0x\w+)", own, re.M):
+            theirs.add((name, ipaddress.ip_interface(f"{address}/{bin(int(mask, 16)).count('1')}")))
+        for address, prefix in re.findall(r"^\s+inet6 ([^\s%]+)\S* prefixlen (\d+)", own, re.M):
+            theirs.add((name, ipaddress.ip_interface(f"{address}/{prefix}")))
+    assert mine == theirs and ("lo1", ipaddress.ip_interface("192.0.2.7/25")) in mine, (mine, theirs)
+    assert only(interfaces["lo1"], 7) == 1 and only(interfaces["lo1"], 9) >= 4, interfaces["lo1"]
+    scopes = {str(ipaddress.ip_address(only(f, 2))): only(f, 4) for kind, f in got if kind == ADDRESS}
+    assert scopes["2001:db8::7"] == "global" and scopes.get("127.0.0.1", "host") == "host", scopes
+
+
+@case("clock.read is date; clock.set steps it, however late the call comes")
+def clock():
+    """And back again."""
+    vm = guest()
+
+    def read():
+        (kind, fields), = records(vm.qmp, "clock", "read")
+        assert kind == CLOCK
+        return [only(fields, key) for key in (1, 2, 3)]
+
+    real, mono, boot = read()
+    assert mono == boot > 10**9 and abs(real / 1e9 - int(vm.guest.check("date +%s"))) < 3
+    with allowing(vm, "clock.set"):
+        for step in (3600, -3600):
+            real, _, boot = read()
+            wanted = real + step * 10**9
+            time.sleep(1)
+            status, data = call(vm.qmp, "clock", "set", struct.pack("<QQ", wanted, boot), 10000)
+            assert status == "ok", status
+            old, new = struct.unpack("<QQ", data)
+            assert abs(new - old - step * 10**9) < 10**8, (old, new)
+            later, _, boot2 = read()
+            assert abs((later - wanted) - (boot2 - boot)) < 10**8, (later, wanted, boot, boot2)
+            assert abs(int(vm.guest.check("date +%s")) - later / 1e9) < 3
+        for bad in ((wanted, boot2 + 10**12), (0, 0), (2**64 - 1, 0)):
+            assert call(vm.qmp, "clock", "set", struct.pack("<QQ", *bad))[0] == "garbage-args", bad
+
+
+def ps_rows(vm):
+    """{pid: (parent, user, threads, name)} as ps(1) has them."""
+    text = vm.guest.check("ps -axww -o pid= -o ppid= -o ruid= -o nlwp= -o ucomm=")
+    rows = (line.split(None, 4) for line in text.splitlines())
+    return {int(row[0]): (int(row[1]), int(row[2]), int(row[3]), row[4].strip()) for row in rows}
+
+
+@case("tasks.list is ps: names, parents, users, threads, states, memory, time")
+def tasks():
+    """All, page by page, too; sorted and cut."""
+    vm = guest()
+    pid = int(vm.guest.check("sleep 3600 >/dev/null 2>&1 & echo $!"))
+    try:
+        before = ps_rows(vm)
+        listed = [f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK]
+        after = ps_rows(vm)
+        assert [only(f, 1) for f in listed] == sorted(only(f, 1) for f in listed)
+        got = {only(f, 1): f for f in listed}
+        # The idle CPUs' is none that anybody could want to know of.
+        stable = {p for p in before if before[p] == after.get(p) and before[p][3] != "idle"}
+        assert stable <= set(got) and pid in stable, stable - set(got)
+        assert "idle" not in {only(f, 3) for f in listed if 7 in f}, listed
+        for p in stable:
+            mine = tuple(only(got[p], key) for key in (5, 6, 8, 3))
+            assert mine == before[p], (p, mine, before[p])
+        paged = {only(f, 1) for _, f in records(vm.qmp, "tasks", "list", limit=7)}
+        assert stable <= paged, stable - paged
+        sleeper = got[pid]
+        assert only(sleeper, 4) == "S" and 7 not in sleeper, sleeper
+        assert only(sleeper, 13) == vm.guest.check(f"ps -o mwchan= -p {pid}").strip(), sleeper
+        rss = int(vm.guest.check(f"ps -o rss= -p {pid}")) * 1024
+        # ps adds the thread's stack in the kernel.
+        assert 0 < only(sleeper, 9) <= rss < only(sleeper, 9) + (1 << 20), (sleeper, rss)
+        assert only(got[0], 7) == 1 and 9 not in got[0], got[0]
+        for select, key in ((1, 9), (2, 10)):
+            most = [only(f, key) for _, f in page(vm.qmp, "tasks", "list", select=select, limit=5)[0] if key in f]
+            assert most == sorted(most, reverse=True) and most, most
+            assert most[0] >= max(only(f, key) for f in listed if key in f) * 0.5, (most, key)
+    finally:
+        vm.guest.check(f"kill {pid}")
+
+
+@case("klog.read is dmesg, and goes on where it ended")
+def klog():
+    """What the driver itself prints is in it."""
+    vm = guest()
+    with allowing(vm, "klog.read"):
+        assert vm.guest.run("sysctl dev.rvmrpc.0.allow='default,!'")[0]
+        text = vm.guest.check("dmesg -a", timeout=60)
+        got = [f for kind, f in records(vm.qmp, "klog", "read") if kind == LOG]
+        own, mine = text.splitlines(), [only(f, 5) for f in got]
+        assert mine[-20:] == own[-20:] and len(mine) >= min(len(own) - 1, 20), (mine[-20:], own[-20:])
+        numbers = [only(f, 1) for f in got]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), numbers
+        last, following, flags = page(vm.qmp, "klog", "read", select=1, limit=3)
+        assert len(last) == 3 and flags == 0 and following == numbers[-1] + 1, (last, following, flags)
+        assert "allow: cannot read it" in " ".join(mine[-20:])
+        assert page(vm.qmp, "klog", "read", cursor=following)[0] == []
+        assert vm.guest.run("sysctl dev.rvmrpc.0.allow='default,!'")[0]
+        later, following2, _ = page(vm.qmp, "klog", "read", cursor=following)
+        assert following2 == following + len(later) > following and "cannot read it" in only(later[0][1], 5), later
+        assert page(vm.qmp, "klog", "read", cursor=2**63)[:2] == ([], following2)
+        assert call(vm.qmp, "klog", "read", struct.pack("<QII", 1, 1, 3))[0] == "garbage-args"
+
+
+@case("pressure: vmstat is vm.stats.vm, disks are kern.disks'; no PSI")
+def pressure():
+    """Between two readings of the guest's."""
+    names = {2: "v_vm_faults", 3: "v_io_faults", 6: "v_swappgsin", 7: "v_swappgsout", 8: "v_pdpages", 10: "v_dfree"}
+    vm = guest()
+    # They are of 32 bits there.
+    before = {key: vm.number(f"vm.stats.vm.{name}") for key, name in names.items()}
+    (kind, got), = records(vm.qmp, "pressure", "vmstat")
+    after = {key: vm.number(f"vm.stats.vm.{name}") for key, name in names.items()}
+    assert kind == VMSTAT and only(got, 1) == vm.number("hw.pagesize") and only(got, 2) > 1000
+    for key in names:
+        assert before[key] <= only(got, key) & 0xffffffff <= after[key], (key, before, got, after)
+    assert records(vm.qmp, "pressure", "psi") == []
+    disk = vm.sysctl("kern.disks").split()[0]
+
+    def disks():
+        return {only(f, 1): f for kind, f in records(vm.qmp, "pressure", "disks") if kind == DISK}
+
+    low = disks().get(disk, {3: [0], 5: [0]})
+    vm.guest.check(f"dd if=/dev/{disk} of=/dev/null bs=64k count=16 2>/dev/null")
+    high = disks()
+    assert only(high[disk], 3) >= only(low, 3) + 16 and only(high[disk], 5) >= only(low, 5) + (1 << 20), (low, high)
+    assert only(high[disk], 11) == 0 or only(high[disk], 11) < 100, high
+
+
+def freeze_state(vm, procedure, data=None):
+    """(state, count, skipped, lost, left in ms)."""
+    status, answer = call(vm.qmp, "freeze", procedure, data, 20000)
+    assert status == "ok", (procedure, status)
+    return struct.unpack("<6I", answer)[:5]
+
+
+@case("freeze: UFS stands still until thaw, or until the guest's own deadline", timeout=90)
+def freeze():
+    """Who waits is in tasks.blocked, with the kernel's word for it."""
+    vm = guest()
+    vm.guest.check("mdconfig -a -t malloc -s 16m -u 7 >/dev/null && newfs /dev/md7 >/dev/null && mkdir -p /tmp/frozen && "
+                   "mount /dev/md7 /tmp/frozen")
+    count = sum("read-only" not in line for line in vm.guest.check("mount -t ufs").splitlines())
+    late = "(echo x > /tmp/frozen/late) >/dev/null 2>&1 & echo $!; sleep 1"
+    with allowing(vm, "freeze.*"):
+        try:
+            assert freeze_state(vm, "status")[:2] == (0, 0)
+            state, frozen, _, _, left = freeze_state(vm, "freeze", struct.pack("<II", 60000, 0))
+            assert (state, frozen) == (2, count) and 40000 < left <= 60000, (state, frozen, left)
+            assert call(vm.qmp, "freeze", "freeze", struct.pack("<II", 1000, 0), 5000)[0] == "busy"
+            writer = int(vm.guest.check(late))
+            assert vm.guest.run("test -e /tmp/frozen/late")[0], "it was written"
+            blocked = {only(f, 1): f for _, f in records(vm.qmp, "tasks", "blocked")}
+            assert only(blocked[writer], 4) == "D", blocked
+            assert only(blocked[writer], 13) == vm.guest.check(f"ps -o mwchan= -p {writer}").strip(), blocked
+            assert freeze_state(vm, "thaw")[:4] == (0, count, freeze_state(vm, "status")[2], 0)
+            wait_for(lambda: vm.guest.run("test -e /tmp/frozen/late")[0] == 0, 5, "the write")
+            assert freeze_state(vm, "freeze", struct.pack("<II", 2000, 0))[:2] == (2, count)
+            vm.guest.check("timeout 20 sh -c 'echo x > /tmp/frozen/expired'")
+            wait_for(lambda: freeze_state(vm, "status")[:2] == (3, 0), 5, "expiry")
+            assert freeze_state(vm, "thaw")[:2] == (3, 0)
+        finally:
+            call(vm.qmp, "freeze", "thaw", timeout=20000)
+    vm.guest.check("umount /tmp/frozen && mdconfig -d -u 7")
+
+
+@case("reclaim.shrink says what it freed and how it ended; control.sync; what FreeBSD has not", timeout=90)
+def shrink():
+    """It harms nothing."""
+    vm = guest()
+    with allowing(vm, "reclaim.*,control.*"):
+        status, data = call(vm.qmp, "reclaim", "shrink", struct.pack("<Q", 1 << 40), 20000)
+        freed, reclaimed, end, _ = struct.unpack("<QQII", data)
+        assert status == "ok" and end in (1, 2) and reclaimed == freed < 1 << 30, (status, freed, reclaimed, end)
+        assert call(vm.qmp, "reclaim", "compact")[0] == "procedure-unavailable"
+        assert call(vm.qmp, "control", "sysrq", struct.pack("<II", ord("m"), 0))[0] == "procedure-unavailable"
+        vm.guest.check("dd if=/dev/zero of=/tmp/dirty bs=64k count=16 2>/dev/null")
+        assert call(vm.qmp, "control", "sync", timeout=20000) == ("ok", b"")
+    works(vm)
 
 
 @case("guest-meminfo answers while the guest is out of memory", timeout=150)
@@ -698,6 +952,18 @@ def reboot():
     works(vm)
 
 
+@case("freeze: a guest that reboots thaws first", timeout=2 * BOOT_TIMEOUT)
+def freeze_reboot():
+    """The kernel has to write all back."""
+    vm = guest()
+    vm.guest.check("sysctl dev.rvmrpc.0.allow='default,freeze.*'")
+    assert freeze_state(vm, "freeze", struct.pack("<II", 600000, 0))[0] == 2
+    vm.guest.start("reboot -q")
+    vm.read_console(rb"Copyright \(c\) 1992", BOOT_TIMEOUT)
+    vm.ready()
+    works(vm)
+
+
 @case("without the hypercall gate all of it works", timeout=BOOT_TIMEOUT + 60)
 def doorbell():
     """As on a host with a stock KVM, with one CPU."""
@@ -729,6 +995,15 @@ def one_cpu():
     for _ in range(10):
         vm.sysctl("kern.ostype")
     assert time.monotonic() - start < 5
+
+
+@case("control.poweroff has init(8) shut the guest down", timeout=BOOT_TIMEOUT)
+def poweroff():
+    """The last case: it ends the VM."""
+    vm = guest(smp=1, cpu="max,vendor=GenuineIntel")
+    vm.guest.check("sysctl dev.rvmrpc.0.allow='default,control.*'")
+    assert call(vm.qmp, "control", "poweroff", bytes(8)) == ("ok", b"")
+    assert vm.qmp.wait_event("SHUTDOWN", timeout=120)["data"]["guest"]
 
 
 if __name__ == "__main__":

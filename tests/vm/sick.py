@@ -153,6 +153,27 @@ def klog():
     set_parameter(vm, "allow", ALLOW)
 
 
+# ---- vmcoreinfo ----
+
+@case("vmcoreinfo.read is the note that the kernel has where sysfs says, and secret by default")
+def vmcoreinfo():
+    """Address and size of /sys/kernel/vmcoreinfo; the text of this kernel."""
+    vm = guest()
+    (_, note), = page(vm.qmp, "vmcoreinfo", "read")[0]
+    address, size = (int(word, 16) for word in vm.guest.check("cat /sys/kernel/vmcoreinfo").split())
+    assert (only(note, 1), only(note, 2)) == (address, size), (note, address, size)
+    lines = dict(line.split("=", 1) for line in only(note, 3).splitlines())
+    assert lines["OSRELEASE"] == vm.guest.check("uname -r").strip() and lines["PAGESIZE"] == "4096", lines
+    stext = vm.guest.check("grep ' _stext$' /proc/kallsyms").split()[0]
+    assert lines["SYMBOL(_stext)"] == stext, (lines["SYMBOL(_stext)"], stext)
+    # The same text lies at that address.
+    text = vm.qmp.cmd("human-monitor-command", **{"command-line": f"xp /8xb {address + 24:#x}"})
+    assert bytes(int(byte, 16) for byte in re.findall(r"0x([0-9a-f]{2})\b", text.split(":", 1)[1])) == b"OSRELEAS", text
+    set_parameter(vm, "allow", "default")
+    assert call(vm.qmp, "vmcoreinfo", "read")[0] == "not-allowed"
+    set_parameter(vm, "allow", ALLOW)
+
+
 # ---- fs, net ----
 
 @case("fs.list is df: sizes and inodes; a remote one is told and not asked")

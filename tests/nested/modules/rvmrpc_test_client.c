@@ -64,6 +64,10 @@ static unsigned int slow_ms;
 module_param(slow_ms, uint, 0444);
 MODULE_PARM_DESC(slow_ms, "instead of all that: a notifier that takes so long for each VM");
 
+static bool events;
+module_param(events, bool, 0444);
+MODULE_PARM_DESC(events, "instead of all that: print what guests tell");
+
 static bool keep;
 module_param(keep, bool, 0444);
 MODULE_PARM_DESC(keep, "load though calls fail: busybox' insmod tries twice what fails");
@@ -249,10 +253,29 @@ static struct notifier_block slow_notifier = {
 	.notifier_call = slow_notified,
 };
 
+/* The text of each event, which is its first field. */
+static int event_notified(struct notifier_block *nb, unsigned long kind, void *data)
+{
+	const struct rvmrpc_vm_event *e = data;
+	struct rvmrpc_field field;
+
+	memcpy(&field, e->event->fields, sizeof(field));
+	pr_info("event %llu of %s: module 0x%x, kind %lu, missed %llu, \"%*pE\"\n", e->event->seq, rvmrpc_vm_name(e->vm),
+		e->event->module, kind, e->missed, (int)min_t(u32, field.length, sizeof(e->event->fields) - sizeof(field)),
+		e->event->fields + sizeof(field));
+	return NOTIFY_OK;
+}
+
+static struct notifier_block event_notifier = {
+	.notifier_call = event_notified,
+};
+
 static int __init test_init(void)
 {
 	int ret;
 
+	if (events)
+		return rvmrpc_register_event_notifier(&event_notifier);
 	if (slow_ms)
 		return rvmrpc_register_notifier(&slow_notifier);
 	if (threads < 1 || threads > THREADS_MAX)
@@ -269,6 +292,8 @@ static void __exit test_exit(void)
 {
 	if (slow_ms)
 		rvmrpc_unregister_notifier(&slow_notifier);
+	if (events)
+		rvmrpc_unregister_event_notifier(&event_notifier);
 }
 
 module_init(test_init);

@@ -43,6 +43,7 @@ static void print_vm(int dev, const struct rvmrpc_vm_info *vm)
 	SHOW(interrupts);
 	SHOW(rekicks);
 	SHOW(lost);
+	SHOW(events);
 	SHOW(silent);
 	SHOW_OF(gate, hypercalls);
 	SHOW_OF(gate, waits);

@@ -6,6 +6,7 @@
 
 #include <linux/delay.h>
 #include <linux/kernel.h>
+#include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/string.h>
 #include "rvmrpc.h"
@@ -117,6 +118,57 @@ static int test_leave(const char *text, const struct kernel_param *kp)
 static const struct kernel_param_ops test_leave_ops = { .set = test_leave };
 module_param_cb(leave, &test_leave_ops, NULL, 0200);
 MODULE_PARM_DESC(leave, "unregisters, while the module stays");
+
+/* ---- Events ---- */
+
+#define TEST_EVENT	7
+#define TEST_FLOOD	8
+
+static int test_event(const char *text, const struct kernel_param *kp)
+{
+	char line[256];
+
+	strscpy(line, text, sizeof(line));
+	return rvmrpc_event(MOD_TEST, TEST_EVENT, strim(line), "\1\2\3", 3);
+}
+
+static const struct kernel_param_ops test_event_ops = { .set = test_event };
+module_param_cb(event, &test_event_ops, NULL, 0200);
+MODULE_PARM_DESC(event, "tells the host that text");
+
+/* As a hostile guest would. */
+static int test_flood(const char *text, const struct kernel_param *kp)
+{
+	unsigned int n, i;
+	int err;
+
+	err = kstrtouint(text, 0, &n);
+	for (i = 0; !err && i < n; i++) {
+		err = rvmrpc_event(MOD_TEST, TEST_FLOOD, "flood", NULL, 0);
+		cond_resched();
+	}
+	return err;
+}
+
+static const struct kernel_param_ops test_flood_ops = { .set = test_flood };
+module_param_cb(flood, &test_flood_ops, NULL, 0200);
+MODULE_PARM_DESC(flood, "tells the host so many events");
+
+static int test_oops(void *unused)
+{
+	WRITE_ONCE(*(int *)8, 0);
+	return 0;
+}
+
+/* Whoever does it ends with what it holds. */
+static int test_start_oops(const char *text, const struct kernel_param *kp)
+{
+	return PTR_ERR_OR_ZERO(kthread_run(test_oops, NULL, "rvmrpc_oops"));
+}
+
+static const struct kernel_param_ops test_oops_ops = { .set = test_start_oops };
+module_param_cb(oops, &test_oops_ops, NULL, 0200);
+MODULE_PARM_DESC(oops, "a thread writes where nothing is");
 
 static int __init test_init(void)
 {

@@ -4,7 +4,7 @@ import re
 
 from .tap import shared
 
-ALLOW = "default,klog.read,clock.set,control.*,freeze.*,reclaim.*"
+ALLOW = "default,klog.read,vmcoreinfo.read,clock.set,control.*,freeze.*,reclaim.*"
 
 # QMP commands with their least arguments: those that every guest allows, and those that none does by default.
 TELLS = {name: {} for name in ("guest-filesystems", "guest-interfaces", "guest-pressure", "guest-tasks", "guest-clock",

@@ -9,6 +9,7 @@
 #include <linux/uuid.h>
 
 struct notifier_block;
+struct rvmrpc_event;
 
 /* A guest's window, and who its VMM says that it is. */
 struct rvmrpc_vm;
@@ -129,6 +130,26 @@ bool rvmrpc_vm_connected(struct rvmrpc_vm *vm);
  */
 int rvmrpc_register_notifier(struct notifier_block *nb);
 void rvmrpc_unregister_notifier(struct notifier_block *nb);
+
+/**
+ * struct rvmrpc_vm_event - what a guest has told by itself
+ * @vm:		the guest's VM
+ * @event:	the guest's word, of which the record's length is checked, and nothing else (rvmrpc_abi.h)
+ * @missed:	events before it that were lost or dropped
+ */
+struct rvmrpc_vm_event {
+	struct rvmrpc_vm *vm;
+	const struct rvmrpc_event *event;
+	u64 missed;
+};
+
+/*
+ * @nb is called with the record's kind and a struct rvmrpc_vm_event, for the events of all VMs: one at a time, each VM's in
+ * their order; may sleep.  No VMM waits for it: of more than 64 that it has not got to the last are told.  Registering and
+ * unregistering may sleep; not from a notifier.
+ */
+int rvmrpc_register_event_notifier(struct notifier_block *nb);
+void rvmrpc_unregister_event_notifier(struct notifier_block *nb);
 
 /* @status: RVMRPC_STATUS_*.  0 for OK. */
 int rvmrpc_status_to_errno(u32 status);

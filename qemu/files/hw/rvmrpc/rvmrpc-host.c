@@ -163,6 +163,11 @@ static void stuck(void *opaque)
     disconnected(opaque, RVMRPC_DISCONNECT_REASON_STUCK);
 }
 
+static void event(void *opaque, const struct rvmrpc_told *told)
+{
+    tell(opaque, rvmrpc_tell_event(told));
+}
+
 static bool rouse(void *opaque)
 {
     return rvmrpc_main_rouse();
@@ -172,6 +177,7 @@ static const RvmrpcChannelOps channel_ops = {
     .opened = opened,
     .closed = closed,
     .stuck = stuck,
+    .event = event,
     .rouse = rouse,
 };
 

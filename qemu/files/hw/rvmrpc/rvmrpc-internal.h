@@ -148,6 +148,7 @@ void vmrpc_log_serve(uint64_t bytes_per_day);
  */
 char *rvmrpc_tell_connected(const RvmrpcChannelInfo *info);
 char *rvmrpc_tell_disconnected(RvmrpcDisconnectReason reason);
+char *rvmrpc_tell_event(const struct rvmrpc_told *told);
 
 /* What the socket says when it is asked, JSON.  Any thread. */
 char *rvmrpc_info_json(RvmrpcHost *h);

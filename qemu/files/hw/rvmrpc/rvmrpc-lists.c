@@ -54,6 +54,7 @@ static const RvmrpcMember filesystem_members[] = {
     [RVMRPC_FS_AVAILABLE] = FS(NUMBER, available),
     [RVMRPC_FS_FILES] = FS(NUMBER, inodes),
     [RVMRPC_FS_FILES_FREE] = FS(NUMBER, inodes_free),
+    [RVMRPC_FS_CACHED] = FS(BOOL, cached),
 };
 
 static bool add_filesystem(void *to, struct rvmrpc_reader *r)
@@ -411,6 +412,7 @@ static const RvmrpcMember task_members[] = {
     [RVMRPC_TASK_RSS] = TASK(NUMBER, rss),
     [RVMRPC_TASK_CPU_NS] = TASK(NUMBER, cpu_ns),
     [RVMRPC_TASK_STARTED_NS] = TASK(NUMBER, started_ns),
+    [RVMRPC_TASK_WAIT] = TASK_PLAIN(TEXT, wait),
 };
 
 static bool add_task(void *to, struct rvmrpc_reader *r)

@@ -108,6 +108,9 @@ static RvmrpcStats *query_stats(const RvmrpcChannelInfo *from, int token)
     s->interrupts = from->interrupts;
     s->rekicks = st->rekicks;
     s->lost = st->lost;
+    s->events = st->events;
+    s->events_lost = st->events_lost;
+    s->events_dropped = st->events_dropped;
     s->has_latency_sum_us = !from->kernel;
     s->latency_sum_us = st->elapsed_ns / SCALE_US;
     while (used && !st->histogram[used - 1]) {

@@ -311,6 +311,7 @@ static void test_filesystems(void)
     text(&p, RVMRPC_FS_ROOT, "/d");
     number(&p, RVMRPC_FS_DEVICE, 7ull << 32 | 0xffffffff);
     number(&p, RVMRPC_FS_READ_ONLY, 1);
+    number(&p, RVMRPC_FS_CACHED, 1);
     number(&p, RVMRPC_FS_SKIPPED, RVMRPC_FS_SKIPPED_FAILED);
     /* What it does not know, or not of this type, it leaves out. */
     record(&p, 999);
@@ -333,6 +334,7 @@ static void test_filesystems(void)
     g_assert_cmpint(qdict_get_int(fs, "device-major"), ==, 7);
     g_assert_cmpint(qdict_get_int(fs, "device-minor"), ==, 0xffffffff);
     g_assert_true(qdict_get_bool(fs, "read-only"));
+    g_assert_true(qdict_get_bool(fs, "cached"));
     g_assert_cmpuint(qdict_size(element(answer, "filesystems", 1)), ==, 1);
     qobject_unref(answer);
     guest_stop(&g);
@@ -533,6 +535,7 @@ static void test_tasks(void)
     numbers(&p, task_numbers);
     text(&p, RVMRPC_TASK_NAME, "kworker");
     text(&p, RVMRPC_TASK_STATE, "D");
+    text(&p, RVMRPC_TASK_WAIT, "biord");
     number(&p, RVMRPC_TASK_KERNEL, 1);
     for (int i = 0; i < 100; i++) {
         text(&p, RVMRPC_TASK_STACK, i ? "schedule" : "__schedule");
@@ -550,6 +553,7 @@ static void test_tasks(void)
     assert_numbers(task, task_numbers, 1);
     g_assert_cmpstr(qdict_get_str(task, "name"), ==, "kworker");
     g_assert_cmpstr(qdict_get_str(task, "state"), ==, "D");
+    g_assert_cmpstr(qdict_get_str(task, "wait"), ==, "biord");
     g_assert_true(qdict_get_bool(task, "kernel"));
     assert_count(task, "stack", 64);
     g_assert_cmpstr(qstring_get_str(qobject_to(

@@ -97,6 +97,7 @@ struct rvmrpc_kvm_status {
 	__u64 calls, completed, failed, refused, timed_out, cancelled, reset;
 	__u64 late_replies, bad_replies, registrations, kicks;
 	__u64 rings, interrupts, rekicks, lost;
+	__u64 events, events_lost, events_dropped;	/* that the guest told */
 	__u64 histogram[RVMRPC_KVM_HISTOGRAM];	/* answered calls by us, as in rvmrpc_stats */
 };
 #define RVMRPC_STATUS		_IOR(RVMRPC_IOC_MAGIC, 0x03, struct rvmrpc_kvm_status)
@@ -150,13 +151,16 @@ struct rvmrpc_submit {
 #define RVMRPC_REC_DETACH	3	/* channel only: RVMRPC_VM_DETACH now; the module wants to go, or the window lost pages */
 #define RVMRPC_REC_STUCK	4	/* channel only: the guest answers in none of its slots */
 
+#define RVMRPC_REC_EVENT	5	/* channel only: the guest told something; a struct rvmrpc_event, cookie: it missed so many */
+
 #define RVMRPC_GONE_EXIT	0	/* the driver left */
 #define RVMRPC_GONE_REPLACED	1	/* it, or another one, said hello */
 #define RVMRPC_GONE_OVERWRITTEN	2	/* a state was loaded over the window, its pages were discarded, or worse */
 
 /*
- * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  Events are not counted: of
- * several of one kind the last is told, and the one that happened last is told last.
+ * read(): one record, followed by reslen bytes.  EMSGSIZE: they do not fit, the record stays.  CONNECTED to STUCK are not
+ * counted: of several of one kind the last is told, and the one that happened last is told last.  Of EVENT the last 64 are
+ * kept, and they come first.
  */
 struct rvmrpc_record {
 	__u64 cookie;

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The first process, and all the user space, of a FreeBSD guest that has nothing but a kernel: loads the driver, has a
+ * process write to the disk and others do nothing, and obeys the signals by which the kernel asks for a shutdown.
+ */
+#define SYS_FORK	2
+#define SYS_WRITE	4
+#define SYS_OPEN	5
+#define SYS_CLOSE	6
+#define SYS_KILL	37
+#define SYS_REBOOT	55
+#define SYS_DUP2	90
+#define SYS_FSYNC	95
+#define SYS_NANOSLEEP	240
+#define SYS_KLDLOAD	304
+#define SYS_KLDUNLOAD	305
+#define SYS_NMOUNT	378
+#define SYS_SIGACTION	416
+
+#define O_WRONLY	1
+#define O_RDWR		2
+#define O_CREAT		0x200
+#define O_TRUNC		0x400
+#define MNT_UPDATE	0x10000
+#define RB_POWEROFF	0x4000
+#define SIGINT		2
+#define SIGKILL		9
+#define SIGUSR2		31
+
+#define SLEEPERS	100
+#define LOADS		3
+
+/* errno as a negative number. */
+static long call(long number, long a, long b, long c)
+{
+	unsigned char failed;
+	long result;
+
+	__asm__ volatile("syscall; setc %1" : "=a"(result), "=r"(failed) : "0"(number), "D"(a), "S"(b), "d"(c) :
+			 "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+	return failed ? -result : result;
+}
+
+static long length(const char *s)
+{
+	long n = 0;
+
+	while (s[n])
+		n++;
+	return n;
+}
+
+static void say(const char *what, long value)
+{
+	char line[64], digits[24];
+	long n = 0, i = 0;
+
+	for (; what[n]; n++)
+		line[n] = what[n];
+	line[n++] = ' ';
+	if (value < 0) {
+		line[n++] = '-';
+		value = -value;
+	}
+	do {
+		digits[i++] = '0' + value % 10;
+		value /= 10;
+	} while (value);
+	while (i)
+		line[n++] = digits[--i];
+	line[n++] = '\n';
+	call(SYS_WRITE, 1, (long)line, n);
+}
+
+static void nap(long ms)
+{
+	const long time[2] = { ms / 1000, ms % 1000 * 1000000 };
+
+	call(SYS_NANOSLEEP, (long)time, 0, 0);
+}
+
+static volatile int wanted;
+
+static void on_signal(int number)
+{
+	wanted = number;
+}
+
+static void obey(int number)
+{
+	const struct {
+		void (*handler)(int);
+		int flags;
+		unsigned int mask[4];
+	} action = { .handler = on_signal };
+
+	call(SYS_SIGACTION, number, (long)&action, 0);
+}
+
+/* The root comes up read-only. */
+static long make_writable(void)
+{
+	static const char * const words[] = { "fstype", "ufs", "fspath", "/", "from", "/dev/vtbd0", "noro", 0 };
+	struct {
+		const char *base;
+		long bytes;
+	} vector[8];
+	int i;
+
+	for (i = 0; i < 8; i++) {
+		vector[i].base = words[i];
+		vector[i].bytes = words[i] ? length(words[i]) + 1 : 0;
+	}
+	return call(SYS_NMOUNT, (long)vector, 8, MNT_UPDATE);
+}
+
+static void load(void)
+{
+	long id;
+	int i;
+
+	for (i = 1; i <= LOADS; i++) {
+		id = call(SYS_KLDLOAD, (long)"/rvmrpc.ko", 0, 0);
+		say("kldload", id);
+		nap(200);
+		if (i < LOADS)
+			say("kldunload", call(SYS_KLDUNLOAD, id, 0, 0));
+	}
+}
+
+static void write_for_ever(void)
+{
+	long n, file;
+
+	for (n = 1;; n++) {
+		file = call(SYS_OPEN, (long)"/written", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+		call(SYS_WRITE, file, (long)"x", 1);
+		call(SYS_FSYNC, file, 0, 0);
+		call(SYS_CLOSE, file, 0, 0);
+		say("written", n);
+		nap(200);
+	}
+}
+
+void _start(void)
+{
+	long writer;
+	int i;
+
+	call(SYS_OPEN, (long)"/dev/console", O_RDWR, 0);
+	call(SYS_DUP2, 0, 1, 0);
+	obey(SIGINT);
+	obey(SIGUSR2);
+	say("writable", make_writable());
+	load();
+	for (i = 0; i < SLEEPERS; i++) {
+		if (call(SYS_FORK, 0, 0, 0) == 0) {
+			for (;;)
+				nap(100000);
+		}
+	}
+	writer = call(SYS_FORK, 0, 0, 0);
+	if (writer == 0)
+		write_for_ever();
+	while (!wanted)
+		nap(100);
+	say("signal", wanted);
+	call(SYS_KILL, writer, SIGKILL, 0);
+	call(SYS_REBOOT, wanted == SIGUSR2 ? RB_POWEROFF : 0, 0, 0);
+}

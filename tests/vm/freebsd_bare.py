@@ -1,0 +1,232 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs.
+
+RVMRPC_FREEBSD_BARE  a kernel, as its build has it (ELF, amd64, before 14), with FFS, virtio_blk and uart
+RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko for it
+
+makefs(8), clang and lld make the rest. Without a kernel every case is skipped.
+"""
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+
+from harness import VM, Skip, call, case, comment, main, shared, wait_for
+from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, records
+
+KERNEL = os.environ.get("RVMRPC_FREEBSD_BARE")
+KLD = os.environ.get("RVMRPC_FREEBSD_KLD", "")
+SOURCES = pathlib.Path(__file__).resolve().parent / "freebsd-bare"
+TMP = tempfile.TemporaryDirectory(prefix="rvmrpc-bare-")
+MEMORY = 512 << 20
+# The kernel's own, of its file systems' order at a shutdown, is known.
+COMPLAINT = re.compile(r"panic:|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|rvmrpc.*reversal")
+TARGET = ["clang", "--target=x86_64-unknown-freebsd12.1", "-O1", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-c"]
+
+
+def run(*words):
+    """One of the tools, in the temporary folder."""
+    subprocess.run(words, check=True, cwd=TMP.name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def flatten():
+    """The kernel as it lies in memory, from 2 MiB on; its entry, and the first page behind it."""
+    elf = pathlib.Path(KERNEL).read_bytes()
+    entry, headers = struct.unpack_from("<QQ", elf, 24)
+    count, = struct.unpack_from("<H", elf, 56)
+    flat, end = bytearray(), 0
+    for i in range(count):
+        kind, _, offset, _, place, size, memory, _ = struct.unpack_from("<IIQQQQQQ", elf, headers + 56 * i)
+        if kind != 1:
+            continue
+        at = place - 0x200000
+        flat.extend(bytes(max(0, at + size - len(flat))))
+        flat[at:at + size] = elf[offset:offset + size]
+        end = max(end, place + memory)
+    (pathlib.Path(TMP.name) / "kernel.bin").write_bytes(flat)
+    return entry, (end + 0xfff) & ~0xfff
+
+
+def make():
+    """boot.bin and disk.img."""
+    folder = pathlib.Path(TMP.name)
+    entry, meta = flatten()
+    run("clang", "--target=x86_64-unknown-none", "-c", f"-DENTRY={entry:#x}", f"-DMETA={meta:#x}", f"-DMEMORY={MEMORY:#x}",
+        SOURCES / "boot.S", "-o", "boot.o")
+    run("ld.lld", "-Ttext=0x100000", "--oformat=binary", "-e", "0x100000", "boot.o", "-o", "boot.bin")
+    run(*TARGET, SOURCES / "init.c", "-o", "init.o")
+    for name in ("sbin", "dev"):
+        (folder / "root" / name).mkdir(parents=True)
+    run("ld.lld", "-m", "elf_x86_64_fbsd", "-static", "-e", "_start", "init.o", "-o", "root/sbin/init")
+    shutil.copy(pathlib.Path(KLD) / "rvmrpc.ko", folder / "root")
+    run("makefs", "-t", "ffs", "-B", "little", "-s", "32m", "-o", "version=2", "disk.img", "root")
+
+
+class Bare(VM):
+    """Up once its first process has had the driver loaded and something written."""
+
+    def __init__(self):
+        super().__init__(kernel=None, memory=f"{MEMORY >> 20}M", smp=2)
+
+    def _boot_args(self):
+        if not (pathlib.Path(TMP.name) / "disk.img").exists():
+            make()
+        return ["-kernel", f"{TMP.name}/boot.bin", "-no-reboot",
+                "-drive", f"file={TMP.name}/disk.img,if=virtio,format=raw,snapshot=on"]
+
+    def boot(self, timeout=120.0):
+        self.start()
+        wait_for(lambda: self.written() > 3, timeout, "the guest's writer")
+        self.wait_state("connected", 30)
+        return self
+
+    def written(self):
+        """How often the guest's writer was done."""
+        return max(map(int, re.findall(r"^written (\d+)", self.console(), re.M)), default=0)
+
+    def complaints_now(self):
+        return [line for line in self.console().splitlines() if COMPLAINT.search(line)]
+
+    def throttle(self, rate):
+        """Bytes a second that the guest's disk does; 0: as many as it can."""
+        disk, = self.qmp.cmd("query-block")
+        self.qmp.cmd("block_set_io_throttle", {"device": disk["device"], "bps": rate, "bps_rd": 0, "bps_wr": 0,
+                                               "iops": 0, "iops_rd": 0, "iops_wr": 0})
+
+
+def guest():
+    """One for all cases; the last one ends it."""
+    if not KERNEL:
+        raise Skip("RVMRPC_FREEBSD_BARE names no kernel")
+    if not shutil.which("makefs"):
+        raise Skip("no makefs")
+    return shared(Bare)
+
+
+def freeze_state(vm, procedure, data=None, timeout=20000):
+    """(status, state, count, skipped, lost, left in ms)."""
+    status, answer = call(vm.qmp, "freeze", procedure, data, timeout)
+    return (status, *struct.unpack("<6I", answer)[:5]) if status == "ok" else (status,)
+
+
+def freeze_for(timeout):
+    """Its argument."""
+    return struct.pack("<II", timeout, 0)
+
+
+@case("the driver is loaded, unloaded and loaded; every list answers", timeout=150)
+def lists():
+    """What there is in such a guest."""
+    vm = guest()
+    assert vm.console().count("rvmrpc0: detached") == 2 and "kldunload -" not in vm.console()
+    (_, root), = records(vm.qmp, "fs", "list")
+    assert (only(root, 1), only(root, 3), only(root, 6)) == ("/", "ufs", 0) and only(root, 8) > only(root, 9) > 0, root
+    assert "lo0" in [only(f, 2) for kind, f in records(vm.qmp, "net", "list") if kind == INTERFACE]
+    (kind, vmstat), = records(vm.qmp, "pressure", "vmstat")
+    assert kind == VMSTAT and only(vmstat, 2) > 0, vmstat
+    disk, = [f for kind, f in records(vm.qmp, "pressure", "disks") if kind == DISK]
+    assert only(disk, 1) == "vtbd0" and only(disk, 7) > 0 and only(disk, 9) > 0, disk
+    log = [f for kind, f in records(vm.qmp, "klog", "read") if kind == LOG]
+    assert [only(f, 1) for f in log] == list(range(1, len(log) + 1)), log
+    assert any("rvmrpc0: connected" in only(f, 5) for f in log)
+
+
+@case("tasks.list: more than fit into an answer, in order; the idle CPUs' is none")
+def tasks():
+    """By page, by memory, by time."""
+    vm = guest()
+    got = [f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK]
+    pids = [only(f, 1) for f in got]
+    assert pids == sorted(set(pids)) and pids[:2] == [0, 1], pids
+    assert sum(only(f, 3) == "init" for f in got) == 102 and "idle" not in [only(f, 3) for f in got]
+    first, following, flags = page(vm.qmp, "tasks", "list")
+    assert len(first) == 64 and flags == MORE and following == only(first[-1][1], 1) + 1, (len(first), following, flags)
+    assert [only(f, 1) for _, f in records(vm.qmp, "tasks", "list", limit=7)] == pids
+    sleeper = got[-2]
+    assert (only(sleeper, 4), only(sleeper, 13), only(sleeper, 5)) == ("S", "nanslp", 1) and only(sleeper, 9) > 0, sleeper
+    for select, key in ((1, 9), (2, 10)):
+        most = [only(f, key) for _, f in page(vm.qmp, "tasks", "list", select=select)[0] if key in f]
+        assert most == sorted(most, reverse=True) and len(most) > 10, most
+    assert records(vm.qmp, "tasks", "blocked") == []
+
+
+@case("freeze: nothing is written until thaw, or the guest's own deadline")
+def freeze():
+    """Who waits is in tasks.blocked."""
+    vm = guest()
+    assert freeze_state(vm, "freeze", freeze_for(60000))[:3] == ("ok", 2, 1)
+    before = vm.written()
+    time.sleep(2)
+    assert vm.written() <= before + 1, "it was written"
+    (_, writer), = records(vm.qmp, "tasks", "blocked")
+    assert (only(writer, 4), only(writer, 13)) == ("D", "suspfs"), writer
+    assert freeze_state(vm, "freeze", freeze_for(1000)) == ("busy",)
+    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
+    wait_for(lambda: vm.written() > before + 1, 10, "the writer")
+    assert freeze_state(vm, "freeze", freeze_for(1500))[:3] == ("ok", 2, 1)
+    before = vm.written()
+    wait_for(lambda: vm.written() > before + 1, 10, "the writer, with nobody's help")
+    assert freeze_state(vm, "status")[:3] == ("ok", 3, 0)
+
+
+@case("a disk that hangs: what does not need it answers, freezing ends when the disk is back", timeout=90)
+def hung():
+    """One that is being frozen longer than it may is thawed at once after."""
+    vm = guest()
+    vm.throttle(1)
+    time.sleep(2)
+    assert freeze_state(vm, "freeze", freeze_for(2000), 1000) == ("timed-out",)
+    assert call(vm.qmp, "control", "sync", timeout=1000)[0] == "timed-out"
+    assert call(vm.qmp, "control", "sync", timeout=1000)[0] == "busy"
+    start = time.monotonic()
+    for module, procedure in (("tasks", "list"), ("tasks", "blocked"), ("klog", "read"), ("net", "list"), ("clock", "read"),
+                              ("pressure", "vmstat"), ("freeze", "status")):
+        assert call(vm.qmp, module, procedure, timeout=2000)[0] == "ok", (module, procedure)
+    comment(f"{time.monotonic() - start:.2f} s")
+    disk, = [f for kind, f in records(vm.qmp, "pressure", "disks") if kind == DISK]
+    assert only(disk, 11) > 0, disk
+    time.sleep(1)
+    assert freeze_state(vm, "status")[1] == 1
+    vm.throttle(0)
+    wait_for(lambda: freeze_state(vm, "status")[1:3] == (0, 0), 20, "the end of freezing")
+    before = vm.written()
+    wait_for(lambda: vm.written() > before + 1, 20, "the writer")
+    assert freeze_state(vm, "freeze", freeze_for(5000))[:3] == ("ok", 2, 1)
+    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
+
+
+@case("clock.set, control.sync, reclaim.shrink; what FreeBSD has not")
+def rest():
+    """Each by what it answers."""
+    vm = guest()
+    (_, fields), = records(vm.qmp, "clock", "read")
+    status, data = call(vm.qmp, "clock", "set", struct.pack("<QQ", only(fields, 1) + 3600 * 10**9, only(fields, 3)), 5000)
+    assert status == "ok" and abs(struct.unpack("<q", data[8:])[0] - struct.unpack("<q", data[:8])[0] - 3600 * 10**9) < 10**7
+    (_, later), = records(vm.qmp, "clock", "read")
+    assert abs(only(later, 1) - only(fields, 1) - only(later, 3) + only(fields, 3) - 3600 * 10**9) < 10**7, (fields, later)
+    assert call(vm.qmp, "control", "sync", timeout=10000) == ("ok", b"")
+    status, data = call(vm.qmp, "reclaim", "shrink", struct.pack("<Q", 1 << 40), 10000)
+    freed, reclaimed, end, _ = struct.unpack("<QQII", data)
+    assert status == "ok" and end == 1 and freed == reclaimed < 64 << 20, (freed, reclaimed, end)
+    assert call(vm.qmp, "reclaim", "compact")[0] == "procedure-unavailable"
+    assert call(vm.qmp, "control", "sysrq", struct.pack("<II", ord("m"), 0))[0] == "procedure-unavailable"
+    assert records(vm.qmp, "pressure", "psi") == []
+
+
+@case("a guest that is asked to reboot while it is frozen does so, and all is written", timeout=90)
+def frozen_reboot():
+    """The last case: it ends the VM."""
+    vm = guest()
+    assert freeze_state(vm, "freeze", freeze_for(600000))[:3] == ("ok", 2, 1)
+    assert call(vm.qmp, "control", "reboot", bytes(8)) == ("ok", b"")
+    assert vm.qmp.wait_event("SHUTDOWN", timeout=60)["data"]["reason"] == "guest-reset"
+    assert "All buffers synced" in vm.console() and "signal 2" in vm.console()
+
+
+if __name__ == "__main__":
+    main(guests=bool(KERNEL))
