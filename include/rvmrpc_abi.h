@@ -357,6 +357,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_CLOCK		11
 #define RVMRPC_MOD_CONTROL		12
 #define RVMRPC_MOD_FREEZE		13
+#define RVMRPC_MOD_FILES		14
 #define RVMRPC_MOD_VMCOREINFO		15
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
@@ -414,6 +415,12 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_FREEZE_FREEZE		0	/* struct rvmrpc_freeze_req -> struct rvmrpc_freeze_res, as the next two */
 #define RVMRPC_FREEZE_THAW		1	/* nothing */
 #define RVMRPC_FREEZE_STATUS		2	/* nothing */
+
+/* Each with a struct rvmrpc_records_req, or of read a struct rvmrpc_file_req, followed by a path, no NUL. */
+#define RVMRPC_FILES_STAT		0	/* select RVMRPC_FILES_* -> a record FILE or FAILURE */
+#define RVMRPC_FILES_LIST		1	/* -> records FILE, or a record FAILURE */
+#define RVMRPC_FILES_READ		2	/* -> struct rvmrpc_file_res */
+#define RVMRPC_FILES_STATFS		3	/* -> a record FILESYSTEM or FAILURE */
 
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
@@ -611,6 +618,10 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_RECORD_PANIC		12
 #define RVMRPC_RECORD_OOPS		13
 #define RVMRPC_RECORD_NO_MEMORY		14
+
+#define RVMRPC_RECORD_FILE		15
+#define RVMRPC_RECORD_FAILURE		16
+
 #define RVMRPC_RECORD_VMCOREINFO	17
 
 /* PSI: shares of time in hundredths of a percent, totals in ns since boot; FULL is absent where a resource has none. */
@@ -745,6 +756,56 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_CLOCK_REALTIME		1	/* since 1970, UTC */
 #define RVMRPC_CLOCK_MONOTONIC		2	/* since boot, without sleep of the machine */
 #define RVMRPC_CLOCK_BOOTTIME		3	/* with it */
+
+/* select of files.stat */
+#define RVMRPC_FILES_FOLLOW		0	/* a link at the path's end is followed */
+#define RVMRPC_FILES_NOFOLLOW		1	/* and not here: the link itself, with FILE_LINK */
+
+#define RVMRPC_FILES_PATH_MAX		4095	/* bytes */
+
+/* FILE */
+#define RVMRPC_FILE_NAME		1	/* bytes, of list: without a slash */
+#define RVMRPC_FILE_MODE		2	/* type and permissions, as POSIX' st_mode in Linux' and FreeBSD's numbers */
+#define RVMRPC_FILE_SIZE		3	/* bytes, */
+#define RVMRPC_FILE_ALLOCATED		4	/* and those that it takes of its file system */
+#define RVMRPC_FILE_INODE		5
+#define RVMRPC_FILE_LINKS		6
+#define RVMRPC_FILE_UID			7
+#define RVMRPC_FILE_GID			8
+#define RVMRPC_FILE_DEVICE		9	/* what a device file is of: major << 32 | minor */
+#define RVMRPC_FILE_ACCESSED_NS		10	/* since 1970, two's complement, as the next two */
+#define RVMRPC_FILE_MODIFIED_NS		11	/* its data */
+#define RVMRPC_FILE_CHANGED_NS		12	/* data or attributes */
+#define RVMRPC_FILE_LINK		13	/* bytes: what a symbolic link says */
+
+/* FAILURE: nothing else is told; files.read has the reason in its answer. */
+#define RVMRPC_FAILURE_REASON		1	/* RVMRPC_FAILED_* */
+
+#define RVMRPC_FAILED_NOT		0
+#define RVMRPC_FAILED_NOT_FOUND		1
+#define RVMRPC_FAILED_NOT_DIRECTORY	2	/* the path, or a part of it */
+#define RVMRPC_FAILED_NOT_REGULAR	3	/* only regular files are read */
+#define RVMRPC_FAILED_LOOP		4	/* too many symbolic links */
+#define RVMRPC_FAILED_TOO_LONG		5	/* a name */
+#define RVMRPC_FAILED_ACCESS		6	/* the guest's own kernel refuses it */
+#define RVMRPC_FAILED_IO		7	/* the file system failed, or cannot do that */
+
+struct rvmrpc_file_req {
+	uint64_t offset;
+	uint32_t length;	/* most bytes wanted; fewer come when no more fit into the answer */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_req, 16);
+
+/* Followed by the bytes: fewer than were wanted and would fit only at the file's end. */
+struct rvmrpc_file_res {
+	uint32_t failed;	/* RVMRPC_FAILED_*; then all else is zero */
+	uint32_t reserved;
+	uint64_t size;		/* of the file, when it was opened, as what follows */
+	uint64_t inode;
+	uint64_t modified_ns;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_res, 32);
 
 /* Of each event. */
 #define RVMRPC_EVENT_TEXT		1	/* string: in words; may be cut */

@@ -151,8 +151,13 @@ enum rvmrpc_mount_kind rvmrpc_mount_kind(struct rvmrpc_mount_remotes *remotes, c
 	return below ? RVMRPC_MOUNT_BELOW : RVMRPC_MOUNT_DATA;
 }
 
-/* The first process' root, which is not that of kernel threads in every kernel. */
-static int mounts_root(struct path *root)
+/**
+ * rvmrpc_mounts_root() - the first process' root, which is not that of kernel threads in every kernel
+ * @root: to be put
+ *
+ * Return: 0; -ESRCH: it has none.
+ */
+int rvmrpc_mounts_root(struct path *root)
 {
 	struct task_struct *init;
 	int err = -ESRCH;
@@ -187,7 +192,7 @@ int rvmrpc_mount_path(const struct rvmrpc_mount *mount, struct path *path)
 	struct path root;
 	int err;
 
-	err = mounts_root(&root);
+	err = rvmrpc_mounts_root(&root);
 	if (err)
 		return err;
 	if (!strcmp(mount->target, "/")) {

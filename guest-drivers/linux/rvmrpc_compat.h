@@ -35,6 +35,17 @@ static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct den
 int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *name, unsigned int flags, struct path *path);
 #endif
 
+/* What one does with each entry of a folder: till 6.0 it returned an error, 0 for none. */
+#if KERNEL_VERSION(6, 1, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_filldir_t	bool
+#define RVMRPC_FILLDIR_GO_ON	true
+#define RVMRPC_FILLDIR_END	false
+#else
+#define rvmrpc_filldir_t	int
+#define RVMRPC_FILLDIR_GO_ON	0
+#define RVMRPC_FILLDIR_END	(-ENOSPC)
+#endif
+
 /* 5.14 gave a PCI driver its own; since then it overwrites the other. */
 #if KERNEL_VERSION(5, 14, 0) <= LINUX_VERSION_CODE
 #define RVMRPC_DEV_GROUPS(groups)	.dev_groups = (groups)

@@ -7,4 +7,5 @@
 #include "../../core/rvmrpc_guest.c"
 #include "../../core/rvmrpc_records.c"
 #include "../../core/rvmrpc_care.c"
+#include "../../core/rvmrpc_files.c"
 #include "../../core/rvmrpc_tell.c"

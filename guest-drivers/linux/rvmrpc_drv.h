@@ -271,6 +271,7 @@ extern struct mutex rvmrpc_registry_lock;
 
 int rvmrpc_builtin_add(struct rvmrpc_module *module);
 void rvmrpc_builtin_remove(struct rvmrpc_module *module);
+int rvmrpc_status_errno(int status);	/* of what the registry says */
 void rvmrpc_registry_new_epoch(u64 epoch);
 /*
  * What was found lately, so that the way of a call takes no lock: the server thread's own.  Only of our own modules,
@@ -338,6 +339,7 @@ enum rvmrpc_mount_kind {
 enum rvmrpc_mount_kind rvmrpc_mount_kind(struct rvmrpc_mount_remotes *remotes, const struct rvmrpc_mount *mount);
 int rvmrpc_mounts_walk(rvmrpc_mount_fn fn, void *data);
 int rvmrpc_mount_path(const struct rvmrpc_mount *mount, struct path *path);
+int rvmrpc_mounts_root(struct path *root);
 
 /* ---- Built-in modules ---- */
 
@@ -365,6 +367,8 @@ int rvmrpc_mod_control_init(void);
 void rvmrpc_mod_control_exit(void);
 int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
+int rvmrpc_mod_files_init(void);
+void rvmrpc_mod_files_exit(void);
 int rvmrpc_mod_vmcoreinfo_init(void);
 void rvmrpc_mod_vmcoreinfo_exit(void);
 

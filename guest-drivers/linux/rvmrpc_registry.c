@@ -85,7 +85,7 @@ void rvmrpc_registry_done(struct rvmrpc_accepted *call, struct module *owner)
 
 /* ---- Registrations ---- */
 
-static int rvmrpc_status_errno(int status)
+int rvmrpc_status_errno(int status)
 {
 	switch (status) {
 	case RVMRPC_STATUS_OK:

@@ -114,14 +114,20 @@ static gboolean ask(Asking *a, guint64 cursor, GError **error)
                   RVMRPC_KLOG_FROM : what->select,
         .limit = what->max ? what->max - a->records->records->len : 0,
     };
-    g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
-    g_autoptr(GBytes) answer = NULL;
+    g_autoptr(GByteArray) words = g_byte_array_new();
+    g_autoptr(GBytes) arg = NULL, answer = NULL;
 
     if (!first && !until_left(a->until)) {
         g_propagate_error(error, status_error(a->conn->vm,
                                               RVMRPC_STATUS_TIMED_OUT));
         return FALSE;
     }
+    g_byte_array_append(words, (const guint8 *)&req, sizeof(req));
+    if (what->path) {
+        g_byte_array_append(words, (const guint8 *)what->path,
+                            strlen(what->path));
+    }
+    arg = g_byte_array_free_to_bytes(g_steal_pointer(&words));
     answer = rvmrpc_call(a->conn, what->module, what->procedure, arg,
                          MAX(until_left(a->until), 1), NULL,
                          a->until->cancellable, error);

@@ -325,6 +325,7 @@ typedef struct {
     guint64 cursor;             /* 0: from the beginning */
     guint max;                  /* most records in all; 0: as many as there are */
     gsize enough;               /* bytes after which no more is asked for; 0: never */
+    const char *path;           /* of files.*; else NULL */
 } RvmrpcListing;
 
 /**
@@ -371,6 +372,43 @@ char *rvmrpc_record_get_string(const RvmrpcRecord *record, guint key);
 GBytes *rvmrpc_record_get_bytes(const RvmrpcRecord *record, guint key);
 /* All strings of a key, NULL at the end; for g_strfreev(). */
 char **rvmrpc_record_get_strings(const RvmrpcRecord *record, guint key);
+
+/* ---- The guest's files ---- */
+
+/**
+ * rvmrpc_get_files:
+ * @procedure: RVMRPC_FILES_STAT, _LIST or _STATFS
+ * @path: absolute, in the guest
+ * @select: of stat, RVMRPC_FILES_*; else 0
+ *
+ * As rvmrpc_get_records(). What the guest says of the path itself is a
+ * #GIOErrorEnum: NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR_FILE, TOO_MANY_LINKS,
+ * FILENAME_TOO_LONG, PERMISSION_DENIED or FAILED. Names in records are bytes.
+ */
+RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
+                                const char *path, guint32 select,
+                                guint timeout_ms, GCancellable *cancellable,
+                                GError **error);
+
+/* A file's bytes are of one moment while this does not change. */
+typedef struct {
+    guint64 size;               /* bytes */
+    guint64 inode;
+    guint64 modified_ns;        /* since 1970 */
+} RvmrpcFileVersion;
+
+/**
+ * rvmrpc_read_file:
+ * @length: most bytes; fewer come if no more fit into one answer
+ * @version: (out): of the file as it was opened for this
+ *
+ * Errors as of rvmrpc_get_files(). Returns: the bytes from @offset on, none
+ * behind the file's end
+ */
+GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
+                         guint32 length, RvmrpcFileVersion *version,
+                         guint timeout_ms, GCancellable *cancellable,
+                         GError **error);
 
 /* ---- What is done to a guest ---- */
 

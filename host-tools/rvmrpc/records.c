@@ -13,10 +13,12 @@ typedef enum Form {
     FORM_PERCENT,               /* hundredths of it */
     FORM_DEVICE,                /* major << 32 | minor */
     FORM_SKIPPED,
+    FORM_TIME,                  /* signed */
     FORM_TEXT,
     FORM_TEXTS,
     FORM_MAC,
     FORM_ADDRESS,
+    FORM_NAME,                  /* a file's: bytes */
 } Form;
 
 typedef struct Key {
@@ -115,6 +117,19 @@ static const Key keys[] = {
     KEY(ADDRESS, ADDRESS_BYTES, ADDRESS, "address"),
     KEY(ADDRESS, ADDRESS_PREFIX, U64, "prefix"),
     KEY(ADDRESS, ADDRESS_SCOPE, TEXT, "scope"),
+    KEY(FILE, FILE_NAME, NAME, "name"),
+    KEY(FILE, FILE_MODE, U64, "mode"),
+    KEY(FILE, FILE_SIZE, U64, "size"),
+    KEY(FILE, FILE_ALLOCATED, U64, "allocated"),
+    KEY(FILE, FILE_INODE, U64, "inode"),
+    KEY(FILE, FILE_LINKS, U64, "links"),
+    KEY(FILE, FILE_UID, U64, "uid"),
+    KEY(FILE, FILE_GID, U64, "gid"),
+    KEY(FILE, FILE_DEVICE, DEVICE, "device"),
+    KEY(FILE, FILE_ACCESSED_NS, TIME, "accessed-ns"),
+    KEY(FILE, FILE_MODIFIED_NS, TIME, "modified-ns"),
+    KEY(FILE, FILE_CHANGED_NS, TIME, "changed-ns"),
+    KEY(FILE, FILE_LINK, NAME, "link"),
 #undef KEY
 };
 
@@ -167,6 +182,14 @@ char *address_text(const RvmrpcRecord *r)
                               sizeof(text)));
 }
 
+char *record_bytes_text(const RvmrpcRecord *r, guint key)
+{
+    g_autoptr(GBytes) bytes = rvmrpc_record_get_bytes(r, key);
+
+    return bytes ? g_utf8_make_valid(g_bytes_get_data(bytes, NULL),
+                                     g_bytes_get_size(bytes)) : NULL;
+}
+
 static void add_u64(JsonBuilder *b, const Key *key, guint64 value)
 {
     g_autofree char *device = NULL;
@@ -185,6 +208,9 @@ static void add_u64(JsonBuilder *b, const Key *key, guint64 value)
         break;
     case FORM_SKIPPED:
         json_string(b, key->name, skipped_text(value));
+        break;
+    case FORM_TIME:
+        json_i64(b, key->name, (gint64)value);
         break;
     default:
         json_u64(b, key->name, value);
@@ -220,6 +246,9 @@ static void add_key(JsonBuilder *b, const RvmrpcRecord *r, const Key *key)
         break;
     case FORM_ADDRESS:
         text = address_text(r);
+        break;
+    case FORM_NAME:
+        text = record_bytes_text(r, key->key);
         break;
     case FORM_TEXTS:
         add_texts(b, r, key);

@@ -72,6 +72,10 @@ int cmd_df(int argc, char **argv);
 int cmd_ip(int argc, char **argv);
 int cmd_ps(int argc, char **argv);
 int cmd_psi(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_cat(int argc, char **argv);
+int cmd_cp(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_vmcoreinfo(int argc, char **argv);
 int cmd_events(int argc, char **argv);
@@ -101,6 +105,18 @@ RvmrpcRecords *ask_records(const char *vm, const RvmrpcListing *what,
                            guint timeout_ms, int *code);
 /* Says on standard error why a list is not whole.  Returns the exit code. */
 int end_records(const RvmrpcRecords *records);
+
+/* ---- Files ---- */
+
+#define FILES_TIMEOUT_MS    10000
+#define LANES               3       /* the default window has 4 slots, one for quick calls */
+
+/* A guest may have other callers: waits a little if it was BUSY; FALSE: no use. */
+gboolean busy_again(const GError *error, gint64 end);
+/* As rvmrpc_read_file(), BUSY waited out. */
+GBytes *read_patiently(RvmrpcConn *conn, const char *path, guint64 offset,
+                       guint32 length, RvmrpcFileVersion *version,
+                       GError **error);
 
 /* ---- Tables ---- */
 
@@ -134,6 +150,8 @@ const char *skipped_text(guint64 skipped);
 /* Bytes as "52:54:00:12:34:56"; NULL: not told. */
 char *mac_text(const RvmrpcRecord *record, guint key);
 char *address_text(const RvmrpcRecord *record);
+/* Bytes that are a file's name, as UTF-8; NULL: not told. */
+char *record_bytes_text(const RvmrpcRecord *record, guint key);
 gboolean is_address_of(const RvmrpcRecord *address,
                        const RvmrpcRecord *interface);
 

@@ -5,6 +5,7 @@ import struct
 from .rpc import call
 
 PSI, VMSTAT, DISK, TASK, LOG, FILESYSTEM, INTERFACE, ADDRESS, CLOCK = range(1, 10)
+FILE, FAILURE = 15, 16
 MORE, PARTIAL = 1, 2
 
 
@@ -27,6 +28,11 @@ def page(qmp, module, procedure, cursor=0, select=0, limit=0, timeout=10000):
     """One answer: (records as (kind, {key: [values]}), next, flags)."""
     status, data = call(qmp, module, procedure, struct.pack("<QII", cursor, select, limit), timeout)
     assert status == "ok", (module, procedure, status)
+    return parse(data)
+
+
+def parse(data):
+    """An answer's bytes, likewise."""
     count, length, following, flags, reserved = struct.unpack_from("<IIQII", data)
     assert length == len(data) - 24 and reserved == 0, data[:24]
     found, at = [], 24

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Reverse VMRPC, guest half: module files.
+ *
+ * Procedures, checks and answers are here, what is done to files is the OS's.  A file is named by the tree of the
+ * allow-list that it is in and the rest of its path; that the rest does not lead out of the tree, by whatever it names, is
+ * the OS's to see to while it walks: what a path means changes under whoever only looks at its text.
+ */
+#ifndef RVMRPC_FILES_H
+#define RVMRPC_FILES_H
+
+#include "rvmrpc_records.h"
+
+#define RVMRPC_TREES_MAX	1024	/* bytes of text, with the NUL */
+
+/* Absolute paths of folders with colons between them; "": none. */
+struct rvmrpc_trees {
+	char text[RVMRPC_TREES_MAX];
+};
+
+/*
+ * Sets the trees.  A newline at the text's end does not count.  OK; TOO_BIG; GARBAGE_ARGS: *bad is where the first of them
+ * begins that is not absolute, or has empty names, "." or "..".  The trees are as they were then.
+ */
+int rvmrpc_trees_set(struct rvmrpc_trees *trees, const char *text, uint32_t *bad);
+
+/* A path of a request, in two parts; each has room for a NUL. */
+struct rvmrpc_file_path {
+	char tree[RVMRPC_TREES_MAX];
+	char rest[RVMRPC_FILES_PATH_MAX + 1];	/* below it, no slash at its beginning; "": the tree itself */
+};
+
+/* Takes a path apart, by the longest tree that it begins with.  OK, NOT_ALLOWED, or GARBAGE_ARGS: it is no path. */
+int rvmrpc_trees_split(const struct rvmrpc_trees *trees, const char *path, uint32_t length, struct rvmrpc_file_path *parts);
+
+/* What is known of a file. */
+struct rvmrpc_file_attributes {
+	uint64_t mode, size, allocated, inode, links, uid, gid;
+	uint64_t device;	/* 0: it is none */
+	uint64_t accessed_ns, modified_ns, changed_ns;
+};
+
+/* For who lists a folder.  name: length bytes, or NULL. */
+void rvmrpc_file_record(struct rvmrpc_record_writer *w, const char *name, uint32_t length,
+			const struct rvmrpc_file_attributes *a);
+
+extern struct rvmrpc_module rvmrpc_files_module;
+
+/*
+ * All that follows: worker, may sleep.  Each returns RVMRPC_STATUS_*; with OK *failed says whether there is more.
+ * NOT_ALLOWED: the path leads out of the tree.
+ */
+
+/* Of the trees that there are now. */
+int rvmrpc_os_file_split(const char *path, uint32_t length, struct rvmrpc_file_path *parts);
+
+/* link: room for RVMRPC_FILES_PATH_MAX bytes, *link_length of which were used; NULL: a link is followed. */
+int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,
+			uint32_t *link_length, uint32_t *failed);
+
+/* Writes a record FILE for each entry but "." and "..", from the writer's cursor on, for at most so long. */
+int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_record_writer *w, uint32_t ms,
+			uint32_t *failed);
+
+/* Of a regular file; *length: bytes that fit, and were read. */
+int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, void *to, uint32_t *length,
+			struct rvmrpc_file_attributes *a, uint32_t *failed);
+
+struct rvmrpc_file_space {
+	uint64_t size, free, available, files, files_free;	/* files 0: no limit */
+};
+
+int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file_space *space, uint32_t *failed);
+
+/* Scratch of a call; NULL when there is no memory. */
+void *rvmrpc_os_file_alloc(size_t bytes);
+void rvmrpc_os_file_free(void *scratch);
+
+#endif /* RVMRPC_FILES_H */
