@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * fork-bomb SECONDS: processes that do nothing but make others, each until the time is over.
+ */
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+int main(int argc, char **argv)
+{
+	time_t end = now() + (argc > 1 ? atoi(argv[1]) : 1);
+
+	while (now() < end)
+		if (fork() < 0)
+			usleep(10000);
+	return 0;
+}
