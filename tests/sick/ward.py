@@ -28,7 +28,7 @@ def guest():
     if not disk.exists():
         with open(disk, "wb") as f:
             f.truncate(64 << 20)
-    vm = shared(kernel=os.environ.get("RVMRPC_GUEST", "6.12"), smp=2, memory="256M",
+    vm = shared(kernel=os.environ.get("RVMRPC_GUEST", "6.12"), smp=2, memory="320M",
                 device_opts=f"socket={FOLDER.name}/sick.sock", append=f"{tools.PATIENT} psi=1 {ALLOW}",
                 extra=["-name", "guest=sick", "-drive", f"file={disk},format=raw,if=none,id=slow",
                        "-device", "virtio-blk-pci,drive=slow"])
