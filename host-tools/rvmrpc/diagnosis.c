@@ -740,6 +740,30 @@ static void diagnose_stopped(Doctor *d)
     }
 }
 
+/*
+ * The kernel's share of the CPU that is in it most; 1 when that is not known.
+ * When the host does not run a CPU, its threads count time that they had not.
+ */
+static double most_in_kernel(const Doctor *d)
+{
+    const RvmrpcCpustat *a = d->parts[PART_CPU].stat[0];
+    const RvmrpcCpustat *b = d->parts[PART_CPU].stat[1];
+    double most = 0;
+
+    if (!a || !b) {
+        return 1;
+    }
+    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len); i++) {
+        Spent s = spent(&g_array_index(a->cpus, RvmrpcCpuTimes, i),
+                        &g_array_index(b->cpus, RvmrpcCpuTimes, i));
+
+        if (s.all > 0) {
+            most = MAX(most, s.system / s.all);
+        }
+    }
+    return most;
+}
+
 static void diagnose_tasks(Doctor *d)
 {
     const Part *p = &d->parts[PART_TASKS];
@@ -754,7 +778,8 @@ static void diagnose_tasks(Doctor *d)
     for (guint i = 0; i < MIN(uses->len, SENTENCES); i++) {
         const Use *use = &g_array_index(uses, Use, i);
 
-        if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS) {
+        if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS &&
+            most_in_kernel(d) >= SPINS) {
             g_autofree char *name = task_name(use->task);
 
             say(d, "kernel-spins", "the kernel's thread %s (PID %"
