@@ -754,10 +754,11 @@ static double most_in_kernel(const Doctor *d)
         return 1;
     }
     for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len); i++) {
-        Spent s = spent(&g_array_index(a->cpus, RvmrpcCpuTimes, i),
-                        &g_array_index(b->cpus, RvmrpcCpuTimes, i));
+        const RvmrpcCpuTimes *x = &g_array_index(a->cpus, RvmrpcCpuTimes, i);
+        const RvmrpcCpuTimes *y = &g_array_index(b->cpus, RvmrpcCpuTimes, i);
+        Spent s = spent(x, y);
 
-        if (s.all > 0) {
+        if (x->index == y->index && s.all > 0) {
             most = MAX(most, s.system / s.all);
         }
     }
