@@ -693,6 +693,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_TASK_STARTED_NS		11	/* since boot */
 #define RVMRPC_TASK_STACK		12	/* strings, innermost first: functions of the kernel that it is in, no addresses */
 #define RVMRPC_TASK_WAIT		13	/* string: what it waits for, in its kernel's own word; absent when it tells none */
+#define RVMRPC_TASK_FROZEN		14	/* 1: its cgroup is frozen, and it with it */
 
 /* select of klog.read */
 #define RVMRPC_KLOG_FROM		0	/* from the cursor's record on; 0: what there is */

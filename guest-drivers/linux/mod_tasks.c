@@ -13,6 +13,7 @@
 #include <linux/pid.h>
 #include <linux/pid_namespace.h>
 #include <linux/sched.h>
+#include <linux/sched/jobctl.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/string.h>
@@ -104,6 +105,16 @@ static u64 tasks_cpu_ns(struct task_struct *process)
 	return ns;
 }
 
+/* By cgroup 2: its state is S then, as of one that sleeps.  Who is stopped or waits for a vfork() has the first alone. */
+static bool tasks_frozen(const struct task_struct *task)
+{
+#ifdef CONFIG_CGROUPS
+	return task->frozen && (READ_ONCE(task->jobctl) & JOBCTL_TRAP_FREEZE);
+#else
+	return false;
+#endif
+}
+
 static void tasks_fields(struct rvmrpc_record_writer *w, struct task_struct *task)
 {
 	struct task_struct *parent = rcu_dereference(task->real_parent);
@@ -119,6 +130,8 @@ static void tasks_fields(struct rvmrpc_record_writer *w, struct task_struct *tas
 	rvmrpc_record_u64(w, RVMRPC_TASK_UID, from_kuid(&init_user_ns, task_uid(task)));
 	if (task->flags & PF_KTHREAD)
 		rvmrpc_record_u64(w, RVMRPC_TASK_KERNEL, 1);
+	if (tasks_frozen(task))
+		rvmrpc_record_u64(w, RVMRPC_TASK_FROZEN, 1);
 	rvmrpc_record_u64(w, RVMRPC_TASK_STARTED_NS, task->start_boottime);
 }
 

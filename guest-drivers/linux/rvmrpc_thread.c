@@ -124,6 +124,8 @@ static int rvmrpc_server(void *data)
 	struct rvmrpc_dev *rdev = data;
 
 	cpumask_copy(&rdev->cpus, current->cpus_ptr);
+	/* Hundreds of processes that want every CPU, as a fork bomb makes, would keep it off for seconds. */
+	set_user_nice(current, MIN_NICE);
 	do {
 		while (!READ_ONCE(rdev->stop))
 			rvmrpc_server_turn(rdev);

@@ -19,7 +19,7 @@
 #define FULL                0.01    /* left, of all */
 #define NEARLY_FULL         0.05
 #define BUSY                0.97    /* of all CPU time */
-#define SPINS               0.90    /* of a CPU */
+#define SPINS               0.75    /* of a CPU */
 #define STOLEN              0.20
 #define STANDS              0.10    /* of the time: a CPU that counts less */
 #define MANY                200     /* processes of one name, and this share */
@@ -707,6 +707,66 @@ static void diagnose_cpus(Doctor *d)
     }
 }
 
+static gboolean is_stopped(const RvmrpcRecord *r)
+{
+    g_autofree char *state = rvmrpc_record_get_string(r, RVMRPC_TASK_STATE);
+
+    return number(r, RVMRPC_TASK_FROZEN) || g_strcmp0(state, "T") == 0;
+}
+
+/* One that is stopped is a job of a shell; many are user space, or containers. */
+static void diagnose_stopped(Doctor *d)
+{
+    const Part *p = &d->parts[PART_TASKS];
+    guint all = 0, stopped = 0, frozen = 0;
+    gboolean init = FALSE;
+
+    for (guint i = 0; i < count_of(p, 0); i++) {
+        const RvmrpcRecord *r = rvmrpc_records_get(p->records[0], i);
+
+        if (rvmrpc_record_get_kind(r) != RVMRPC_RECORD_TASK ||
+            number(r, RVMRPC_TASK_KERNEL)) {
+            continue;
+        }
+        all++;
+        if (is_stopped(r)) {
+            stopped++;
+            frozen += !!number(r, RVMRPC_TASK_FROZEN);
+            init |= number(r, RVMRPC_TASK_PID) == 1;
+        }
+    }
+    if (init || stopped > MOST * all) {
+        say(d, "user-space-stands", "user space stands: %u of %u processes are "
+            "stopped, %u of them by a frozen cgroup%s", stopped, all, frozen,
+            init ? ", the first process too" : "");
+    }
+}
+
+/*
+ * The kernel's share of the CPU that is in it most; 1 when that is not known.
+ * When the host does not run a CPU, its threads count time that they had not.
+ */
+static double most_in_kernel(const Doctor *d)
+{
+    const RvmrpcCpustat *a = d->parts[PART_CPU].stat[0];
+    const RvmrpcCpustat *b = d->parts[PART_CPU].stat[1];
+    double most = 0;
+
+    if (!a || !b) {
+        return 1;
+    }
+    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len); i++) {
+        const RvmrpcCpuTimes *x = &g_array_index(a->cpus, RvmrpcCpuTimes, i);
+        const RvmrpcCpuTimes *y = &g_array_index(b->cpus, RvmrpcCpuTimes, i);
+        Spent s = spent(x, y);
+
+        if (x->index == y->index && s.all > 0) {
+            most = MAX(most, s.system / s.all);
+        }
+    }
+    return most;
+}
+
 static void diagnose_tasks(Doctor *d)
 {
     const Part *p = &d->parts[PART_TASKS];
@@ -721,7 +781,8 @@ static void diagnose_tasks(Doctor *d)
     for (guint i = 0; i < MIN(uses->len, SENTENCES); i++) {
         const Use *use = &g_array_index(uses, Use, i);
 
-        if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS) {
+        if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS &&
+            most_in_kernel(d) >= SPINS) {
             g_autofree char *name = task_name(use->task);
 
             say(d, "kernel-spins", "the kernel's thread %s (PID %"
@@ -866,6 +927,7 @@ void doctor_diagnose(Doctor *d)
     diagnose_disks(d);
     diagnose_filesystems(d);
     diagnose_freeze(d);
+    diagnose_stopped(d);
     diagnose_tasks(d);
     diagnose_cpus(d);
     diagnose_pressure(d);

@@ -72,6 +72,7 @@ static const Key keys[] = {
     KEY(TASK, TASK_PARENT, U64, "parent"),
     KEY(TASK, TASK_UID, U64, "uid"),
     KEY(TASK, TASK_KERNEL, BOOL, "kernel"),
+    KEY(TASK, TASK_FROZEN, BOOL, "frozen"),
     KEY(TASK, TASK_THREADS, U64, "threads"),
     KEY(TASK, TASK_RSS, U64, "rss"),
     KEY(TASK, TASK_CPU_NS, U64, "cpu-ns"),

@@ -149,6 +149,10 @@ SICK = {
         "FREEZE": struct.pack("<6I", 2, 3, 0, 0, 30000, 0)}),
     "bomb": ("many-processes", r"^400 of 402 processes are called sh$", {
         "TASKS": records_answer([task(1, "init"), task(2, "sshd")] + [task(n, "sh") for n in range(3, 403)])}),
+    "stopped": ("user-space-stands", r"^user space stands: 2 of 3 processes are stopped, 1 of them by a frozen cgroup, the first "
+                "process too$", {
+                    "TASKS": records_answer([task(1, "init", 0, 0, (14, 1)), task(2, "kthreadd", 0, 0, (7, 1)),
+                                             record(4, (1, 3), (3, "sshd"), (4, "T")), task(4, "sh")])}),
     "io": ("io-pressure", r"^tasks wait for disks: 95 % of the last 10 s, all of them 90 %$", {
         "PSI": records_answer([record(1, (1, "io"), (2, 9500), (6, 9000))])}),
     "panic": ("log", r"^its kernel said 5 s ago: BUG: unable to handle page fault", {

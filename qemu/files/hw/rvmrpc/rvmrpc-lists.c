@@ -413,6 +413,7 @@ static const RvmrpcMember task_members[] = {
     [RVMRPC_TASK_CPU_NS] = TASK(NUMBER, cpu_ns),
     [RVMRPC_TASK_STARTED_NS] = TASK(NUMBER, started_ns),
     [RVMRPC_TASK_WAIT] = TASK_PLAIN(TEXT, wait),
+    [RVMRPC_TASK_FROZEN] = TASK_PLAIN(BOOL, frozen),
 };
 
 static bool add_task(void *to, struct rvmrpc_reader *r)

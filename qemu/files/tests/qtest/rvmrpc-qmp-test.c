@@ -537,6 +537,7 @@ static void test_tasks(void)
     text(&p, RVMRPC_TASK_STATE, "D");
     text(&p, RVMRPC_TASK_WAIT, "biord");
     number(&p, RVMRPC_TASK_KERNEL, 1);
+    number(&p, RVMRPC_TASK_FROZEN, 1);
     for (int i = 0; i < 100; i++) {
         text(&p, RVMRPC_TASK_STACK, i ? "schedule" : "__schedule");
     }
@@ -555,6 +556,7 @@ static void test_tasks(void)
     g_assert_cmpstr(qdict_get_str(task, "state"), ==, "D");
     g_assert_cmpstr(qdict_get_str(task, "wait"), ==, "biord");
     g_assert_true(qdict_get_bool(task, "kernel"));
+    g_assert_true(qdict_get_bool(task, "frozen"));
     assert_count(task, "stack", 64);
     g_assert_cmpstr(qstring_get_str(qobject_to(
         QString, qlist_peek(qdict_get_qlist(task, "stack")))), ==,
