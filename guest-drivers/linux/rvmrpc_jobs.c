@@ -280,12 +280,13 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev)
 /* As many as may run do, and each has been past its deadline for that long: the host has given up on them. */
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 {
-	u64 now = ktime_get_boottime_ns();
+	u64 now;
 	u32 i;
 
 	if (rvmrpc_jobs_running(rdev) < rvmrpc_jobs_max(rdev) ||
 	    atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_JOBS_MAX)
 		return false;
+	now = ktime_get_boottime_ns();
 	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
 		const struct rvmrpc_job *job = rdev->w.jobs[i];
 
@@ -300,6 +301,8 @@ void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
 {
 	u32 i;
 
+	if (!rvmrpc_jobs_running(rdev))
+		return;
 	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
 		struct rvmrpc_job *job = rdev->w.jobs[i];
 

@@ -256,7 +256,8 @@ void rvmrpc_window_turn(struct rvmrpc_dev *rdev)
 	u32 n;
 
 	/* Whatever woke it is seen now; what comes from here on ends a spin. */
-	clear_bit(RVMRPC_KICKED, &rdev->kicked);
+	if (test_bit(RVMRPC_KICKED, &rdev->kicked))
+		clear_bit(RVMRPC_KICKED, &rdev->kicked);
 	if (time_after_eq(jiffies, rdev->w.check) && !rvmrpc_window_check(rdev))
 		return;
 	for (n = 0; n < RVMRPC_TURN_MAX && !rdev->leave; n++) {
