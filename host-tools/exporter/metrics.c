@@ -282,6 +282,23 @@ static void put_calls(Page *p)
     }
 }
 
+static void put_events(Page *p)
+{
+    const char *name = "events_total";
+
+    page_head(p, name, "counter", "What the guest told by itself: passed on, "
+              "overwritten before it was read, over its rate.");
+    for (guint i = 0; i < p->all->len; i++) {
+        const RvmrpcChannel *ch = ((const Facts *)p->all->pdata[i])->channel;
+
+        if (ch) {
+            page_sample(p, i, name, ",result=\"told\"", ch->events);
+            page_sample(p, i, name, ",result=\"lost\"", ch->events_lost);
+            page_sample(p, i, name, ",result=\"dropped\"", ch->events_dropped);
+        }
+    }
+}
+
 /* The host counts in powers of two; the last bucket has no end. */
 static void put_latency(Page *p)
 {
@@ -373,6 +390,7 @@ char *metrics_text(const GPtrArray *all, FactsKind kinds, double seconds)
     put_time(&p);
     lists_put(&p);
     put_calls(&p);
+    put_events(&p);
     put_latency(&p);
     plain(&p, "calls_in_flight", "gauge", "Calls that are running.",
           get_in_flight, 0);

@@ -234,6 +234,8 @@ def practices():
         count = value(text, name + "_count", domain="web")
         assert count > 0 and abs(value(text, name + "_sum", domain="web") - count * 90e-6) < 1e-9, text
         assert value(text, "rvmrpc_calls_total", domain="web", result="timed_out") == 0
+        assert [value(text, "rvmrpc_events_total", domain="web", result=result)
+                for result in ("told", "lost", "dropped")] == [7, 5, 3], text
         assert not re.search(r'="[^"]*-[^"]*"', "\n".join(
             line for line in text.splitlines() if "calls_total" in line).replace(e.folder, "")), text
         assert value(text, "rvmrpc_scrape_success", domain="web") == 1

@@ -120,6 +120,7 @@ class FakeVM:
             "epoch": self.epoch,
             "stats": {"calls": self.calls, "completed": self.calls, "failed": 0,
                       "registrations": 1, "in-flight": 0,
+                      "events": 7, "events-lost": 5, "events-dropped": 3,
                       "latency-us": [0, 0, 0, 0, 0, 0, 0, self.calls, 0, 0],
                       "latency-sum-us": self.calls * 90}}}
 
