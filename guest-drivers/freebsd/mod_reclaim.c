@@ -29,6 +29,16 @@ reclaim_gain(uint64_t before)
 	return (now > before ? now - before : 0);
 }
 
+/* One at a time: each would hold a worker while a disk hangs. */
+static volatile u_int reclaim_busy;
+static struct thread * volatile reclaim_thread;	/* its, in the event */
+
+bool
+rvmrpc_reclaim_is_mine(void)
+{
+	return (reclaim_thread == curthread);
+}
+
 static void
 reclaim_drop(uint32_t mode)
 {
@@ -38,13 +48,12 @@ reclaim_drop(uint32_t mode)
 		flags |= VM_LOW_PAGES;
 	if ((mode & RVMRPC_DROP_SLAB) != 0)
 		flags |= VM_LOW_KMEM;
+	reclaim_thread = curthread;
 	EVENTHANDLER_INVOKE(vm_lowmem, flags);
+	reclaim_thread = NULL;
 	/* What the caches have let go is UMA's until it lets go, too. */
 	rvmrpc_uma_reclaim();
 }
-
-/* One at a time: each would hold a worker while a disk hangs. */
-static volatile u_int reclaim_busy;
 
 bool
 rvmrpc_os_can_sync(void)

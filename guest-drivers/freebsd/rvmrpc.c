@@ -135,6 +135,7 @@ rvmrpc_release(struct rvmrpc_softc *sc)
 	rvmrpc_device = NULL;
 	rvmrpc_release_irq(sc);
 	rvmrpc_jobs_free(sc);
+	rvmrpc_events_detach();
 	rvmrpc_window_detach(sc);
 	rvmrpc_release_resource(sc->dev, SYS_RES_MEMORY, sc->regs);
 	rvmrpc_gate_destroy(&sc->gate);
@@ -166,6 +167,7 @@ rvmrpc_attach(device_t dev)
 			rvmrpc_release_irq(sc);
 		}
 		rvmrpc_device = sc;
+		rvmrpc_events_attach(sc);
 		error = rvmrpc_server_start(sc);
 	}
 	if (error != 0) {
@@ -260,6 +262,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_clock_init, rvmrpc_mod_clock_exit },
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
+	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 };
 
 static void

@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * Reverse VMRPC for other modules of a FreeBSD guest: serve procedures to the
- * host.  Such a module needs MODULE_DEPEND(name, rvmrpc, 1, 1, 1).
+ * host, tell it something.  Such a module needs
+ * MODULE_DEPEND(name, rvmrpc, 1, 1, 1).
  */
 #ifndef RVMRPC_H
 #define	RVMRPC_H
@@ -42,5 +43,22 @@ int	unregister_server_module(uint32_t mod);
  * kldunload(8) says so instead of waiting for them.
  */
 int	rvmrpc_module_busy(uint32_t mod);
+
+/*
+ * Tells the host that something happened.  mod: number of your module,
+ * RVMRPC_MOD_USER or above, it need not be registered; kind: your own numbers;
+ * text: in words, cut to some 200 bytes, or NULL; data: bytes of your own, at
+ * most RVMRPC_EVENT_DATA_MAX, or NULL and 0.
+ *
+ * The host has it within milliseconds, as QMP's GUEST_KERNEL_EVENT, "rvmrpc
+ * events" and on a VM's socket.  Of more than 64 at once, and two a second from
+ * then on, it drops some, and says how many.  Nobody is waited for: any
+ * context.
+ *
+ * 0; EINVAL; EMSGSIZE; ENOTCONN when no host listens, or dev.rvmrpc.0.events
+ * is 0.
+ */
+int	rvmrpc_event(uint32_t mod, uint16_t kind, const char *text,
+	    const void *data, size_t bytes);
 
 #endif /* RVMRPC_H */

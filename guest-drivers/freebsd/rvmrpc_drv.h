@@ -29,6 +29,7 @@
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
 #include "rvmrpc_records.h"
+#include "rvmrpc_tell.h"
 #include "rvmrpc_compat.h"
 
 MALLOC_DECLARE(M_RVMRPC);
@@ -86,6 +87,7 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_RINGS,
 	RVMRPC_CNT_SPINS,
 	RVMRPC_CNT_WATCHDOG,
+	RVMRPC_CNT_EVENTS,
 	RVMRPC_CNT_ERRORS,
 	RVMRPC_CNT_MAX
 };
@@ -96,6 +98,7 @@ extern struct rvmrpc_tunables {
 	int		vmlp_idle_us;
 	int		cpu;
 	int		watchdog_ms;
+	int		events;
 	int		hypercall;
 } rvmrpc_tun;
 
@@ -149,6 +152,9 @@ struct rvmrpc_softc {
 	uint64_t	space;		/* RVMRPC_OP_KERNEL, or 0: the VMM */
 	uint32_t	handle;
 
+	struct rvmrpc_teller teller;	/* its fields say who writes them */
+	volatile uint64_t told;		/* events of this epoch; atomic */
+
 	/* Written by the server thread, shown by sysctl. */
 	volatile u_int	state;
 	volatile uint64_t epoch;
@@ -171,6 +177,19 @@ int	rvmrpc_window_attach(struct rvmrpc_softc *sc);
 void	rvmrpc_window_detach(struct rvmrpc_softc *sc);
 void	rvmrpc_window_ring(struct rvmrpc_softc *sc);
 void	rvmrpc_window_rebind_irq(struct rvmrpc_softc *sc);
+
+/* ---- rvmrpc_events.c ---- */
+
+void	rvmrpc_events_attach(struct rvmrpc_softc *sc);
+void	rvmrpc_events_detach(void);
+void	rvmrpc_events_open(struct rvmrpc_softc *sc);
+void	rvmrpc_events_close(struct rvmrpc_softc *sc);
+void	rvmrpc_event_new(struct rvmrpc_event_writer *e, uint32_t module,
+	    uint16_t kind);
+bool	rvmrpc_event_send(struct rvmrpc_event_writer *e);
+void	rvmrpc_event_core(uint16_t kind, const char *text);
+int	rvmrpc_event_sources_init(void);
+void	rvmrpc_event_sources_exit(void);
 
 /* ---- rvmrpc_jobs.c ---- */
 
@@ -215,6 +234,8 @@ int	rvmrpc_mod_sysinfo_init(void);
 void	rvmrpc_mod_sysinfo_exit(void);
 int	rvmrpc_mod_reclaim_init(void);
 void	rvmrpc_mod_reclaim_exit(void);
+/* Whether this thread raises vm_lowmem for the host. */
+bool	rvmrpc_reclaim_is_mine(void);
 int	rvmrpc_mod_sysctl_init(void);
 void	rvmrpc_mod_sysctl_exit(void);
 int	rvmrpc_sysctl_allow_set(const char *text);

@@ -110,6 +110,8 @@ rvmrpc_job_alloc(struct rvmrpc_softc *sc)
 	    "rvmrpc worker") == 0)
 		return (job);
 	rvmrpc_job_free(job);
+	/* The host sees calls that are BUSY.  Memory alone is waited for. */
+	rvmrpc_event_core(RVMRPC_RECORD_NO_MEMORY, "no thread for a worker");
 	return (NULL);
 }
 

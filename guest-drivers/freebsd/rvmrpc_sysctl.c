@@ -27,6 +27,7 @@ struct rvmrpc_tunables rvmrpc_tun = {
 	.vmlp_idle_us = RVMRPC_IDLE_US,
 	.cpu = -1,
 	.watchdog_ms = RVMRPC_WATCHDOG_MS,
+	.events = 1,
 	.hypercall = 1,
 };
 
@@ -38,6 +39,7 @@ rvmrpc_tunables_fetch(void)
 	TUNABLE_INT_FETCH("hw.rvmrpc.vmlp_idle_us", &rvmrpc_tun.vmlp_idle_us);
 	TUNABLE_INT_FETCH("hw.rvmrpc.cpu", &rvmrpc_tun.cpu);
 	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &rvmrpc_tun.watchdog_ms);
+	TUNABLE_INT_FETCH("hw.rvmrpc.events", &rvmrpc_tun.events);
 	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &rvmrpc_tun.hypercall);
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
@@ -118,6 +120,8 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 	rvmrpc_add_int(sc, "watchdog_ms",
 	    offsetof(struct rvmrpc_tunables, watchdog_ms),
 	    "say hello again so long after all workers are overdue, -1 never");
+	rvmrpc_add_int(sc, "events", offsetof(struct rvmrpc_tunables, events),
+	    "tell the host of what happens; 0 never");
 	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "allow",
 	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
 	    rvmrpc_sysctl_allow, "A", "procedures the host may call");
@@ -232,6 +236,7 @@ rvmrpc_add_counters(struct rvmrpc_softc *sc)
 		[RVMRPC_CNT_RINGS] = { "rings", "of the host" },
 		[RVMRPC_CNT_SPINS] = { "spins", "that brought a request" },
 		[RVMRPC_CNT_WATCHDOG] = { "watchdog", "times all workers hung" },
+		[RVMRPC_CNT_EVENTS] = { "events", "told" },
 		[RVMRPC_CNT_ERRORS] = { "errors", "of waits in the host" },
 	};
 	struct sysctl_ctx_list *ctx = &sc->sysctls;

@@ -85,6 +85,7 @@ static void
 rvmrpc_lost(struct rvmrpc_softc *sc)
 {
 	rvmrpc_jobs_retire(sc);
+	rvmrpc_events_close(sc);
 	sc->guest.state = RVMRPC_GUEST_IDLE;
 	rvmrpc_set_state(sc, RVMRPC_STATE_DISCONNECTED);
 	/* A host whose epochs do not last must not make this thread spin. */
@@ -403,6 +404,7 @@ rvmrpc_opened(struct rvmrpc_softc *sc)
 	sc->last_posted = g->posted;
 	sc->check = sbinuptime() + RVMRPC_SELF_CHECK_MS * SBT_1MS;
 	rvmrpc_registry_new_epoch(g->epoch);
+	rvmrpc_events_open(sc);
 	rvmrpc_jobs_prepare(sc);
 	rvmrpc_proxy_bind(sc);
 	rvmrpc_window_rebind_irq(sc);
@@ -483,6 +485,7 @@ static void
 rvmrpc_leave(struct rvmrpc_softc *sc, enum rvmrpc_state state)
 {
 	rvmrpc_jobs_retire(sc);
+	rvmrpc_events_close(sc);
 	if (sc->state == RVMRPC_STATE_CONNECTED) {
 		rvmrpc_guest_bye(&sc->guest);
 		rvmrpc_window_ring(sc);

@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs.
+"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs; and what it tells by itself.
 
 RVMRPC_FREEBSD_BARE  a kernel, as its build has it (ELF, amd64, before 14), with FFS, virtio_blk and uart
-RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko for it
+RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko and rvmrpc_test_mod.ko for it
 
 makefs(8), clang and lld make the rest. Without a kernel every case is skipped.
 """
+import base64
 import os
 import pathlib
 import re
@@ -25,7 +26,7 @@ SOURCES = pathlib.Path(__file__).resolve().parent / "freebsd-bare"
 TMP = tempfile.TemporaryDirectory(prefix="rvmrpc-bare-")
 MEMORY = 512 << 20
 # The kernel's own, of its file systems' order at a shutdown, is known.
-COMPLAINT = re.compile(r"panic:|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|rvmrpc.*reversal")
+COMPLAINT = re.compile(r"panic: (?!kdb_sysctl_panic)|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|rvmrpc.*reversal")
 TARGET = ["clang", "--target=x86_64-unknown-freebsd12.1", "-O1", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-c"]
 
 
@@ -63,7 +64,8 @@ def make():
     for name in ("sbin", "dev"):
         (folder / "root" / name).mkdir(parents=True)
     run("ld.lld", "-m", "elf_x86_64_fbsd", "-static", "-e", "_start", "init.o", "-o", "root/sbin/init")
-    shutil.copy(pathlib.Path(KLD) / "rvmrpc.ko", folder / "root")
+    for name in ("rvmrpc.ko", "rvmrpc_test_mod.ko"):
+        shutil.copy(pathlib.Path(KLD) / name, folder / "root")
     run("makefs", "-t", "ffs", "-B", "little", "-s", "32m", "-o", "version=2", "disk.img", "root")
 
 
@@ -143,7 +145,7 @@ def tasks():
     got = [f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK]
     pids = [only(f, 1) for f in got]
     assert pids == sorted(set(pids)) and pids[:2] == [0, 1], pids
-    assert sum(only(f, 3) == "init" for f in got) == 102 and "idle" not in [only(f, 3) for f in got]
+    assert sum(only(f, 3) == "init" for f in got) == 103 and "idle" not in [only(f, 3) for f in got]
     first, following, flags = page(vm.qmp, "tasks", "list")
     assert len(first) == 64 and flags == MORE and following == only(first[-1][1], 1) + 1, (len(first), following, flags)
     assert [only(f, 1) for _, f in records(vm.qmp, "tasks", "list", limit=7)] == pids
@@ -218,14 +220,71 @@ def rest():
     assert records(vm.qmp, "pressure", "psi") == []
 
 
+def told(vm, match):
+    """The next event of the guest's that matches."""
+    return vm.qmp.wait_event("GUEST_KERNEL_EVENT", 10, match)["data"]
+
+
+def set_variable(vm, name, value, timeout=5000):
+    """The status of having the guest set one of its integers."""
+    return call(vm.qmp, "test", "set", struct.pack("<I", value) + name.encode(), timeout)[0]
+
+
+@case("events: a module's own, by its text; low memory, unless the host asked; none when the guest does not want it")
+def events():
+    """Each by QMP, in the order of their numbers."""
+    vm = guest()
+    (_, before), = records(vm.qmp, "clock", "read")
+    assert call(vm.qmp, "test", "event", b"disk 7 is slow") == ("ok", b"")
+    own = told(vm, lambda d: d["module"] == 0x101)
+    (_, after), = records(vm.qmp, "clock", "read")
+    assert (own["type"], own["kind"], own["text"]) == ("other", 7, "disk 7 is slow"), own
+    assert base64.b64decode(own["data"]) == b"\1\2\3" and only(before, 3) <= own["time-ns"] <= only(after, 3), own
+    for flags, text in ((1, "too little kernel memory"), (2, "too few free pages")):
+        assert set_variable(vm, "debug.vm_lowmem", flags) == "ok"
+        low = told(vm, lambda d: d["module"] == 0)
+        assert (low["type"], low["kind"], low["text"], low["number"]) == ("other", 18, text, own["number"] + flags), low
+    assert set_variable(vm, "dev.rvmrpc.0.events", 0) == "ok"
+    assert call(vm.qmp, "test", "event", b"silent")[0] == "system-error" and set_variable(vm, "debug.vm_lowmem", 2) == "ok"
+    assert set_variable(vm, "dev.rvmrpc.0.events", 1) == "ok"
+    assert call(vm.qmp, "reclaim", "drop_caches", struct.pack("<II", 3, 0), 10000)[0] == "ok"
+    assert call(vm.qmp, "test", "event", b"last")[0] == "ok"
+    last = told(vm, lambda d: True)
+    assert (last["text"], last["number"], last["missed"]) == ("last", low["number"] + 1, 0), last
+
+
+@case("an end of memory: it is low, and who was killed", timeout=120)
+def out_of_memory():
+    """As the kernel's own log has it."""
+    vm = guest()
+    assert set_variable(vm, "vm.pfault_oom_wait", 1) == "ok" and set_variable(vm, "kern.logsigexit", 0) == "ok"
+    kill = vm.qmp.wait_event("GUEST_KERNEL_EVENT", 60, lambda d: d["type"] == "oom-kill")["data"]
+    low = told(vm, lambda d: d["kind"] == 18)
+    assert low["text"] == "too few free pages" and low["number"] < kill["number"], (low, kill)
+    pid, name = re.findall(r"^pid (\d+) \((\w+)\).* was killed: ", vm.console(), re.M)[-1]
+    assert (kill["pid"], kill["process"]) == (int(pid), name) == (kill["pid"], "init"), (kill, pid, name)
+    assert MEMORY // 2 < kill["rss"] < MEMORY, kill
+    assert call(vm.qmp, "echo", "echo", b"on")[0] == "ok"
+
+
 @case("a guest that is asked to reboot while it is frozen does so, and all is written", timeout=90)
 def frozen_reboot():
-    """The last case: it ends the VM."""
+    """It ends the VM."""
     vm = guest()
     assert freeze_state(vm, "freeze", freeze_for(600000))[:3] == ("ok", 2, 1)
     assert call(vm.qmp, "control", "reboot", bytes(8)) == ("ok", b"")
     assert vm.qmp.wait_event("SHUTDOWN", timeout=60)["data"]["reason"] == "guest-reset"
     assert "All buffers synced" in vm.console() and "signal 2" in vm.console()
+    assert not any(e.get("data", {}).get("type") == "oom-kill" for e in vm.qmp.events), "the writer was killed by kill(2)"
+
+
+@case("a panic, and why", timeout=150)
+def panic():
+    """A guest's last word."""
+    vm = guest()
+    call(vm.qmp, "test", "set", struct.pack("<I", 1) + b"debug.kdb.panic", 100)
+    data = told(vm, lambda d: d["type"] == "panic")
+    assert (data["text"], data["pid"], data["process"]) == ("kdb_sysctl_panic", 0, "kernel"), data
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The first process, and all the user space, of a FreeBSD guest that has nothing but a kernel: loads the driver, has a
- * process write to the disk and others do nothing, and obeys the signals by which the kernel asks for a shutdown.
+ * process write to the disk, one take all memory when it is told to, and others do nothing, and obeys the signals by which the kernel asks for a shutdown.
  */
 #define SYS_FORK	2
 #define SYS_WRITE	4
 #define SYS_OPEN	5
 #define SYS_CLOSE	6
+#define SYS_BREAK	17
 #define SYS_KILL	37
 #define SYS_REBOOT	55
 #define SYS_DUP2	90
 #define SYS_FSYNC	95
+#define SYS_SYSCTL	202
 #define SYS_NANOSLEEP	240
 #define SYS_KLDLOAD	304
 #define SYS_KLDUNLOAD	305
@@ -29,16 +31,26 @@
 
 #define SLEEPERS	100
 #define LOADS		3
+#define PAGE		4096
+#define ROOM		(1l << 30)
 
 /* errno as a negative number. */
-static long call(long number, long a, long b, long c)
+static long call6(long number, long a, long b, long c, long d, long e, long f)
 {
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
 	unsigned char failed;
 	long result;
 
-	__asm__ volatile("syscall; setc %1" : "=a"(result), "=r"(failed) : "0"(number), "D"(a), "S"(b), "d"(c) :
-			 "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+	__asm__ volatile("syscall; setc %1" : "=a"(result), "=r"(failed), "+d"(c), "+r"(r10), "+r"(r8), "+r"(r9) :
+			 "0"(number), "D"(a), "S"(b) : "rcx", "r11", "memory", "cc");
 	return failed ? -result : result;
+}
+
+static long call(long number, long a, long b, long c)
+{
+	return call6(number, a, b, c, 0, 0, 0);
 }
 
 static long length(const char *s)
@@ -126,6 +138,7 @@ static void load(void)
 		if (i < LOADS)
 			say("kldunload", call(SYS_KLDUNLOAD, id, 0, 0));
 	}
+	say("kldload", call(SYS_KLDLOAD, (long)"/rvmrpc_test_mod.ko", 0, 0));
 }
 
 static void write_for_ever(void)
@@ -142,6 +155,28 @@ static void write_for_ever(void)
 	}
 }
 
+/* Once the guest's kern.logsigexit is 0. */
+static void take_all_memory(void)
+{
+	static const int name[] = { 1, 34 };
+	extern char end[];
+	volatile char *room = (volatile char *)(((long)end + PAGE - 1) / PAGE * PAGE);
+	long bytes, at;
+	int value;
+
+	do {
+		nap(100);
+		value = 1;
+		bytes = sizeof(value);
+		call6(SYS_SYSCTL, (long)name, 2, (long)&value, (long)&bytes, 0, 0);
+	} while (value);
+	say("break", call(SYS_BREAK, (long)room + ROOM, 0, 0));
+	for (at = 0; at < ROOM; at += PAGE)
+		room[at] = 1;
+	for (;;)
+		nap(100000);
+}
+
 void _start(void)
 {
 	long writer;
@@ -153,6 +188,8 @@ void _start(void)
 	obey(SIGUSR2);
 	say("writable", make_writable());
 	load();
+	if (call(SYS_FORK, 0, 0, 0) == 0)
+		take_all_memory();
 	for (i = 0; i < SLEEPERS; i++) {
 		if (call(SYS_FORK, 0, 0, 0) == 0) {
 			for (;;)

@@ -6,8 +6,10 @@
 #include <sys/param.h>
 #include <sys/systm.h>
 #include <sys/kernel.h>
+#include <sys/lock.h>
 #include <sys/module.h>
 #include <sys/proc.h>
+#include <sys/sysctl.h>
 #include <sys/time.h>
 #include "rvmrpc.h"
 
@@ -19,6 +21,8 @@ enum {
 	TEST_FAIL,		/* u32 status, which is returned as it is */
 	TEST_SPIN,		/* u32 ms; a worker that wants its CPU */
 	TEST_COUNT,		/* -> how often it ran, u32; in the server thread */
+	TEST_EVENT,		/* text; tells it, interrupts are off */
+	TEST_SET,		/* u32, name; sets that variable, an integer */
 };
 
 static uint32_t
@@ -64,12 +68,51 @@ test_count(struct rvmrpc_request *req __unused, struct rvmrpc_response *res)
 	return (RVMRPC_STATUS_OK);
 }
 
+#define	TEXT_MAX	128
+#define	EVENT_KIND	7
+
+/* The argument from there on. */
+static void
+test_text(const struct rvmrpc_request *req, uint32_t from, char *text)
+{
+	memcpy(text, (const char *)req->arg + from, req->arglen - from);
+	text[req->arglen - from] = '\0';
+}
+
+static int
+test_event(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	char text[TEXT_MAX + 1];
+	int error;
+
+	test_text(req, 0, text);
+	spinlock_enter();
+	error = rvmrpc_event(MOD_TEST, EVENT_KIND, text, "\1\2\3", 3);
+	spinlock_exit();
+	return (error == 0 ? RVMRPC_STATUS_OK : RVMRPC_STATUS_SYSTEM_ERROR);
+}
+
+static int
+test_set(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	uint32_t value = test_u32(req);
+	char name[TEXT_MAX + 1];
+	int error;
+
+	test_text(req, sizeof(value), name);
+	error = kernel_sysctlbyname(curthread, name, NULL, NULL, &value,
+	    sizeof(value), NULL, 0);
+	return (error == 0 ? RVMRPC_STATUS_OK : RVMRPC_STATUS_SYSTEM_ERROR);
+}
+
 static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
 	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
 	{ TEST_FAIL, RVMRPC_PROC_READ_ONLY, 4, 4, "fail", test_fail },
 	{ TEST_SPIN, RVMRPC_PROC_MAY_SLEEP, 4, 4, "spin", test_spin },
 	{ TEST_COUNT, 0, 0, 0, "count", test_count },
+	{ TEST_EVENT, 0, 0, TEXT_MAX, "event", test_event },
+	{ TEST_SET, RVMRPC_PROC_MAY_SLEEP, 5, TEXT_MAX, "set", test_set },
 };
 
 static struct rvmrpc_module test_module = {
