@@ -10,14 +10,25 @@
 
 static RvmrpcEventType event_type(uint32_t module, uint32_t kind)
 {
-    static const RvmrpcEventType types[] = {
-        RVMRPC_EVENT_OOM_KILL, RVMRPC_EVENT_STALL, RVMRPC_EVENT_PANIC,
-        RVMRPC_EVENT_OOPS, RVMRPC_EVENT_NO_MEMORY,
-    };
-
-    return module == RVMRPC_MOD_CORE && kind >= RVMRPC_RECORD_OOM_KILL &&
-           kind - RVMRPC_RECORD_OOM_KILL < G_N_ELEMENTS(types) ?
-           types[kind - RVMRPC_RECORD_OOM_KILL] : RVMRPC_EVENT_OTHER;
+    if (module != RVMRPC_MOD_CORE) {
+        return RVMRPC_EVENT_OTHER;
+    }
+    switch (kind) {
+    case RVMRPC_RECORD_OOM_KILL:
+        return RVMRPC_EVENT_OOM_KILL;
+    case RVMRPC_RECORD_STALL:
+        return RVMRPC_EVENT_STALL;
+    case RVMRPC_RECORD_PANIC:
+        return RVMRPC_EVENT_PANIC;
+    case RVMRPC_RECORD_OOPS:
+        return RVMRPC_EVENT_OOPS;
+    case RVMRPC_RECORD_NO_MEMORY:
+        return RVMRPC_EVENT_NO_MEMORY;
+    case RVMRPC_RECORD_LOW_MEMORY:
+        return RVMRPC_EVENT_LOW_MEMORY;
+    default:
+        return RVMRPC_EVENT_OTHER;
+    }
 }
 
 static void read_number(RvmrpcEvent *e, const struct rvmrpc_reader *r)

@@ -14,6 +14,7 @@ typedef enum RvmrpcEventType {
     RVMRPC_EVENT_PANIC,
     RVMRPC_EVENT_OOPS,
     RVMRPC_EVENT_NO_MEMORY,
+    RVMRPC_EVENT_LOW_MEMORY,
     RVMRPC_EVENT_OTHER,         /* of another module, or of a newer guest */
 } RvmrpcEventType;
 

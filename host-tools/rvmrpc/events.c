@@ -63,6 +63,8 @@ static void add_kernel_event(GString *s, JsonObject *data)
         add_stall(s, data);
     } else if (strcmp(type, "no-memory") == 0) {
         g_string_append(s, "the driver got no memory");
+    } else if (strcmp(type, "low-memory") == 0) {
+        g_string_append(s, "the kernel is short of memory");
     } else if (strcmp(type, "other") == 0) {
         g_string_append_printf(s, "module 0x%" G_GINT64_MODIFIER "x, kind %"
                                G_GUINT64_FORMAT, number_of(data, "module"),

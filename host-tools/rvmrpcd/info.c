@@ -307,6 +307,7 @@ char *info_event(const struct rvmrpc_told *told)
         [RVMRPC_EVENT_PANIC] = "panic",
         [RVMRPC_EVENT_OOPS] = "oops",
         [RVMRPC_EVENT_NO_MEMORY] = "no-memory",
+        [RVMRPC_EVENT_LOW_MEMORY] = "low-memory",
         [RVMRPC_EVENT_OTHER] = "other",
     };
     GString *j = begin_event("GUEST_KERNEL_EVENT");

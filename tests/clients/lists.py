@@ -393,6 +393,7 @@ def events():
             kernel("stall", percent=37.25), kernel("stall", percent=1, ended=True, missed=17),
             kernel("panic", pid=1, process="init", text="Attempted to kill init!"),
             kernel("other", module=0x101, kind=7, text=EVIL[:-1], data="AQID"), kernel("newer"),
+            kernel("low-memory", text="too few free pages"),
             {"event": "RVMRPC_DISCONNECTED", "data": {"reason": "guest-reset"}},
             {"event": "ODD"}, {"data": 1}, [], {"event": "RVMRPC_NEW", "data": {}}]
     with Fakes() as fakes:
@@ -407,14 +408,14 @@ def events():
             "tasks wait for memory 37.2 % of the time",
             "tasks wait for memory 1.0 % of the time: the stall is over (17 before it were lost)",
             "panic in init (1): Attempted to kill init!",
-            "newer", "the driver is gone: guest-reset", "RVMRPC_NEW"], result
+            "newer", "the kernel is short of memory: too few free pages", "the driver is gone: guest-reset", "RVMRPC_NEW"], result
         result = fakes.run("events", "vm", "-n", 2, "--json")
         lines = [json.loads(line) for line in result.out.splitlines()]
         assert result.status == 0 and [line["event"] for line in lines] == ["GUEST_KERNEL_EVENT"] * 2, result
         assert lines[0]["data"] == told[0]["data"] and lines[1]["data"]["percent"] == 37.25 and "time" in lines[0], lines
         with subprocess.Popen([RVMRPC, "events", "vm"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                               env=environment(fakes.folder)) as process:
-            for _ in range(8):
+            for _ in range(9):
                 process.stdout.readline()
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=10)

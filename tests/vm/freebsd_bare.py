@@ -243,7 +243,7 @@ def events():
     for flags, text in ((1, "too little kernel memory"), (2, "too few free pages")):
         assert set_variable(vm, "debug.vm_lowmem", flags) == "ok"
         low = told(vm, lambda d: d["module"] == 0)
-        assert (low["type"], low["kind"], low["text"], low["number"]) == ("other", 18, text, own["number"] + flags), low
+        assert (low["type"], low["kind"], low["text"], low["number"]) == ("low-memory", 18, text, own["number"] + flags), low
     assert set_variable(vm, "dev.rvmrpc.0.events", 0) == "ok"
     assert call(vm.qmp, "test", "event", b"silent")[0] == "system-error" and set_variable(vm, "debug.vm_lowmem", 2) == "ok"
     assert set_variable(vm, "dev.rvmrpc.0.events", 1) == "ok"
