@@ -261,7 +261,7 @@ def out_of_memory():
     kill = vm.qmp.wait_event("GUEST_KERNEL_EVENT", 60, lambda d: d["type"] == "oom-kill")["data"]
     low = told(vm, lambda d: d["kind"] == 18)
     assert low["text"] == "too few free pages" and low["number"] < kill["number"], (low, kill)
-    pid, name = re.findall(r"^pid (\d+) \((\w+)\).* was killed: ", vm.console(), re.M)[-1]
+    pid, name = wait_for(lambda: re.findall(r"^pid (\d+) \((\w+)\).* was killed: ", vm.console(), re.M), 10, "its log")[0]
     assert (kill["pid"], kill["process"]) == (int(pid), name) == (kill["pid"], "init"), (kill, pid, name)
     assert MEMORY // 2 < kill["rss"] < MEMORY, kill
     assert call(vm.qmp, "echo", "echo", b"on")[0] == "ok"
@@ -276,6 +276,7 @@ def frozen_reboot():
     assert vm.qmp.wait_event("SHUTDOWN", timeout=60)["data"]["reason"] == "guest-reset"
     assert "All buffers synced" in vm.console() and "signal 2" in vm.console()
     assert not any(e.get("data", {}).get("type") == "oom-kill" for e in vm.qmp.events), "the writer was killed by kill(2)"
+    vm.process.wait(20)
 
 
 @case("a panic, and why", timeout=150)
