@@ -8,8 +8,6 @@
 #include <string.h>
 #include "rvmrpc-cmd.h"
 
-#define LIST_TIMEOUT_MS 3000
-
 /* Prints the table, or says that there is nothing; frees it. */
 static int end_table(Table *table, const RvmrpcRecords *records)
 {

@@ -51,6 +51,8 @@ extern Options options;
 
 /* Of a call that waits for nothing, and of connecting. */
 #define TIMEOUT_MS 1000
+/* Of a list, whatever number of answers it takes. */
+#define LIST_TIMEOUT_MS 3000
 
 guint timeout_or(guint default_ms);
 

@@ -34,7 +34,7 @@ int cmd_vmcoreinfo(int argc, char **argv)
     int code;
 
     (void)argc;
-    records = ask_records(argv[0], &what, timeout_or(0), &code);
+    records = ask_records(argv[0], &what, timeout_or(LIST_TIMEOUT_MS), &code);
     if (!records) {
         return code;
     }

@@ -383,6 +383,20 @@ def tells(vm, *events):
     return behave
 
 
+@case("vmcoreinfo: the note's lines, as JSON with its place; a guest that tells none")
+def vmcoreinfo():
+    """What is in it is the guest's, and escaped."""
+    note = record(17, (1, 0x1234000), (2, 4140), (3, "OSRELEASE=6.12\nA=\x1b[2J\n"))
+    with Fakes() as fakes:
+        fakes.add("vm", behave=procedures({(15, 0): records_answer([note])}))
+        fakes.add("none", behave=procedures({(15, 0): records_answer([])}))
+        assert fakes.run("vmcoreinfo", "vm").out == "OSRELEASE=6.12\nA=\\x1b[2J\n"
+        told = fakes.run("vmcoreinfo", "vm", "--json").json()
+        assert (told["address"], told["size"], told["text"].splitlines()[0]) == (0x1234000, 4140, "OSRELEASE=6.12"), told
+        result = fakes.run("vmcoreinfo", "none")
+        assert result.status == 0 and not result.out, result
+
+
 @case("events: each in a sentence, as JSON, so many, or none in time")
 def events():
     """What a guest tells is escaped."""
