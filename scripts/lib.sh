@@ -15,6 +15,10 @@ apt_dir=$cache/apt
 logs=$build/logs
 # shellcheck disable=SC2034
 series_list="6.12 6.1"
+# Where the kernel of the tests' hosts and guests is from: debian, or debug, that of build-debug-kernel in the place of
+# Debian's 6.12. Each has a build folder of its own.
+kernel_kind=${RVMRPC_KERNEL:-debian}
+debug_kernel=$cache/debug-kernel
 # shellcheck disable=SC2034
 python=/usr/bin/python3
 mkdir -p "$cache"
@@ -186,6 +190,10 @@ installed() {
 # The kernel release (uname -r) that the headers of SERIES ($1) are for.
 kver_of() {
     local meta=linux-headers-amd64
+    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
+        cat "$debug_kernel/kernel/release"
+        return
+    fi
     if [[ $1 == 6.12 ]]; then meta=linux-headers-6.12-amd64; fi
     dpkg-query -W -f '${Depends}\n' "$meta" 2>/dev/null |
         grep -oE "linux-headers-${1//./\\.}\.[0-9][^ ,]*" | head -n 1 |
@@ -195,7 +203,9 @@ kver_of() {
 # headers_of SERIES: the headers of a kernel of the machine's own Debian, or of another by the name of its suite, as
 # fetch-headers has them.
 headers_of() {
-    if [[ $1 == [0-9]* ]]; then
+    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
+        printf '%s\n' "$debug_kernel/obj"
+    elif [[ $1 == [0-9]* ]]; then
         printf '/usr/src/linux-headers-%s\n' "$(kver_of "$1")"
     else
         cat "$build/headers/$1/kdir"
@@ -204,7 +214,7 @@ headers_of() {
 
 # kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here.
 kbuild_args() {
-    if [[ $1 != /usr/src/* ]]; then printf '%s\n' "CC=$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=; fi
+    if [[ $1 != /usr/src/* && $1 != "$debug_kernel"/* ]]; then printf '%s\n' "CC=$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=; fi
 }
 
 # warnings_in LOG: what kbuild warned of, but for compiler and pahole.

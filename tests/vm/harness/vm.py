@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 
+from .debug_kernel import TIMES, leaks, more_memory
 from .guest import GuestShell
 from .paths import QEMU, kernel_files
 from .qmp import QMP
@@ -21,7 +22,7 @@ CMDLINE = "console=ttyS0 loglevel=5 mitigations=off audit=0"
 # What a kernel says when something is wrong. An OOM kill is not among it.
 COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hard LOCKUP|stalls? on|blocked for more than|"
                        r"general protection|Kernel panic|UBSAN|invalid opcode:|"
-                       r"unable to handle|irq .*: nobody cared")
+                       r"unable to handle|irq .*: nobody cared|INFO: trying to register")
 
 
 class VM:
@@ -100,7 +101,7 @@ class VM:
         args = [
             str(self.qemu), "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", o["accel"], "-machine", o["machine"], "-cpu", o["cpu"],
-            "-smp", str(o["smp"]), "-m", str(o["memory"]), "-pidfile", "pid",
+            "-smp", str(o["smp"]), "-m", more_memory(o["memory"]), "-pidfile", "pid",
             "-chardev", self._channel("qmp"), "-mon", "chardev=qmp,mode=control",
             "-chardev", self._channel("qmp2"), "-mon", "chardev=qmp2,mode=control",
             *console,
@@ -158,7 +159,7 @@ class VM:
 
     def wait_ready(self, timeout=120.0):
         """Waits for the guest's shell."""
-        self.guest.sync(timeout)
+        self.guest.sync(timeout * TIMES)
         return self
 
     def query(self):
@@ -177,13 +178,14 @@ class VM:
         self.start()
         self.wait_ready(timeout)
         if self.options["device"] and "rvmrpc.load=0" not in self.options["append"]:
-            self.wait_state("connected", timeout)
+            self.wait_state("connected", timeout * TIMES)
         return self
 
     def stop(self):
         """Ends QEMU, by force if need be, and removes its private folder."""
         if self.process is not None:
             if self.process.poll() is None:
+                VM.complaints += leaks(self.guest)
                 self._quit()
             if self in VM.live:
                 VM.live.remove(self)
