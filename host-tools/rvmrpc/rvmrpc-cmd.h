@@ -95,9 +95,6 @@ int cmd_watch(int argc, char **argv);
 int cmd_balance(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 
-/* "200M" and the like, in bytes; 0: it is none. */
-guint64 parse_size(const char *text);
-
 /* ---- Asking ---- */
 
 /* NULL and *code when it did not come to a connection. */
