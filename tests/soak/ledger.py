@@ -53,7 +53,7 @@ class Client:
         return [line.decode(errors="replace").split(" ") for line in lines]
 
     def control(self, start, end):
-        """How late sleeps of the client's own were between."""
+        """How late sleeps of its control were between."""
         return max((late for at, late in self.late if at > start and at - late < end), default=0)
 
 
@@ -221,6 +221,10 @@ class Ledger:
 
     # Judgement
 
+    def _control(self, start, end):
+        """How late this machine let anybody run between, as the clients' controls say."""
+        return max((client.control(start, end) for client in self.clients.values()), default=0)
+
     def _judge(self, client, ident, begun, when, status, told):
         index = ident & 0xffffffff
         if status == "ok" and not client.flags[index] & RAN:
@@ -231,7 +235,7 @@ class Ledger:
         for start, stop, by_monitor in self.excuses:
             if (client.by_monitor or not by_monitor) and start < end + self.late_ns + client.slack and stop > end:
                 end = stop
-        late = when - end - client.control(end, when)
+        late = when - end - self._control(end, when)
         if late > self.late_ns + client.slack:
             raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, client {client.number:x}")
         if not client.slack:
@@ -241,7 +245,7 @@ class Ledger:
         for client in self.clients.values():
             for ident, (_, ms, sent) in client.open.items():
                 end = max([sent + ms * MS, *(stop for _, stop, _ in self.excuses)])
-                if client.living and sent and now - end - client.control(end, now) > LOST_NS + client.slack:
+                if client.living and sent and now - end - self._control(end, now) > LOST_NS + client.slack:
                     raise Discrepancy(f"{ident:x}: lost: no end {(now - end) / MS:.0f} ms after its time of {ms} ms")
 
     def _forget(self, now):

@@ -421,6 +421,8 @@ class Tcg(Tier):
             target.stop()
             raise
         source.stop()
+        # QEMU crashes in savevm with multifd set.
+        self._capabilities(target)
         self.settle()
 
     def fault_migrate(self):
