@@ -68,7 +68,8 @@ rvmrpc_worker(void *arg, int pending __unused)
 	/* Whom the caller has been told that it failed must not run. */
 	mtx_lock(&job->sc->jobs_mtx);
 	if (job->orphan || job->cancelled || sbinuptime() >= job->deadline ||
-	    !rvmrpc_guest_alive(&job->sc->guest))
+	    !rvmrpc_guest_alive(&job->sc->guest) ||
+	    rvmrpc_guest_unwanted(&job->sc->guest, job->taken.slot))
 		job->call.status = RVMRPC_STATUS_CANCELLED;
 	mtx_unlock(&job->sc->jobs_mtx);
 	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes,

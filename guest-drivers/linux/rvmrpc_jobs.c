@@ -172,7 +172,8 @@ static bool rvmrpc_job_due(struct rvmrpc_job *job)
 	bool alive;
 
 	mutex_lock(&job->lock);
-	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest);
+	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest) &&
+		!rvmrpc_guest_unwanted(&job->rdev->w.guest, job->taken.slot);
 	mutex_unlock(&job->lock);
 	return alive && !READ_ONCE(job->cancelled) && ktime_get_boottime_ns() < job->deadline;
 }
