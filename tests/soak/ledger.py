@@ -7,6 +7,7 @@ import collections
 import os
 import pathlib
 import re
+import threading
 import time
 
 LINE = re.compile(rb"x ([0-9a-f]{16}) ([0-9a-f]{4})\Z")
@@ -57,6 +58,47 @@ class Client:
         return max((late for at, late in self.late if at > start and at - late < end), default=0)
 
 
+class Starved:
+    """How long the server's thread could run and was not let: the machine's other work, not the server's fault."""
+
+    EVERY_S = 0.02
+
+    def __init__(self):
+        self.samples = collections.deque(maxlen=20_000)     # (ns, pid, ns that it waited for a CPU since it began)
+        self.thread = None                                  # (pid, tid)
+        self.ending = threading.Event()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def watch(self, pid, name=None):
+        """The thread of that name of a process, or its first, from now on."""
+        if name is None:
+            self.thread = (pid, pid)
+            return
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == name:
+                self.thread = (pid, task.name)
+                return
+        raise LookupError(f"process {pid} has no thread {name}")
+
+    def _run(self):
+        while not self.ending.wait(self.EVERY_S):
+            pid, tid = self.thread or (0, 0)
+            try:
+                with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as f:
+                    self.samples.append((time.monotonic_ns(), pid, int(f.read().split()[1])))
+            except OSError:
+                continue
+
+    def between(self, start, end):
+        """Nanoseconds of it; from the last look before to the first look after."""
+        samples = list(self.samples)
+        before = [s for s in samples if s[0] <= start][-1:]
+        after = [s for s in samples if s[0] >= end][:1]
+        if not before or not after or before[0][1] != after[0][1]:
+            return 0
+        return after[0][2] - before[0][2]
+
+
 class Ledger:
     """Of one guest and all its clients. check() raises Discrepancy."""
 
@@ -64,6 +106,7 @@ class Ledger:
         self.guest_path = pathlib.Path(guest_path)
         self.guest_path.touch()
         self.late_ns = late_ms * MS
+        self.starved = Starved()
         self.clients = {}
         self.at = 0
         self.rest = b""
@@ -75,7 +118,7 @@ class Ledger:
         self.mark = None                # where a saved state has the ledger
         self.replayable = set()
         self.count = collections.Counter()
-        self.worst = 0                  # ns beyond its time, excused ones left out
+        self.worst = 0                  # ns beyond its time, less what the machine was late
         self.worst_control = 0
         self.texts = []
 
@@ -222,8 +265,8 @@ class Ledger:
     # Judgement
 
     def _control(self, start, end):
-        """How late this machine let anybody run between, as the clients' controls say."""
-        return max((client.control(start, end) for client in self.clients.values()), default=0)
+        """How late this machine let clients and server run between, whatever these wanted."""
+        return max((client.control(start, end) for client in self.clients.values()), default=0) + self.starved.between(start, end)
 
     def _judge(self, client, ident, begun, when, status, told):
         index = ident & 0xffffffff
@@ -235,7 +278,10 @@ class Ledger:
         for start, stop, by_monitor in self.excuses:
             if (client.by_monitor or not by_monitor) and start < end + self.late_ns + client.slack and stop > end:
                 end = stop
-        late = when - end - self._control(end, when)
+        late = when - end
+        if late > self.late_ns + client.slack:
+            late -= self._control(end, when)
+            self.count["late as the machine was"] += late <= self.late_ns + client.slack
         if late > self.late_ns + client.slack:
             raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, client {client.number:x}")
         if not client.slack:

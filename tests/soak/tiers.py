@@ -208,6 +208,7 @@ class Tier:
 
     def stop(self):
         """Whatever state it is in."""
+        self.ledger.starved.ending.set()
         for _, process in self.clients.values():
             if isinstance(process, CommandClient):
                 process.ending.set()
@@ -334,7 +335,7 @@ class Tcg(Tier):
         path = self.dir / f"vm-{self.serial}"
         return VM(memory=MEMORY, append=APPEND, rundir=path,
                   device_opts=f"socket={path}/calls.sock,slots=4,request-bytes={BYTES},response-bytes={BYTES}",
-                  extra=[*self._extra(), "-name", "guest=soak-tcg",
+                  extra=[*self._extra(), "-name", "guest=soak-tcg,debug-threads=on",
                          "-chardev", "socket,id=calls,path=monitor.sock,server=on,wait=off", "-mon", "chardev=calls,mode=control",
                          "-blockdev", f"driver=file,filename={self.disk},node-name=file0",
                          "-blockdev", "driver=qcow2,file=file0,node-name=disk0",
@@ -343,6 +344,7 @@ class Tcg(Tier):
     def _take(self, vm):
         """Clients find this VM from now on."""
         self.vm = vm
+        self.ledger.starved.watch(vm.process.pid, "rvmrpc")
         for link, name in ((self.target(), "calls.sock"), (self.monitor(), "monitor.sock")):
             new = link.with_suffix(".new")
             new.symlink_to(vm.dir / name)
@@ -464,9 +466,13 @@ class Stock(Tier):
                               window={"size": "16M", "request": BYTES, "response": BYTES})
         self.serial = 0
 
+    def _start_daemon(self):
+        self.daemon.start()
+        self.ledger.starved.watch(self.daemon.process.pid)
+
     def boot(self):
         if self.daemon.process is None:
-            self.daemon.start()
+            self._start_daemon()
         self.serial += 1
         self.vm = StockVM(self.daemon, "soak", memory=MEMORY, append=APPEND, extra=self._extra(),
                           version=self.random.choice(("7.2", "10.0")), rundir=self.dir / f"vm-{self.serial}").start()
@@ -490,7 +496,7 @@ class Stock(Tier):
         epoch = self.vm.query()["epoch"]
         end()
         time.sleep(self.random.uniform(0, 1))
-        self.daemon.start()
+        self._start_daemon()
         wait_for(lambda: self.vm.query().get("epoch") not in (None, epoch), 30, "the driver's hello", interval=0.05)
 
     def fault_daemon_kill(self):
