@@ -148,13 +148,20 @@ static void *wait_for_signal(void *data)
 static void catch_signals(void)
 {
     static sigset_t set;
+    GThread *thread;
 
     options.cancellable = g_cancellable_new();
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    g_thread_unref(g_thread_new("signals", wait_for_signal, &set));
+    thread = g_thread_try_new("signals", wait_for_signal, &set, NULL);
+    if (thread) {
+        g_thread_unref(thread);
+    } else {
+        /* This host lets nobody have more threads: then a signal ends us there and then. */
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    }
 }
 
 /* ---- Arguments ---- */

@@ -4,6 +4,7 @@
 """
 import bisect
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -38,7 +39,7 @@ class Client:
         self.rest = b""
         self.open = {}          # id: [begun, ms, sent]
         self.flags = bytearray(1)
-        self.ended = {}         # id: (status, ns, told): those of KEEP_NS
+        self.ended = {}         # id: (status, ns, told, begun): those of KEEP_NS
         self.late = []          # (end, ns) of the control
         self.living = True
 
@@ -112,10 +113,9 @@ class Ledger:
         self.rest = b""
         self.unknown = []               # (id, offset): begun by a line that was not read yet
         self.sizes = collections.deque(maxlen=200_000)  # (bytes of the guest's ledger, ns)
-        self.recent = collections.deque(maxlen=4096)    # (offset, id)
         self.pending = []               # ends whose time is judged at the next check
         self.excuses = []               # [from, to, by monitor only]: times that do not count
-        self.mark = None                # where a saved state has the ledger
+        self.mark = None                # [from, to]: when the state was saved
         self.replayable = set()
         self.count = collections.Counter()
         self.worst = 0                  # ns beyond its time, less what the machine was late
@@ -148,15 +148,26 @@ class Ledger:
         """See excuse()."""
         excuse[1] = time.monotonic_ns()
 
-    def saved(self):
-        """The VM's state was saved: what ran since is run again if it is loaded."""
-        self.mark = self.guest_path.stat().st_size
+    @contextlib.contextmanager
+    def saving(self):
+        """The VM's state is saved: calls that are in flight meanwhile may be in it, about to be run."""
+        self.mark = [time.monotonic_ns(), None]
+        yield
+        self.mark[1] = time.monotonic_ns()
 
     def loaded(self):
-        """It was loaded. A procedure that the state had begun and not noted notes it twice."""
-        self.replayable |= {ident for offset, ident in self.recent if offset >= self.mark - 4096}
+        """It was loaded: what it was about to run it may run again, and no other call."""
+        self._read_clients()
+        begin, end = self.mark
+        for client in self.clients.values():
+            self.replayable |= {ident for ident, call in client.open.items() if call[0] <= end}
+            self.replayable |= {ident for ident, call in client.ended.items() if call[3] <= end and call[1] >= begin}
 
     # Reading
+
+    def _read_clients(self):
+        for client in self.clients.values():
+            self._read_client(client)
 
     def _read_client(self, client):
         for words in client.read():
@@ -193,7 +204,7 @@ class Ledger:
             self.sizes.append((told, when))
         index = ident & 0xffffffff
         client.flags[index] |= ENDED | (NEVER if status in NOT_RUN else 0)
-        client.ended[ident] = (status, when, told)
+        client.ended[ident] = (status, when, told, begun[0])
         self.pending.append((client, ident, begun, when, status, told))
 
     def _read_guest(self):
@@ -220,7 +231,6 @@ class Ledger:
             self.count["torn"] += 1
             return
         self.count["run"] += 1
-        self.recent.append((offset, ident))
         self._ran(ident, offset, first=True)
 
     def _ran(self, ident, offset, first):
@@ -245,7 +255,7 @@ class Ledger:
 
     def _ran_after(self, client, ident, offset):
         """It is run, or was noted late: after its client was told, as far as that can be said."""
-        status, when, told = client.ended.get(ident, ("long ago", 0, 0))
+        status, when, told, _ = client.ended.get(ident, ("long ago", 0, 0, 0))
         if offset < told or status in UNTOLD:
             return
         at = self._not_before(offset)
@@ -307,8 +317,7 @@ class Ledger:
     def check(self):
         """Reads what has come and judges what had come at the last check."""
         judged, self.pending = self.pending, []
-        for client in self.clients.values():
-            self._read_client(client)
+        self._read_clients()
         self.sizes = collections.deque(sorted(self.sizes), maxlen=self.sizes.maxlen)
         # What the guest had noted at the last check, its client had noted before.
         unknown, self.unknown = self.unknown, []

@@ -26,7 +26,8 @@ MEMORY = "192M"
 # A guest that panics starts anew at once. Two guests share this machine's CPUs: no complaint that one waited for its turn.
 APPEND = f"panic=-1 insmod=rvmrpc_ledger rvmrpc.allow=default,ledger.* {tools.PATIENT} nosoftlockup"
 BYTES = 1 << 20
-SERVED_S = 60           # from the end of a fault to calls that are answered
+# How long a guest may take to boot, and a fault to pass: of a machine with ten times the work that it has CPUs for.
+PATIENCE_S = 300
 SERVED_CALLS = 10
 COMMAND_SLACK_MS = 2000     # of a program's start, on a busy machine
 OOPS = ("Oops", "general protection", "unable to handle", "KASAN", "UBSAN", "list_add corruption", "list_del corruption")
@@ -188,7 +189,7 @@ class Tier:
             self.check()
             return self.ledger.count["ok"] >= goal
         try:
-            wait_for(look, SERVED_S, "calls that are answered", interval=0.3)
+            wait_for(look, PATIENCE_S, "calls that are answered", interval=0.3)
         except Timeout as error:
             raise Discrepancy(f"{self.name}: {error}") from None
 
@@ -242,14 +243,14 @@ class Tier:
 
     def settle(self):
         """The guest's shell and driver are there."""
-        self.vm.wait_ready(90)
-        self.vm.wait_state("connected", 60)
+        self.vm.wait_ready(PATIENCE_S)
+        self.vm.wait_state("connected", PATIENCE_S)
 
     def dies(self, line):
         """A line to the shell after which it is not there any more."""
         epoch = self.vm.query().get("epoch")
         self.vm.guest.sock.sendall(line.encode() + b"\n")
-        wait_for(lambda: self.vm.query().get("epoch") != epoch, 60, "the end of the epoch", interval=0.05)
+        wait_for(lambda: self.vm.query().get("epoch") != epoch, PATIENCE_S, "the end of the epoch", interval=0.05)
         self.settle()
 
     def fault_panic(self):
@@ -271,19 +272,19 @@ class Tier:
         """The driver goes with calls in flight, and comes."""
         for _ in range(self.random.randint(1, 3)):
             self.vm.guest.check("until rmmod rvmrpc_ledger 2>/dev/null; do :; done; rmmod rvmrpc && modprobe rvmrpc $(cat /etc/rvmrpc.params) && "
-                                "insmod /lib/rvmrpc/rvmrpc_ledger.ko", timeout=60)
+                                "insmod /lib/rvmrpc/rvmrpc_ledger.ko", timeout=PATIENCE_S)
 
     def fault_unbind(self):
         """The device leaves the driver under load."""
         self.vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); for i in 1 2 3; do "
-                            "echo $d > unbind; echo $d > bind; done", timeout=60)
+                            "echo $d > unbind; echo $d > bind; done", timeout=PATIENCE_S)
 
     def fault_suspend(self):
         """S3, and wake up."""
         self.vm.qmp.take_events()
         self.vm.guest.sock.sendall(b"echo mem > /sys/power/state\n")
         with self.standing_still():
-            self.vm.qmp.wait_event("SUSPEND", timeout=60)
+            self.vm.qmp.wait_event("SUSPEND", timeout=PATIENCE_S)
             time.sleep(self.random.uniform(0, 2))
             self.vm.qmp.cmd("system_wakeup")
         self.settle()
@@ -304,12 +305,12 @@ class Tier:
 
     def fault_oom(self):
         """A process of the guest takes all memory, and is killed."""
-        self.vm.guest.run("echo 1000 > /proc/self/oom_score_adj; tail /dev/zero", timeout=60)
+        self.vm.guest.run("echo 1000 > /proc/self/oom_score_adj; tail /dev/zero", timeout=PATIENCE_S)
 
     def fault_clock(self):
         """The guest's clock jumps."""
         seconds = self.random.choice((-86400, -3600, -1, 1, 3600, 86400 * 365))
-        self.vm.guest.check(f"date -s @$(($(date +%s) + {seconds}))")
+        self.vm.guest.check(f"date -s @$(($(date +%s) + {seconds}))", timeout=PATIENCE_S)
 
     def fault_client(self):
         """A client is killed."""
@@ -320,7 +321,7 @@ class Tcg(Tier):
     """Our QEMU, TCG: the window is QEMU's. It migrates, and has a disk for snapshots."""
 
     name = "tcg"
-    FAULTS = {"panic": 2, "reboot": 2, "reset_loop": 2, "unload": 3, "unbind": 3, "suspend": 2, "stop": 4, "sigstop": 4, "oom": 1,
+    FAULTS = {"panic": 1, "reboot": 1, "reset_loop": 1, "unload": 3, "unbind": 3, "suspend": 2, "stop": 4, "sigstop": 4, "oom": 1,
               "clock": 2, "client": 6, "sigkill": 1, "snapshot": 3, "background": 2, "migrate": 3, "postcopy": 2, "multifd": 2,
               "migrate_cancel": 3}
 
@@ -373,12 +374,13 @@ class Tcg(Tier):
 
     def fault_snapshot(self):
         """savevm, and some time later loadvm."""
-        with self.standing_still(by_monitor=True):
-            assert not self.vm.qmp.hmp("savevm soak", timeout=60)
-        self.ledger.saved()
+        with self.standing_still(by_monitor=True), self.ledger.saving():
+            answer = self.vm.qmp.hmp("savevm soak", timeout=PATIENCE_S)
+        assert not answer, answer
         time.sleep(self.random.uniform(0, 3))
         with self.standing_still(by_monitor=True):
-            answer = self.vm.qmp.hmp("loadvm soak", timeout=60)
+            answer = self.vm.qmp.hmp("loadvm soak", timeout=PATIENCE_S)
+        with self.lock:
             self.ledger.loaded()
         assert not answer, answer
         self.settle()
@@ -392,7 +394,7 @@ class Tcg(Tier):
         def look():
             status = self.vm.qmp.cmd("query-migrate").get("status")
             return status if status in ("completed", "failed", "cancelled") else None
-        status = wait_for(look, 90, "migration", interval=0.1)
+        status = wait_for(look, PATIENCE_S, "migration", interval=0.1)
         assert status in wanted, self.vm.qmp.cmd("query-migrate")
         return status
 
@@ -456,7 +458,7 @@ class Stock(Tier):
     """Debian's QEMU, TCG, beside rvmrpcd, whose the window is."""
 
     name = "stock"
-    FAULTS = {"panic": 2, "reboot": 2, "reset_loop": 2, "unload": 3, "unbind": 3, "suspend": 2, "stop": 4, "sigstop": 4, "oom": 1,
+    FAULTS = {"panic": 1, "reboot": 1, "reset_loop": 1, "unload": 3, "unbind": 3, "suspend": 2, "stop": 4, "sigstop": 4, "oom": 1,
               "clock": 2, "client": 6, "sigkill": 1, "daemon_kill": 4, "daemon_restart": 3, "daemon_sigstop": 4}
 
     def __init__(self, folder, seed):
@@ -497,7 +499,7 @@ class Stock(Tier):
         end()
         time.sleep(self.random.uniform(0, 1))
         self._start_daemon()
-        wait_for(lambda: self.vm.query().get("epoch") not in (None, epoch), 30, "the driver's hello", interval=0.05)
+        wait_for(lambda: self.vm.query().get("epoch") not in (None, epoch), PATIENCE_S, "the driver's hello", interval=0.05)
 
     def fault_daemon_kill(self):
         """SIGKILL; its store keeps the windows."""
