@@ -60,44 +60,46 @@ class Client:
 
 
 class Starved:
-    """How long the server's thread could run and was not let: the machine's other work, not the server's fault."""
+    """How long the server's threads could run and were not let: the machine's other work, not the server's fault."""
 
     EVERY_S = 0.02
 
     def __init__(self):
-        self.samples = collections.deque(maxlen=20_000)     # (ns, pid, ns that it waited for a CPU since it began)
-        self.thread = None                                  # (pid, tid)
+        self.samples = collections.deque(maxlen=20_000)     # (ns, pid, ns that each waited for a CPU since it began)
+        self.threads = (0, [])                              # pid, tids; the first is the one that calls go through
         self.ending = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
-    def watch(self, pid, name=None):
-        """The thread of that name of a process, or its first, from now on."""
-        if name is None:
-            self.thread = (pid, pid)
-            return
-        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-            if (task / "comm").read_text().strip() == name:
-                self.thread = (pid, task.name)
-                return
-        raise LookupError(f"process {pid} has no thread {name}")
+    def watch(self, pid, first=None):
+        """A process from now on. Calls go through its thread of that name, or its first; those by a monitor through the first,
+        which may have to wait for a lock that any other has.
+        """
+        tasks = {int(task.name): (task / "comm").read_text().strip() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()}
+        wanted = next(tid for tid, name in tasks.items() if name == first) if first else pid
+        self.threads = (pid, [wanted, *(tid for tid in tasks if tid != wanted)])
 
     def _run(self):
         while not self.ending.wait(self.EVERY_S):
-            pid, tid = self.thread or (0, 0)
-            try:
-                with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as f:
-                    self.samples.append((time.monotonic_ns(), pid, int(f.read().split()[1])))
-            except OSError:
-                continue
+            pid, tids = self.threads
+            if tids:
+                self.samples.append((time.monotonic_ns(), pid, [self._delay(pid, tid) for tid in tids]))
 
-    def between(self, start, end):
+    @staticmethod
+    def _delay(pid, tid):
+        try:
+            return int(pathlib.Path(f"/proc/{pid}/task/{tid}/schedstat").read_text(encoding="ascii").split()[1])
+        except (OSError, IndexError):
+            return 0    # it has ended
+
+    def between(self, start, end, by_monitor=False):
         """Nanoseconds of it; from the last look before to the first look after."""
         samples = list(self.samples)
         before = [s for s in samples if s[0] <= start][-1:]
         after = [s for s in samples if s[0] >= end][:1]
         if not before or not after or before[0][1] != after[0][1]:
             return 0
-        return after[0][2] - before[0][2]
+        waits = [b - a for a, b in zip(before[0][2], after[0][2]) if b >= a]
+        return sum(waits if by_monitor else waits[:1])
 
 
 class Ledger:
@@ -136,7 +138,7 @@ class Ledger:
         client.living = False
         now = time.monotonic_ns()
         for ident in list(client.open):
-            self._end(client, ident, now, "killed", 0)
+            self._end(client, ident, now, "killed", None)
 
     def excuse(self, by_monitor=False):
         """A time that does not count begins: the VM or its server stands still. excused() ends it."""
@@ -200,7 +202,7 @@ class Ledger:
         self.count[status] += 1
         if status not in NOT_RUN | TOLD | UNTOLD | {"ok"}:
             raise Discrepancy(f"{ident:x}: {status}")
-        if told:
+        if told is not None:
             self.sizes.append((told, when))
         index = ident & 0xffffffff
         client.flags[index] |= ENDED | (NEVER if status in NOT_RUN else 0)
@@ -274,9 +276,22 @@ class Ledger:
 
     # Judgement
 
-    def _control(self, start, end):
+    def _control(self, client, start, end):
         """How late this machine let clients and server run between, whatever these wanted."""
-        return max((client.control(start, end) for client in self.clients.values()), default=0) + self.starved.between(start, end)
+        return (max((c.control(start, end) for c in self.clients.values()), default=0) +
+                self.starved.between(start, end, client.by_monitor))
+
+    def _due(self, client, sent, time_ns):
+        """When a call must have ended. Its time begins as the server receives it."""
+        excuses = [(start, stop) for start, stop, by_monitor in self.excuses if client.by_monitor or not by_monitor]
+        for start, stop in excuses:
+            if start < sent < stop:
+                sent = stop
+        end = sent + time_ns
+        for start, stop in excuses:
+            if start < end + self.late_ns + client.slack and stop > end:
+                end = stop
+        return end
 
     def _judge(self, client, ident, begun, when, status, told):
         index = ident & 0xffffffff
@@ -284,13 +299,10 @@ class Ledger:
             raise Discrepancy(f"{ident:x}: answered, and not run: {told} bytes by then")
         if status == "killed" or not begun[2]:
             return
-        end = begun[2] + begun[1] * MS
-        for start, stop, by_monitor in self.excuses:
-            if (client.by_monitor or not by_monitor) and start < end + self.late_ns + client.slack and stop > end:
-                end = stop
+        end = self._due(client, begun[2], begun[1] * MS)
         late = when - end
         if late > self.late_ns + client.slack:
-            late -= self._control(end, when)
+            late -= self._control(client, end, when)
             self.count["late as the machine was"] += late <= self.late_ns + client.slack
         if late > self.late_ns + client.slack:
             raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, client {client.number:x}")
@@ -300,8 +312,8 @@ class Ledger:
     def _lost(self, now):
         for client in self.clients.values():
             for ident, (_, ms, sent) in client.open.items():
-                end = max([sent + ms * MS, *(stop for _, stop, _ in self.excuses)])
-                if client.living and sent and now - end - self._control(end, now) > LOST_NS + client.slack:
+                end = self._due(client, sent, ms * MS)
+                if client.living and sent and now - end - self._control(client, end, now) > LOST_NS + client.slack:
                     raise Discrepancy(f"{ident:x}: lost: no end {(now - end) / MS:.0f} ms after its time of {ms} ms")
 
     def _forget(self, now):

@@ -26,6 +26,7 @@ MEMORY = "192M"
 # A guest that panics starts anew at once. Two guests share this machine's CPUs: no complaint that one waited for its turn.
 APPEND = f"panic=-1 insmod=rvmrpc_ledger rvmrpc.allow=default,ledger.* {tools.PATIENT} nosoftlockup"
 BYTES = 1 << 20
+WINDOW = {"size": "16M", "request": BYTES, "response": BYTES}
 # How long a guest may take to boot, and a fault to pass: of a machine with ten times the work that it has CPUs for.
 PATIENCE_S = 300
 SERVED_CALLS = 10
@@ -367,8 +368,10 @@ class Tcg(Tier):
 
     def fault_sigkill(self):
         """QEMU is killed; another one starts."""
-        self.vm.process.kill()
-        self.vm.process.wait(20)
+        with self.standing_still():
+            # The kernel takes its time to end a process; only then its sockets close.
+            self.vm.process.kill()
+            self.vm.process.wait(20)
         self.vm.stop()
         self.boot()
 
@@ -464,20 +467,22 @@ class Stock(Tier):
     def __init__(self, folder, seed):
         super().__init__(folder, seed)
         (self.dir / "daemon").mkdir()
-        self.daemon = Rvmrpcd("soak", folder=self.dir / "daemon",
-                              window={"size": "16M", "request": BYTES, "response": BYTES})
+        self.daemon = Rvmrpcd("soak", folder=self.dir / "daemon", window=WINDOW)
         self.serial = 0
 
     def _start_daemon(self):
         self.daemon.start()
         self.ledger.starved.watch(self.daemon.process.pid)
 
+    def _vm(self, **options):
+        self.serial += 1
+        return StockVM(self.daemon, "soak", rundir=self.dir / f"vm-{self.serial}",
+                       **{"memory": MEMORY, "append": APPEND, "extra": self._extra(), **options})
+
     def boot(self):
         if self.daemon.process is None:
             self._start_daemon()
-        self.serial += 1
-        self.vm = StockVM(self.daemon, "soak", memory=MEMORY, append=APPEND, extra=self._extra(),
-                          version=self.random.choice(("7.2", "10.0")), rundir=self.dir / f"vm-{self.serial}").start()
+        self.vm = self._vm(version=self.random.choice(("7.2", "10.0"))).start()
         self.settle()
 
     def target(self):
@@ -496,7 +501,8 @@ class Stock(Tier):
 
     def _daemon_again(self, end):
         epoch = self.vm.query()["epoch"]
-        end()
+        with self.standing_still():
+            end()
         time.sleep(self.random.uniform(0, 1))
         self._start_daemon()
         wait_for(lambda: self.vm.query().get("epoch") not in (None, epoch), PATIENCE_S, "the driver's hello", interval=0.05)
