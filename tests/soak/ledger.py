@@ -258,7 +258,7 @@ class Ledger:
     def _ran_after(self, client, ident, offset):
         """It is run, or was noted late: after its client was told, as far as that can be said."""
         status, when, told, _ = client.ended.get(ident, ("long ago", 0, 0, 0))
-        if offset < told or status in UNTOLD:
+        if status in UNTOLD or offset < told:
             return
         at = self._not_before(offset)
         for start, end, _ in self.excuses:

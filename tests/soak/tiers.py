@@ -104,7 +104,7 @@ class Tier:
 
     def _extra(self):
         return ["-chardev", f"file,id=ledger,path={self.ledger.guest_path},append=on",
-                "-device", "isa-debugcon,iobase=0x402,chardev=ledger"]
+                "-device", "isa-debugcon,iobase=0x5ed,chardev=ledger"]
 
     # Clients
 

@@ -12,7 +12,8 @@
 
 #define LINE_BYTES	48
 
-static ushort port = 0x402;
+/* Not the usual one: the firmware writes there, too. */
+static ushort port = 0x5ed;
 module_param(port, ushort, 0444);
 MODULE_PARM_DESC(port, "of QEMU's isa-debugcon");
 
