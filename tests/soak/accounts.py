@@ -65,7 +65,8 @@ class Book:
 def good():
     """Answered; refused; timed out, run and not; killed with its client; a line that the guest could not end."""
     book = Book()
-    for status, runs in (("ok", True), ("busy", False), ("timed-out", True), ("timed-out", False), ("reset", True), ("closed", True)):
+    for status, runs in (("ok", True), ("busy", False), ("timed-out", True), ("timed-out", False), ("reset", True),
+                         ("closed", True)):
         ident = book.begin()
         if runs:
             book.run(ident)

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each fault once, with a time limit, under the soak's load: every call is accounted for, and the guest is served again.
+"""Each fault once, with a time limit, under the soak's load: every call is accounted for, the guest is served again.
 
-A fault that the soak has is its tier's own method. Here are those beside it that need a machine of another kind, or the host's limits.
+A fault that the soak has is its tier's own method. Here are those beside it that need a machine of another kind, or the
+host's limits.
 """
 import os
 import pathlib
@@ -60,7 +61,7 @@ def befalls(cls, fault, times=1):
         raise
     SHARED[cls.name] = tier.vm
     count = tier.ledger.count
-    comment(f"{count['ended']} calls so far, {count['ok']} answered, worst {tier.ledger.worst / 1e6:.0f} ms after its time")
+    comment(f"{count['ended']} calls so far, {count['ok']} answered, worst {tier.ledger.worst / 1e6:.0f} ms late")
 
 
 def balances(cls):
@@ -79,7 +80,8 @@ def register(cls, faults):
     for name, times in faults.items():
         text = getattr(cls, "fault_" + name).__doc__.split("\n", maxsplit=1)[0].rstrip(".")
         many = f", {times} times in a row" if times > 1 else ""
-        case(f"{cls.name}, {name}: {text}{many}", timeout=LIMIT_S * (4 if times > 1 else 1), cls=cls, fault=name, times=times)(befalls)
+        case(f"{cls.name}, {name}: {text}{many}", timeout=LIMIT_S * (4 if times > 1 else 1),
+             cls=cls, fault=name, times=times)(befalls)
     case(f"{cls.name}: lost 0, doubled 0, late 0", timeout=LIMIT_S, cls=cls)(balances)
 
 
@@ -110,7 +112,8 @@ class Hotplug(Tcg):
         qmp.cmd("device_add", driver="pc-dimm", id="dimm", memdev="more")
 
         def more():
-            shell.run("grep -l offline /sys/devices/system/memory/memory*/state | while read f; do echo online > $f; done")
+            shell.run("cd /sys/devices/system/memory; "
+                      "for f in $(grep -l offline memory*/state); do echo online > $f; done")
             return int(shell.check("awk '/MemTotal/ { print $2 }' /proc/meminfo")) > before + (100 << 10)
         wait_for(more, PATIENCE_S, "the guest's view of it", interval=0.5)
         self.served()
@@ -131,8 +134,9 @@ class Crash(Stock):
 
     def fault_kdump(self):
         """The guest panics, and its crash kernel's driver takes the window over, with the devices as they were."""
-        self.vm.guest.check("mount -t 9p -o trans=virtio share /mnt && kexec-file -p /mnt/vmlinuz /mnt/initramfs "
-                            "\"$(sed 's/crashkernel=[^ ]*//' /proc/cmdline) nr_cpus=1 irqpoll reset_devices\"", timeout=PATIENCE_S)
+        words = "$(sed 's/crashkernel=[^ ]*//' /proc/cmdline) nr_cpus=1 irqpoll reset_devices"
+        self.vm.guest.check("mount -t 9p -o trans=virtio share /mnt && "
+                            f"kexec-file -p /mnt/vmlinuz /mnt/initramfs \"{words}\"", timeout=PATIENCE_S)
         self.vm.qmp.take_events()
         self.dies("echo c > /proc/sysrq-trigger")
         assert self.vm.guest.run("test -e /proc/vmcore")[0] == 0, "this is no crash kernel"
@@ -140,7 +144,7 @@ class Crash(Stock):
 
 
 class Limits(Stock):
-    """rvmrpcd without sanitizers, which no limit of memory and no other library would fit; the host lets it have no more."""
+    """rvmrpcd without sanitizers, which suffer no limit of memory; the host lets it have no more."""
 
     name = "limits"
 
@@ -187,15 +191,16 @@ class Limits(Stock):
                 client.close()
 
     def _cpu_s(self):
-        words = pathlib.Path(f"/proc/{self.daemon.process.pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        text = pathlib.Path(f"/proc/{self.daemon.process.pid}/stat").read_text(encoding="ascii")
+        words = text.rsplit(")", 1)[1].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def fault_memory(self):
-        """It gets no more memory: it ends, as GLib's programs do, and begins again with its windows; no VM is touched."""
+        """It gets no more memory: it ends, as GLib's programs do, and begins again with its windows."""
         boot = self.vm.guest.check("cat /proc/sys/kernel/random/boot_id")
         epoch = self.vm.query()["epoch"]
         pages = int(pathlib.Path(f"/proc/{self.daemon.process.pid}/statm").read_text(encoding="ascii").split()[0])
-        self._limit(resource.RLIMIT_AS, pages * resource.getpagesize() + AS_BYTES)
+        old = self._limit(resource.RLIMIT_AS, pages * resource.getpagesize() + AS_BYTES)
         try:
             status = self.daemon.process.wait(20)
             comment(f"rvmrpcd ended with {status}: {self.daemon.log_text().splitlines()[-1][:120]}")
@@ -205,7 +210,7 @@ class Limits(Stock):
         except Exception:  # pylint: disable=broad-except
             if self.daemon.process.poll() is None:
                 comment("it lives on with what it has")
-                resource.prlimit(self.daemon.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                resource.prlimit(self.daemon.process.pid, resource.RLIMIT_AS, old)
             else:
                 raise
         assert self.vm.guest.check("cat /proc/sys/kernel/random/boot_id") == boot
@@ -245,8 +250,7 @@ class Moving(Stock):
         self.daemon, self.other = self.other, self.daemon
         target = self._vm(incoming="unix:migration.sock").start()
         source.qmp.cmd("migrate", uri=f"unix:{target.dir}/migration.sock")
-        wait_for(lambda: source.qmp.cmd("query-migrate").get("status") in ("completed", "failed"), PATIENCE_S, "migration", 0.1)
-        assert source.qmp.cmd("query-migrate")["status"] == "completed", source.qmp.cmd("query-migrate")
+        self.migration_ends()
         self._take(target)
         source.stop()
         self.settle()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Accounts for each call by two ledgers: what its client noted (programs/ledger_host.h) and what the guest noted as it ran it
-(tests/vm/guest/rvmrpc_ledger.c), a file of the host that outlives the guest.
+"""Accounts for each call by two ledgers: what its client noted (programs/ledger_host.h), and what the guest noted as it
+ran it (tests/vm/guest/rvmrpc_ledger.c), a file of the host that outlives the guest.
 """
 import bisect
 import collections
@@ -71,10 +71,11 @@ class Starved:
         threading.Thread(target=self._run, daemon=True).start()
 
     def watch(self, pid, first=None):
-        """A process from now on. Calls go through its thread of that name, or its first; those by a monitor through the first,
-        which may have to wait for a lock that any other has.
+        """A process from now on. Calls go through its thread of that name, or its first; those by a monitor through the
+        first, which may have to wait for a lock that any other has.
         """
-        tasks = {int(task.name): (task / "comm").read_text().strip() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()}
+        folder = pathlib.Path(f"/proc/{pid}/task")
+        tasks = {int(task.name): (task / "comm").read_text().strip() for task in folder.iterdir()}
         wanted = next(tid for tid, name in tasks.items() if name == first) if first else pid
         self.threads = (pid, [wanted, *(tid for tid in tasks if tid != wanted)])
 
@@ -305,7 +306,8 @@ class Ledger:
             late -= self._control(client, end, when)
             self.count["late as the machine was"] += late <= self.late_ns + client.slack
         if late > self.late_ns + client.slack:
-            raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, client {client.number:x}")
+            raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, "
+                              f"client {client.number:x}")
         if not client.slack:
             self.worst = max(self.worst, late)
 
@@ -329,6 +331,8 @@ class Ledger:
     def check(self):
         """Reads what has come and judges what had come at the last check."""
         judged, self.pending = self.pending, []
+        # Before the ledgers are read: what had ended by now is in them.
+        now = time.monotonic_ns()
         self._read_clients()
         self.sizes = collections.deque(sorted(self.sizes), maxlen=self.sizes.maxlen)
         # What the guest had noted at the last check, its client had noted before.
@@ -342,7 +346,6 @@ class Ledger:
             return
         for entry in judged:
             self._judge(*entry)
-        now = time.monotonic_ns()
         self._lost(now)
         self._forget(now)
 

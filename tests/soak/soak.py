@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """soak HOURS: random calls by many clients, random faults, and an account of each call on both sides.
 
-Stops at the first call that cannot be accounted for, and keeps the ledgers, logs and cores. The same seed makes the same plan of
-calls and faults; when they happen depends on the machine.
+Stops at the first call that cannot be accounted for, and keeps the ledgers, logs and cores. The same seed makes the
+same plan of calls and faults; when they happen depends on the machine.
 """
 import argparse
 import resource
@@ -58,8 +58,8 @@ def progress(start, runs):
     parts = []
     for run in runs:
         count = run.tier.ledger.count
-        parts.append(f"{run.tier.name} ({run.doing}): {count['ended']} calls, {count['ok']} ok, {sum(run.tier.faults.values())} "
-                     f"faults, worst {run.tier.ledger.worst / 1e6:.0f} ms")
+        parts.append(f"{run.tier.name} ({run.doing}): {count['ended']} calls, {count['ok']} ok, "
+                     f"{sum(run.tier.faults.values())} faults, worst {run.tier.ledger.worst / 1e6:.0f} ms")
     print(f"[{time.monotonic() - start:6.0f} s] {'; '.join(parts)}", flush=True)
 
 
@@ -68,9 +68,11 @@ def parse_args():
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("hours", type=float, help="how long; 0.05 is 3 minutes")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the plan (default: the time)")
-    parser.add_argument("--tier", action="append", choices=sorted(TIERS), help="only this one; may be repeated (default: tcg, stock)")
+    parser.add_argument("--tier", action="append", choices=sorted(TIERS),
+                        help="only this one; may be repeated (default: tcg, stock)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, - is standard output")
-    parser.add_argument("--keep", metavar="DIR", help="files go there, and stay (default: kept after a discrepancy only)")
+    parser.add_argument("--keep", metavar="DIR",
+                        help="files go there, and stay (default: kept after a discrepancy only)")
     args = parser.parse_args()
     if not 0 < args.hours <= 1000:
         parser.error(f"{args.hours} hours: more than 0, at most 1000")
@@ -85,7 +87,8 @@ def main():
     print(f"seed {args.seed}, files in {folder}", flush=True)
     stopping = threading.Event()
     start = time.monotonic()
-    runs = [Run(TIERS[name](folder, args.seed), start + args.hours * SECONDS, stopping) for name in args.tier or ("tcg", "stock")]
+    end = start + args.hours * SECONDS
+    runs = [Run(TIERS[name](folder, args.seed), end, stopping) for name in args.tier or ("tcg", "stock")]
     for run in runs:
         run.start()
     said = start
@@ -101,7 +104,7 @@ def main():
             run.join()
     errors = [run.error for run in runs if run.error]
     summary = {"seed": args.seed, "seconds": round(time.monotonic() - start), "errors": errors,
-               "tiers": {run.tier.name: {**run.tier.ledger.summary(), "faults": dict(sorted(run.tier.faults.items()))} for run in runs}}
+               "tiers": {run.tier.name: run.tier.summary() for run in runs}}
     if args.json:
         write_summary(args.json, summary)
     for error in errors:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * soak-flight SOCKET LEDGER GUEST-LEDGER NUMBER SEED DEPTH: a client of a VM's socket with up to DEPTH calls at a time, each by a
- * random plan; comes again when the connection ends.  SIGTERM: no new calls, ends when the last one has.
+ * soak-flight SOCKET LEDGER GUEST-LEDGER NUMBER SEED DEPTH: a client of a VM's socket with up to DEPTH calls at a time,
+ * each by a random plan; comes again when the connection ends.  SIGTERM: no new calls, ends when the last one has.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -50,15 +50,6 @@ static void on_term(int number)
 {
 	(void)number;
 	ending = 1;
-}
-
-static const char *status_name(uint32_t status)
-{
-	static const char * const names[] = {
-		"ok", "module-unavailable", "version-mismatch", "procedure-unavailable", "garbage-args", "too-big",
-		"not-allowed", "busy", "not-connected", "stopped", "timed-out", "cancelled", "reset", "system-error" };
-
-	return status < sizeof(names) / sizeof(*names) ? names[status] : "no-status";
 }
 
 static void drop_connection(void)
@@ -187,7 +178,7 @@ static void answered(const struct rvmrpc_sock_hdr *hdr, const char *payload)
 
 	for (i = 0; i < depth; i++) {
 		struct flight *f = &flights[i];
-		const char *status = status_name(hdr->status);
+		const char *status = ledger_status(hdr->status);
 
 		if (!f->id || f->id != hdr->cookie)
 			continue;

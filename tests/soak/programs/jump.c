@@ -39,7 +39,7 @@ int gettimeofday(struct timeval *restrict tv, void *restrict tz)
 {
 	int err = syscall(SYS_gettimeofday, tv, tz);
 
-	if (!err && tv)
+	if (!err)
 		tv->tv_sec += seconds_off();
 	return err;
 }

@@ -112,6 +112,15 @@ void ledger_end(uint64_t id, uint64_t ns, const char *status)
 	note("e %" PRIx64 " %" PRIu64 " %s %" PRIu64 "\n", id, ns, status, (uint64_t)st.st_size);
 }
 
+const char *ledger_status(uint32_t status)
+{
+	static const char * const names[] = {
+		"ok", "module-unavailable", "version-mismatch", "procedure-unavailable", "garbage-args", "too-big",
+		"not-allowed", "busy", "not-connected", "stopped", "timed-out", "cancelled", "reset", "system-error" };
+
+	return status < sizeof(names) / sizeof(*names) ? names[status] : "no-status";
+}
+
 void ledger_text(const char *text, uint32_t bytes)
 {
 	note("x %" PRIu64 " %.*s\n", ledger_now(), bytes < TEXT_MAX ? (int)bytes : TEXT_MAX, text);
@@ -131,7 +140,8 @@ uint32_t plan_random(uint64_t *state, uint32_t below)
 static uint32_t random_size(uint64_t *state, uint32_t head)
 {
 	static const uint32_t below[] = { 64, 64, 64, 64, 4096, 4096, 4096, 65536, 65536, PAYLOAD_MAX };
-	static const uint32_t edges[] = { 0, 4096 - 16, 4096, 65536 - 16, 65536, PAYLOAD_MAX / 2, PAYLOAD_MAX - 17, PAYLOAD_MAX - 16 };
+	static const uint32_t edges[] = { 0, 4096 - 16, 4096, 65536 - 16, 65536, PAYLOAD_MAX / 2, PAYLOAD_MAX - 17,
+					  PAYLOAD_MAX - 16 };
 
 	if (!plan_random(state, 20))
 		return edges[plan_random(state, sizeof(edges) / sizeof(*edges))];

@@ -26,6 +26,7 @@ uint64_t ledger_begin(uint32_t ms, uint32_t bytes);	/* a new id */
 void ledger_sent(uint64_t id, uint64_t ns);
 void ledger_cancelled(uint64_t id);
 void ledger_end(uint64_t id, uint64_t ns, const char *status);
+const char *ledger_status(uint32_t status);	/* RVMRPC_STATUS_* by its name */
 void ledger_text(const char *text, uint32_t bytes);
 
 /* The next call at random, by a seed. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * soak-lib PATH LEDGER GUEST-LEDGER NUMBER SEED: a client by librvmrpc, one call at a time, by the name or the number of its procedure.
- * PATH is the VM's socket or its QMP's.  SIGTERM: ends after the call.
+ * soak-lib PATH LEDGER GUEST-LEDGER NUMBER SEED: a client by librvmrpc, one call at a time, by the name or the number
+ * of its procedure.  PATH is the VM's socket or its QMP's.  SIGTERM: ends after the call.
  */
 #include <err.h>
 #include <signal.h>
@@ -23,15 +23,11 @@ static void on_term(int number)
 	ending = 1;
 }
 
-/* A status of the guest's or the channel's by its name; all else tells nothing of the call, as the end of a connection. */
+/* A status of the guest's or the channel's by its name; all else tells nothing, as the end of a connection. */
 static const char *end_name(const GError *error)
 {
-	static const char * const names[] = {
-		"ok", "module-unavailable", "version-mismatch", "procedure-unavailable", "garbage-args", "too-big",
-		"not-allowed", "busy", "not-connected", "stopped", "timed-out", "cancelled", "reset", "system-error" };
-
-	if (error->domain == RVMRPC_ERROR && error->code < (int)G_N_ELEMENTS(names))
-		return names[error->code];
+	if (error->domain == RVMRPC_ERROR && error->code < RVMRPC_ERROR_NO_VM)
+		return ledger_status(error->code);
 	return g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED) ? "wrong-answer" : "closed";
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * What the soak's clients and its module of the guest agree on: the module's number, its argument and answer, and the words that
- * both are filled with, so that an answer shows whose it is.
+ * What the soak's clients and its module of the guest agree on: the module's number, its argument and answer, and the
+ * words that both are filled with, so that an answer shows whose it is.
  */
 #ifndef LEDGER_H
 #define LEDGER_H

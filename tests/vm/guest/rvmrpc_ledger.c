@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Module 0x1ed "ledger": notes each call that it runs, before all else, on QEMU's debug port, which is a file of the host.  So the
- * note outlives the guest, whatever becomes of it.
+ * Module 0x1ed "ledger": notes each call that it runs, before all else, on QEMU's debug port, which is a file of the
+ * host.  So the note outlives the guest, whatever becomes of it.
  */
 #include <linux/delay.h>
 #include <linux/io.h>
