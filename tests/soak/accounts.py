@@ -175,7 +175,7 @@ def late():
     book = Book()
     excuse = book.ledger.excuse()
     excuse[0], excuse[1] = book.start - 50 * MS, book.start + 3000 * MS
-    # The server received it after that.
+    # The server received it after that, as one that was sent just before.
     book.end(book.begin(), "timed-out", 3190)
     book.passes(timed_out=1)
     book = Book()

@@ -286,7 +286,7 @@ class Ledger:
         """When a call must have ended. Its time begins as the server receives it."""
         excuses = [(start, stop) for start, stop, by_monitor in self.excuses if client.by_monitor or not by_monitor]
         for start, stop in excuses:
-            if start < sent < stop:
+            if start - self.late_ns < sent < stop:
                 sent = stop
         end = sent + time_ns
         for start, stop in excuses:
@@ -303,7 +303,8 @@ class Ledger:
         end = self._due(client, begun[2], begun[1] * MS)
         late = when - end
         if late > self.late_ns + client.slack:
-            late -= self._control(client, end, when)
+            # It was received late, or ended late.
+            late -= self._control(client, begun[2], begun[2] + late) + self._control(client, end, when)
             self.count["late as the machine was"] += late <= self.late_ns + client.slack
         if late > self.late_ns + client.slack:
             raise Discrepancy(f"{ident:x}: {status} {late / MS:.0f} ms after its time of {begun[1]} ms, "
