@@ -5,6 +5,7 @@
 A fault that the soak has is its tier's own method. Here are those beside it that need a machine of another kind, or the
 host's limits.
 """
+import atexit
 import os
 import pathlib
 import resource
@@ -17,11 +18,12 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 # pylint: disable=wrong-import-position
-from tiers import APPEND, PATIENCE_S, PROGRAMS, WINDOW, Rvmrpcd, Stock, Tcg  # noqa: E402
+from tiers import APPEND, PATIENCE_S, PROGRAMS, WINDOW, Discrepancy, Rvmrpcd, Stock, Tcg  # noqa: E402
 from harness import BUILD, case, comment, kernel_files, main, wait_for  # noqa: E402
 from harness.tap import SHARED  # noqa: E402
 
-FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-faults-")
+FOLDER = tempfile.mkdtemp(prefix="rvmrpc-faults-")
+FAILED = []         # then the folder stays: ledgers, logs, cores
 ROUNDS = 20         # migrations in a row
 LIMIT_S = 240
 NOFILE = 12         # descriptors that are left to a server
@@ -35,7 +37,7 @@ def stand(cls):
     if tier is None or tier.vm not in SHARED.values():
         for other in list(TIERS):
             end(other)
-        folder = pathlib.Path(tempfile.mkdtemp(dir=FOLDER.name))
+        folder = pathlib.Path(tempfile.mkdtemp(dir=FOLDER))
         tier = TIERS[cls] = cls(folder, cls.name)
         tier.start()
         SHARED[cls.name] = tier.vm
@@ -45,6 +47,7 @@ def stand(cls):
 def end(cls):
     """Ends a tier of a failed case, if it is there."""
     tier = TIERS.pop(cls, None)
+    FAILED.append(cls)
     if tier:
         tier.stop_hard()
         SHARED.pop(cls.name, None)
@@ -69,9 +72,11 @@ def balances(cls):
     tier = stand(cls)
     try:
         tier.finish()
-    finally:
-        TIERS.pop(cls)
-        SHARED.pop(cls.name)
+    except BaseException:
+        end(cls)
+        raise
+    TIERS.pop(cls)
+    SHARED.pop(cls.name)
     comment(str(tier.ledger.summary()))
 
 
@@ -256,6 +261,11 @@ class Moving(Stock):
         self.settle()
         assert self.vm.query()["epoch"] != epoch
 
+    def check(self):
+        super().check()
+        if self.other.process and self.other.process.poll() is not None:
+            raise Discrepancy(f"the other rvmrpcd ended: {self.other.log_text()[-3000:]}")
+
     def stop(self):
         super().stop()
         self.other.close()
@@ -282,5 +292,6 @@ register(Crash, {"kdump": 1})
 register(Limits, {"fds": 1, "clock_of_host": 1, "memory": 1})
 
 if __name__ == "__main__":
+    atexit.register(lambda: None if FAILED else shutil.rmtree(FOLDER, ignore_errors=True))
     # A panic is no complaint here; a tier looks at its guest's console itself.
     main(guests=False)
