@@ -8,6 +8,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/kref.h>
 #include <linux/ktime.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -17,6 +18,7 @@ atomic_t rvmrpc_abandoned = ATOMIC_INIT(0);
 
 struct rvmrpc_job {
 	struct work_struct work;
+	struct kref ref;		/* its slot's, and one of each time that it is queued */
 	struct mutex lock;		/* rdev; publishing against the end of the epoch */
 	struct rvmrpc_dev *rdev;	/* NULL: the epoch is over; lock */
 	void *arg;			/* req_bytes */
@@ -54,6 +56,7 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 	if (!job)
 		return NULL;
 	INIT_WORK(&job->work, rvmrpc_job_work);
+	kref_init(&job->ref);
 	mutex_init(&job->lock);
 	job->req_bytes = layout->req_bytes;
 	job->res_bytes = layout->res_bytes;
@@ -63,6 +66,20 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 		return job;
 	rvmrpc_job_free(job);
 	return NULL;
+}
+
+/*
+ * Who takes the slot away is still in mutex_unlock() when the worker may have the lock, and go: neither may free what the
+ * other has in its hands.
+ */
+static void rvmrpc_job_release(struct kref *ref)
+{
+	rvmrpc_job_free(container_of(ref, struct rvmrpc_job, ref));
+}
+
+static void rvmrpc_job_put(struct rvmrpc_job *job)
+{
+	kref_put(&job->ref, rvmrpc_job_release);
 }
 
 /* The host is told, which sees calls that are BUSY. */
@@ -81,9 +98,10 @@ static struct rvmrpc_job *rvmrpc_job_get(const struct rvmrpc_layout *layout)
 /* It is nobody's, but its worker may not have returned yet. */
 static void rvmrpc_job_drop(struct rvmrpc_job *job)
 {
-	if (job)
-		flush_work(&job->work);
-	rvmrpc_job_free(job);
+	if (!job)
+		return;
+	flush_work(&job->work);
+	rvmrpc_job_put(job);
 }
 
 static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_layout *layout)
@@ -135,17 +153,21 @@ void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
 
 	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
 		struct rvmrpc_job *job = rdev->w.jobs[i];
+		bool taken;
 
 		if (!job)
 			continue;
 		/* Whether or not it is busy: its worker may be about to have published. */
 		mutex_lock(&job->lock);
-		if (job->busy) {
+		taken = job->busy;
+		if (taken) {
 			job->rdev = NULL;
 			rdev->w.jobs[i] = NULL;
 			atomic_inc(&rvmrpc_abandoned);
 		}
 		mutex_unlock(&job->lock);
+		if (taken)
+			rvmrpc_job_put(job);
 	}
 	rvmrpc_user_epoch(0);
 }
@@ -208,11 +230,11 @@ static void rvmrpc_job_work(struct work_struct *work)
 		job->call.status = RVMRPC_STATUS_CANCELLED;
 	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes, &reply);
 	rvmrpc_registry_done(&job->call, job->owner);
-	if (rvmrpc_job_publish(job, &reply))
-		return;
-	rvmrpc_count(RVMRPC_CNT_LATE);
-	atomic_dec(&rvmrpc_abandoned);
-	rvmrpc_job_free(job);
+	if (!rvmrpc_job_publish(job, &reply)) {
+		rvmrpc_count(RVMRPC_CNT_LATE);
+		atomic_dec(&rvmrpc_abandoned);
+	}
+	rvmrpc_job_put(job);
 }
 
 static u32 rvmrpc_jobs_running(const struct rvmrpc_dev *rdev)
@@ -250,6 +272,7 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 	job->cancelled = false;
 	memcpy(job->arg, rvmrpc_guest_arg(&rdev->w.guest, taken->slot), taken->hdr.length);
 	WRITE_ONCE(job->busy, true);
+	kref_get(&job->ref);
 	rvmrpc_count_own(RVMRPC_CNT_WORKERS);
 	queue_work(rvmrpc_workers, &job->work);
 	return true;
