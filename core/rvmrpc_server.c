@@ -250,6 +250,9 @@ static bool default_matches(const struct rvmrpc_module *m, uint32_t number, uint
 		return false;
 	if (flags & RVMRPC_PROC_READ_ONLY)
 		return true;
+	/* Has an allow-list of its own, which is empty at first. */
+	if (m->number == RVMRPC_MOD_CONNECT)
+		return true;
 	return m->number == RVMRPC_MOD_RECLAIM && number == RVMRPC_RECLAIM_DROP_CACHES;
 }
 

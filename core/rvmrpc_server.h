@@ -104,8 +104,8 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
 /*
  * Sets the allow-list: items separated by commas or white space, "module.procedure" by name or number, "*" for either;
- * "default" for all built-in read-only procedures without secrets, and reclaim.drop_caches; "none"; "-" before an item
- * takes it away; the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in
+ * "default" for all built-in read-only procedures without secrets, reclaim.drop_caches and connect.*; "none"; "-" before
+ * an item takes it away; the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in
  * *bad; the old list then stays.  TOO_BIG.
  */
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad);

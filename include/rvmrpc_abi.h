@@ -359,6 +359,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_FREEZE		13
 #define RVMRPC_MOD_FILES		14
 #define RVMRPC_MOD_VMCOREINFO		15
+#define RVMRPC_MOD_CONNECT		16
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
@@ -415,6 +416,12 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_FREEZE_FREEZE		0	/* struct rvmrpc_freeze_req -> struct rvmrpc_freeze_res, as the next two */
 #define RVMRPC_FREEZE_THAW		1	/* nothing */
 #define RVMRPC_FREEZE_STATUS		2	/* nothing */
+
+#define RVMRPC_CONNECT_OPEN		0	/* struct rvmrpc_connect_open_req -> struct rvmrpc_connect_res */
+#define RVMRPC_CONNECT_SEND		1	/* struct rvmrpc_connect_req and bytes -> struct rvmrpc_connect_res */
+#define RVMRPC_CONNECT_RECV		2	/* struct rvmrpc_connect_req -> struct rvmrpc_connect_res and bytes */
+#define RVMRPC_CONNECT_WAIT		3	/* struct rvmrpc_connect_wait_req -> any number of struct rvmrpc_connect_ready */
+#define RVMRPC_CONNECT_CLOSE		4	/* struct rvmrpc_connect_req -> nothing */
 
 /* Each with a struct rvmrpc_records_req, or of read a struct rvmrpc_file_req, followed by a path, no NUL. */
 #define RVMRPC_FILES_STAT		0	/* select RVMRPC_FILES_* -> a record FILE or FAILURE */
@@ -936,5 +943,67 @@ struct rvmrpc_compact_res {
 	uint64_t after;		/* and are now */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_compact_res, 16);
+
+#define RVMRPC_CONNECT_CHECK		(1u << 0)	/* only say whether it is allowed */
+
+/* The caller picks session, random and not 0, and connection, not 0: whoever knows them has the connection. */
+struct rvmrpc_connect_open_req {
+	uint64_t session;
+	uint8_t address[16];	/* IPv6; or ::ffff:a.b.c.d for IPv4 */
+	uint32_t connection;
+	uint32_t scope;		/* index of the interface, of a link-local address; else 0 */
+	uint32_t flags;		/* RVMRPC_CONNECT_CHECK */
+	uint16_t port;		/* not 0 */
+	uint16_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_open_req, 40);
+
+#define RVMRPC_CONNECT_END		(1u << 0)	/* send: no more bytes come after these */
+#define RVMRPC_CONNECT_RESET		(1u << 1)	/* close: and forget what is on its way */
+
+struct rvmrpc_connect_req {
+	uint64_t session;
+	uint64_t at;		/* send, recv: place of the first byte in the stream; else 0 */
+	uint32_t connection;	/* close: 0 = all of the session */
+	uint32_t flags;		/* RVMRPC_CONNECT_END or _RESET */
+	uint32_t length;	/* recv: most bytes wanted; else 0 */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_req, 32);
+
+#define RVMRPC_CONNECT_FAILED_NOT	0
+#define RVMRPC_CONNECT_REFUSED		1	/* nobody listens there */
+#define RVMRPC_CONNECT_UNREACHABLE	2
+#define RVMRPC_CONNECT_TIMED_OUT	3
+#define RVMRPC_CONNECT_BROKEN		4	/* by the other end */
+#define RVMRPC_CONNECT_UNKNOWN		5	/* there is none, or no more */
+#define RVMRPC_CONNECT_FULL		6	/* the guest has as many as it wants to have */
+#define RVMRPC_CONNECT_OTHER		7
+
+#define RVMRPC_CONNECT_MORE		(1u << 0)	/* there may be more bytes now */
+#define RVMRPC_CONNECT_ENDED		(1u << 1)	/* there will never be more */
+
+struct rvmrpc_connect_res {
+	uint64_t at;		/* send: behind the last byte that was taken; recv: place of the first byte here */
+	uint32_t failed;	/* RVMRPC_CONNECT_FAILED_NOT or a reason */
+	uint32_t flags;		/* recv: RVMRPC_CONNECT_MORE, _ENDED */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_res, 16);
+
+struct rvmrpc_connect_wait_req {
+	uint64_t session;
+	uint32_t timeout_ms;	/* the guest may answer sooner */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_wait_req, 16);
+
+#define RVMRPC_CONNECT_READ		(1u << 0)	/* recv may tell something new */
+#define RVMRPC_CONNECT_WRITE		(1u << 1)	/* send likewise */
+
+struct rvmrpc_connect_ready {
+	uint32_t connection;
+	uint32_t events;	/* RVMRPC_CONNECT_READ, _WRITE; told once */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_ready, 8);
 
 #endif /* RVMRPC_ABI_H */
