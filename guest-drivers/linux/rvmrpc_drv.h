@@ -15,6 +15,7 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/refcount.h>
+#include <linux/suspend.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
@@ -238,6 +239,8 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
+bool rvmrpc_jobs_hold(void);
+void rvmrpc_jobs_let_go(void);
 
 /* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */
 #define RVMRPC_JOBS_MAX		RVMRPC_SLOTS_MAX
@@ -261,8 +264,19 @@ static inline void rvmrpc_count_own(enum rvmrpc_counter counter)
 
 int rvmrpc_user_init(void);
 void rvmrpc_user_exit(void);
-void rvmrpc_user_epoch(u32 workers);
+void rvmrpc_user_epoch_ends(void);
 void rvmrpc_user_cancel(u64 xid);
+
+/* ---- mod_connect.c: the guest's connections for its host ---- */
+
+void rvmrpc_connect_epoch(u32 workers);
+void rvmrpc_connect_cancel(u64 xid);
+
+/* Of what a PM notifier is told: before what runs is frozen. */
+static inline bool rvmrpc_pm_sleeps(unsigned long event)
+{
+	return event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE || event == PM_RESTORE_PREPARE;
+}
 
 /* ---- rvmrpc_registry.c ---- */
 
@@ -369,6 +383,8 @@ int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
 int rvmrpc_mod_files_init(void);
 void rvmrpc_mod_files_exit(void);
+int rvmrpc_mod_connect_init(void);
+void rvmrpc_mod_connect_exit(void);
 int rvmrpc_mod_vmcoreinfo_init(void);
 void rvmrpc_mod_vmcoreinfo_exit(void);
 

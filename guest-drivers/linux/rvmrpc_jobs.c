@@ -14,6 +14,8 @@
 #include "rvmrpc_drv.h"
 
 atomic_t rvmrpc_abandoned = ATOMIC_INIT(0);
+static atomic_t rvmrpc_held = ATOMIC_INIT(0);	/* workers that wait for others */
+static int rvmrpc_held_max = 1;
 
 struct rvmrpc_job {
 	struct work_struct work;
@@ -125,7 +127,8 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 			room--;
 		}
 	}
-	rvmrpc_user_epoch(rvmrpc_jobs_max(rdev));
+	WRITE_ONCE(rvmrpc_held_max, max_t(u32, rvmrpc_jobs_max(rdev) - 1, 1));
+	rvmrpc_connect_epoch(rvmrpc_jobs_max(rdev));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */
@@ -147,7 +150,8 @@ void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
 		}
 		mutex_unlock(&job->lock);
 	}
-	rvmrpc_user_epoch(0);
+	rvmrpc_user_epoch_ends();
+	rvmrpc_connect_epoch(0);
 }
 
 /* The device goes. */
@@ -296,7 +300,29 @@ bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 	return true;
 }
 
-/* Programs are no longer waited for when the host has given up a call: nobody would read the answer. */
+/* ---- Workers that wait for others ---- */
+
+/* One worker is left to what ends by itself, however many programs hang. */
+bool rvmrpc_jobs_hold(void)
+{
+	if (atomic_inc_return(&rvmrpc_held) <= READ_ONCE(rvmrpc_held_max))
+		return true;
+	atomic_dec(&rvmrpc_held);
+	return false;
+}
+
+void rvmrpc_jobs_let_go(void)
+{
+	atomic_dec(&rvmrpc_held);
+}
+
+static void rvmrpc_jobs_unwanted(u64 xid)
+{
+	rvmrpc_user_cancel(xid);
+	rvmrpc_connect_cancel(xid);
+}
+
+/* Others are no longer waited for when the host has given up a call: nobody would read the answer. */
 void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
 {
 	u32 i;
@@ -307,7 +333,7 @@ void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
 		struct rvmrpc_job *job = rdev->w.jobs[i];
 
 		if (job && READ_ONCE(job->busy) && rvmrpc_guest_unwanted(&rdev->w.guest, i))
-			rvmrpc_user_cancel(job->taken.hdr.xid);
+			rvmrpc_jobs_unwanted(job->taken.hdr.xid);
 	}
 }
 
@@ -321,5 +347,5 @@ void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 		if (job && READ_ONCE(job->busy) && job->taken.hdr.xid == xid)
 			WRITE_ONCE(job->cancelled, true);
 	}
-	rvmrpc_user_cancel(xid);
+	rvmrpc_jobs_unwanted(xid);
 }

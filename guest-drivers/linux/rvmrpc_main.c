@@ -224,6 +224,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
 	{ rvmrpc_mod_files_init, rvmrpc_mod_files_exit },
+	{ rvmrpc_mod_connect_init, rvmrpc_mod_connect_exit },
 	{ rvmrpc_mod_vmcoreinfo_init, rvmrpc_mod_vmcoreinfo_exit },
 	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 	{ rvmrpc_workers_init, rvmrpc_workers_exit },

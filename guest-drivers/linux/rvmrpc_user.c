@@ -15,7 +15,6 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
-#include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include "rvmrpc_drv.h"
@@ -75,8 +74,6 @@ static DEFINE_MUTEX(user_register_lock);	/* before user_lock */
 static DEFINE_SPINLOCK(user_lock);
 static LIST_HEAD(user_files);		/* user_lock; user_register_lock to change */
 static u64 user_last_id;		/* user_lock */
-static u32 user_held;			/* workers that wait for programs; user_lock */
-static u32 user_held_max = 1;		/* user_lock */
 static bool user_asleep;		/* the machine is about to; user_lock */
 
 /* ---- Calls ---- */
@@ -170,10 +167,9 @@ static int user_call_post(struct user_call *call, u32 number)
 	file = user_file_find(number);
 	if (!file || file->closed) {
 		status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
-	} else if (user_held >= user_held_max || user_asleep) {
+	} else if (user_asleep || !rvmrpc_jobs_hold()) {
 		status = RVMRPC_STATUS_BUSY;
 	} else {
-		user_held++;
 		call->id = ++user_last_id;
 		list_add_tail(&call->link, &file->queued);
 		wake_up_interruptible(&file->wake);
@@ -192,8 +188,8 @@ static int user_call_wait(struct user_call *call, struct rvmrpc_response *res)
 					nsecs_to_jiffies(left) + 1);
 	spin_lock(&user_lock);
 	user_call_end(call, RVMRPC_STATUS_CANCELLED);
-	user_held--;
 	spin_unlock(&user_lock);
+	rvmrpc_jobs_let_go();
 	if (call->status != RVMRPC_STATUS_OK)
 		return call->status;
 	if (call->answer_length)
@@ -216,19 +212,10 @@ static int user_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *res
 	return status;
 }
 
-/**
- * rvmrpc_user_epoch() - an epoch begins or ends: nobody waits for the calls of the last one
- * @workers: that may run at a time in the next one, or 0
- *
- * One worker is left to what the driver itself serves, however many programs hang.
- *
- * Context: may take a spinlock.
- */
-void rvmrpc_user_epoch(u32 workers)
+/* An epoch ends: nobody waits for its calls. */
+void rvmrpc_user_epoch_ends(void)
 {
 	spin_lock(&user_lock);
-	if (workers)
-		user_held_max = max_t(u32, workers - 1, 1);
 	user_calls_cancel(0);
 	spin_unlock(&user_lock);
 }
@@ -243,7 +230,7 @@ void rvmrpc_user_cancel(u64 xid)
 /* Programs are frozen before workers are, which would wait for them for as long as the deadlines say. */
 static int user_pm_notify(struct notifier_block *nb, unsigned long event, void *data)
 {
-	bool sleeps = event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE || event == PM_RESTORE_PREPARE;
+	bool sleeps = rvmrpc_pm_sleeps(event);
 
 	spin_lock(&user_lock);
 	user_asleep = sleeps;
