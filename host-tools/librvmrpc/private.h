@@ -84,6 +84,11 @@ struct RvmrpcConn {
     gboolean broken;
 };
 
+struct rvmrpc_sock_hdr;
+/* What all frames have in common. */
+void frame_begin(struct rvmrpc_sock_hdr *hdr, gsize length);
+gboolean frame_is_good(const struct rvmrpc_sock_hdr *hdr);
+
 GError *status_error(const RvmrpcVm *vm, guint32 status);
 GError *malformed_error(const RvmrpcVm *vm);
 /* Of query-rvmrpc's answer; @vm_running is known beside it. */

@@ -78,6 +78,8 @@ int cmd_ls(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
+int cmd_forward(int argc, char **argv);
+int cmd_nc(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_vmcoreinfo(int argc, char **argv);
 int cmd_events(int argc, char **argv);
