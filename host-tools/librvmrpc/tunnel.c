@@ -465,24 +465,25 @@ static gboolean parse_res(Link *link, GBytes *answer,
     return TRUE;
 }
 
-/* What the guest has taken up to this place; it comes to no less than before. */
-static void sent(const Send *s, const struct rvmrpc_connect_res *res)
+/* The guest has taken what comes before that place; answers may overtake each other. */
+static void sent(const Send *s, guint64 at)
 {
     Link *link = s->link;
 
-    if (res->at < link->up_at || res->at > link->up_at + buffer_used(&link->up)) {
+    if (at > link->up_at + buffer_used(&link->up)) {
         link_malformed(link);
         return;
     }
-    buffer_take(&link->up, res->at - link->up_at);
-    link->up_at = res->at;
-    link->up_next = MAX(link->up_next, res->at);
-    if (res->at >= s->at + s->length) {
+    if (at > link->up_at) {
+        buffer_take(&link->up, at - link->up_at);
+        link->up_at = at;
+    }
+    if (link->up_at >= s->at + s->length) {
         link->up_done |= s->end;
         return;
     }
     link->gap = TRUE;
-    if (res->at >= s->at && link->write_news == s->news) {
+    if (at >= s->at && link->write_news == s->news) {
         /* The socket is full, and has said nothing since. */
         link->can_send = FALSE;
     }
@@ -500,7 +501,9 @@ static void on_sent(GBytes *answer, const GError *error, gpointer data)
         /* Nobody wants to know. */
     } else if (g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_TOO_BIG) &&
                t->send_max > SEND_MIN) {
-        if (s->length + sizeof(struct rvmrpc_connect_req) >= t->send_max) {
+        /* Others may have told so already. */
+        while (t->send_max > SEND_MIN &&
+               t->send_max >= s->length + sizeof(struct rvmrpc_connect_req)) {
             t->send_max /= 2;
         }
         link->gap = TRUE;
@@ -509,7 +512,7 @@ static void on_sent(GBytes *answer, const GError *error, gpointer data)
         link->can_send = FALSE;
         call_failed(link, error);
     } else if (parse_res(link, answer, &res)) {
-        sent(s, &res);
+        sent(s, res.at);
     }
     /* What was not taken goes anew, when nothing else is on its way. */
     if (!link->sends && link->gap) {
@@ -658,8 +661,8 @@ static void on_received(GBytes *answer, const GError *error, gpointer data)
         } else {
             link->down_at += size;
             link->down_ended = res.flags & RVMRPC_CONNECT_ENDED;
-            if (!(res.flags & RVMRPC_CONNECT_MORE) &&
-                link->read_news == r->news) {
+            /* What came is there until the next call says that it has arrived. */
+            if (!size && link->read_news == r->news) {
                 link->can_recv = FALSE;
             }
             take_bytes(link, (const guint8 *)g_bytes_get_data(answer, NULL) +
