@@ -20,6 +20,8 @@ if [[ $harness == reply ]]; then
         -I "$root/linux-kvm/host/include/uapi")
 fi
 
+if [[ $harness == connect ]]; then sources=("$root/core/rvmrpc_connect.c"); fi
+
 mkdir -p "$work"
 echo 1..2
 if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
