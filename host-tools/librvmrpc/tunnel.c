@@ -25,6 +25,7 @@
 #define WAIT_MS         5000    /* well below a guest's connect_lease */
 #define AGAIN_MS        20      /* until a guest that was busy is asked again */
 #define STOPPED_MS      500     /* one that is stopped, or silent */
+#define CROWDED_US      1000000 /* until one whose workers waited for others is asked for one */
 #define BUFFER_BYTES    (512 * 1024)
 #define READ_BYTES      (64 * 1024)
 #define SENDS           4       /* in flight, of one connection */
@@ -56,7 +57,8 @@ typedef struct Link {
     guint sends;                /* in flight */
     guint write_news;           /* times that it may take more */
     gboolean gap;               /* some was not taken: what follows waits */
-    gboolean can_send, in_ended, up_done;
+    gboolean can_send, up_done;
+    gboolean in_wanted, in_hung, in_ended;
 
     /* From the guest: down_at is the place of what comes next. */
     Buffer down;
@@ -83,6 +85,7 @@ struct RvmrpcTunnel {
     GHashTable *links;          /* number -> Link */
     gsize send_max;             /* bytes of a request that the guest takes */
     gboolean waiting;           /* a wait is in flight */
+    gint64 wait_after;          /* us: no wait before that */
     gboolean ending;
     GSource *again;             /* until all are asked again, or NULL */
 };
@@ -203,10 +206,15 @@ static GError *told_error(const RvmrpcTunnel *t, const RvmrpcEndpoint *endpoint,
     return g_error_copy(error);
 }
 
+static gboolean is_busy(const GError *error)
+{
+    return g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY);
+}
+
 /* Whether a call may be made again: the guest is there, or will be. */
 static gboolean is_passing(const GError *error)
 {
-    return g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY) ||
+    return is_busy(error) ||
            g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT) ||
            g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_STOPPED) ||
            g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_CANCELLED);
@@ -258,13 +266,11 @@ static void link_unref(Link *link)
 static void watch(Link *link, GSource **source, int fd, GIOCondition events,
                   RvmrpcFdReady *ready)
 {
-    if (!events) {
-        /* Not just no events: a hang-up comes unasked, and again and again. */
-        g_clear_pointer(source, rvmrpc_fd_source_free);
-    } else if (!*source) {
+    if (!*source) {
         *source = rvmrpc_fd_source_new(fd, events, link->tunnel->context,
                                        ready, link);
     }
+    rvmrpc_fd_source_set_events(*source, events);
 }
 
 /* Its other side shall know that it was no good end.  Of what is no socket it fails. */
@@ -395,14 +401,11 @@ static gboolean on_again(gpointer data)
 }
 
 /* All links are looked at when the time has come. */
-static void ask_again(RvmrpcTunnel *t, const GError *error)
+static void ask_again(RvmrpcTunnel *t, gboolean soon)
 {
-    const gboolean busy = g_error_matches(error, RVMRPC_ERROR,
-                                          RVMRPC_ERROR_BUSY);
-
     if (!t->again) {
         t->again = g_timeout_source_new(
-            busy ? MAX(AGAIN_MS, g_hash_table_size(t->links)) : STOPPED_MS);
+            soon ? MAX(AGAIN_MS, g_hash_table_size(t->links)) : STOPPED_MS);
         g_source_set_callback(t->again, on_again, t, NULL);
         g_source_attach(t->again, t->context);
     }
@@ -412,7 +415,7 @@ static void ask_again(RvmrpcTunnel *t, const GError *error)
 static void call_failed(Link *link, const GError *error)
 {
     if (is_passing(error)) {
-        ask_again(link->tunnel, error);
+        ask_again(link->tunnel, is_busy(error));
     } else {
         link_end(link, told_error(link->tunnel, &link->endpoint, error));
     }
@@ -442,9 +445,17 @@ static void on_in_ready(GIOCondition condition, void *opaque)
 {
     Link *link = opaque;
 
-    (void)condition;
     link->refs++;
-    read_in(link);
+    if (link->in_wanted) {
+        read_in(link);
+    } else if (condition & G_IO_ERR) {
+        link_end(link, g_error_new_literal(G_IO_ERROR,
+                                           G_IO_ERROR_CONNECTION_CLOSED,
+                                           "the client broke the connection"));
+    } else {
+        /* What it has written can be read later; this would come again and again. */
+        link->in_hung = TRUE;
+    }
     pump(link);
     link_unref(link);
 }
@@ -553,9 +564,14 @@ static void pump_up(Link *link)
         }
         send_part(link);
     }
-    watch(link, &link->in_source, link->in,
-          !link->in_ended && buffer_used(&link->up) <= BUFFER_BYTES / 2 ?
-          G_IO_IN : 0, on_in_ready);
+    link->in_wanted = !link->in_ended &&
+                      buffer_used(&link->up) <= BUFFER_BYTES / 2;
+    if (link->in_wanted || (!link->in_ended && !link->in_hung)) {
+        watch(link, &link->in_source, link->in, link->in_wanted ? G_IO_IN : 0,
+              on_in_ready);
+    } else {
+        g_clear_pointer(&link->in_source, rvmrpc_fd_source_free);
+    }
 }
 
 /* ---- From the guest ---- */
@@ -700,8 +716,11 @@ static void pump_down(Link *link)
         link->down_done = TRUE;
         end_out(link);
     }
-    watch(link, &link->out_source, link->out,
-          buffer_used(&link->down) ? G_IO_OUT : 0, on_out_ready);
+    if (buffer_used(&link->down)) {
+        watch(link, &link->out_source, link->out, G_IO_OUT, on_out_ready);
+    } else {
+        g_clear_pointer(&link->out_source, rvmrpc_fd_source_free);
+    }
 }
 
 /* Goes on with whatever can. */
@@ -754,7 +773,10 @@ static void on_news(GBytes *answer, const GError *error, gpointer data)
     }
     if (error) {
         /* A link's own calls say what is wrong, if it is. */
-        ask_again(t, error);
+        if (is_busy(error)) {
+            t->wait_after = g_get_monotonic_time() + CROWDED_US;
+        }
+        ask_again(t, is_busy(error));
         return;
     }
     n = size / sizeof(*ready);
@@ -795,7 +817,11 @@ static void wait_for_news(RvmrpcTunnel *t)
         g_clear_pointer(&t->waits, rvmrpc_calls_free);
     }
     if (!open_lane(t, &t->waits, NULL)) {
-        ask_again(t, NULL);
+        ask_again(t, FALSE);
+        return;
+    }
+    if (g_get_monotonic_time() < t->wait_after) {
+        ask_again(t, TRUE);
         return;
     }
     t->waiting = TRUE;

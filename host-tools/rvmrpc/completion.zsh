@@ -28,6 +28,8 @@ _rvmrpc() {
         'cat:a file'\''s bytes'
         'cp:copy a file to this host'
         'mount:show its files below a folder'
+        'forward:listen here for a service of the guest'
+        'nc:a connection of the guest'
         'vmcoreinfo:for who reads a dump of its memory'
         'events:what the kernel tells by itself'
         'doctor:a report of a guest that seems dead'

