@@ -252,6 +252,9 @@ int rvmrpc_os_connect_open(const struct rvmrpc_connect_open_req *wanted, u32 *fa
 		s->reset = true;
 		connect_put(s);
 	}
+	/* Its own second call was quicker. */
+	if (!err && *failed == RVMRPC_CONNECT_OTHER)
+		*failed = RVMRPC_CONNECT_FAILED_NOT;
 	return RVMRPC_STATUS_OK;
 }
 
