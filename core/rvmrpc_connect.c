@@ -16,25 +16,14 @@ bool rvmrpc_connect_is_v4(const uint8_t address[16])
 	return !memcmp(address, connect_v4_prefix, sizeof(connect_v4_prefix));
 }
 
-static uint32_t connect_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return 16;
-}
-
 /* Bytes of a number at text, at most max; 0: there is none. */
 static uint32_t connect_parse_number(const char *text, uint32_t base, uint32_t max, uint32_t *value)
 {
 	uint32_t n;
 
 	*value = 0;
-	for (n = 0; connect_digit(text[n]) < base; n++) {
-		*value = *value * base + connect_digit(text[n]);
+	for (n = 0; rvmrpc_digit(text[n]) < base; n++) {
+		*value = *value * base + rvmrpc_digit(text[n]);
 		if (*value > max)
 			return 0;
 	}
@@ -394,10 +383,10 @@ static int connect_begin(const struct rvmrpc_request *req, const struct rvmrpc_r
 static void connect_send_bytes(struct rvmrpc_connection *c, const struct rvmrpc_connect_req *wanted, const char *data,
 		       uint32_t length)
 {
-	uint64_t had = c->sent - wanted->at;
+	uint64_t had = c->sent - wanted->at;	/* of a place beyond, very many */
 	uint32_t taken = 0;
 
-	if (c->failed || c->sent < wanted->at || had > length || c->finished)
+	if (c->failed || had > length || c->finished)
 		return;
 	if (length > had)
 		c->failed = rvmrpc_os_connect_send(c, data + had, length - (uint32_t)had, &taken);

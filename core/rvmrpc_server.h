@@ -88,6 +88,18 @@ struct rvmrpc_accepted {
 	const struct rvmrpc_hdr *hdr;	/* the checked copy, the caller's; as long as this is used */
 };
 
+/* Of numbers with up to 16 digits; 16: it is none. */
+static inline uint32_t rvmrpc_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (uint32_t)(c - '0');
+	if (c >= 'a' && c <= 'f')
+		return (uint32_t)(c - 'a' + 10);
+	if (c >= 'A' && c <= 'F')
+		return (uint32_t)(c - 'A' + 10);
+	return 16;
+}
+
 void rvmrpc_server_init(struct rvmrpc_server *s);
 
 /*
