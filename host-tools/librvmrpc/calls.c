@@ -97,8 +97,8 @@ static void write_frames(RvmrpcCalls *calls)
 
     put_frames(calls);
     while (calls->out_at < out->len) {
-        ssize_t n = write(calls->conn->fd, out->data + calls->out_at,
-                          out->len - calls->out_at);
+        ssize_t n = send(calls->conn->fd, out->data + calls->out_at,
+                         out->len - calls->out_at, MSG_NOSIGNAL);
 
         if (n < 0 && errno != EINTR) {
             break;              /* what is wrong, reading tells */

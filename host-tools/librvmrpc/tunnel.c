@@ -837,11 +837,13 @@ static void on_opened(GBytes *answer, const GError *error, gpointer data)
     struct rvmrpc_connect_res res;
 
     link->opening = FALSE;
-    if (link->ended && !error) {
+    if (link->ended) {
         /* Its close may have come before. */
-        submit(link->tunnel->data, RVMRPC_CONNECT_CLOSE,
-               request(link, 0, RVMRPC_CONNECT_RESET, 0, NULL, 0),
-               ignore_answer, NULL);
+        if (!error) {
+            submit(link->tunnel->data, RVMRPC_CONNECT_CLOSE,
+                   request(link, 0, RVMRPC_CONNECT_RESET, 0, NULL, 0),
+                   ignore_answer, NULL);
+        }
     } else if (error) {
         call_failed(link, error);
     } else if (parse_res(link, answer, &res)) {

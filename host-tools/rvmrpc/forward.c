@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -94,6 +95,8 @@ int cmd_nc(int argc, char **argv)
     GError *error = NULL;
 
     (void)argc;
+    /* The guest shall be told when nobody reads. */
+    signal(SIGPIPE, SIG_IGN);
     if (begin(&f, argv[0], argv[1], &error)) {
         rvmrpc_tunnel_join(f.tunnel, &f.to, take_fd(STDIN_FILENO),
                            take_fd(STDOUT_FILENO), on_nc_ended, &f);
