@@ -199,6 +199,14 @@ def by_nc():
         assert process.stdout.read() == pattern(100_000) and process.poll() is None
         process.stdin.close()
         assert process.wait(20) == 0
+    # As ssh ends its ProxyCommand.
+    with subprocess.Popen([RVMRPC, "nc", "web", SERVICE], env=environment(FOLDER.name), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"echo\nx")
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"x"
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(20) == 130
     gone(vm)
 
 
@@ -206,7 +214,7 @@ def by_nc():
 def volume():
     """100 MiB with RVMRPC_LONG."""
     vm = guest()
-    size = (100 if LONG else 8) * MIB
+    size = (100 if LONG else 4) * MIB
     with Forward() as forward:
         for line, sent in ((f"give {size}", b""), ("count", pattern(size))):
             start = time.monotonic()
@@ -325,6 +333,8 @@ def killed():
 def removed():
     """The command goes on."""
     vm = guest()
+    # In which the kernel's test of a suspend would compute.
+    vm.guest.check("echo 0 > /sys/module/suspend/parameters/pm_test_delay")
     with Forward() as forward:
         for command in ("echo devices > /sys/power/pm_test; echo mem > /sys/power/state; echo none > /sys/power/pm_test",
                         f"rmmod rvmrpc; insmod /lib/rvmrpc/rvmrpc.ko connect_allow={RULES}"):
@@ -342,7 +352,7 @@ def removed():
             assert is_broken(sock)
 
 
-@case("a reset of the VM breaks what goes on, and the command goes on with the next guest", timeout=180)
+@case("a reset of the VM breaks what goes on, and the command goes on with the next guest", timeout=300)
 def reset():
     """In the middle of bytes."""
     vm = guest()
@@ -360,7 +370,7 @@ def reset():
                 while one.recv(MIB):
                     pass
             assert is_broken(other)
-        wait_connected(vm, epoch, 100)
+        wait_connected(vm, epoch, 200)
         vm.wait_ready()
         serve(vm)
         with forward.connect("count") as sock:
