@@ -264,7 +264,7 @@ static inline void rvmrpc_count_own(enum rvmrpc_counter counter)
 
 int rvmrpc_user_init(void);
 void rvmrpc_user_exit(void);
-void rvmrpc_user_epoch_ends(void);
+void rvmrpc_user_epoch(void);
 void rvmrpc_user_cancel(u64 xid);
 
 /* ---- mod_connect.c: the guest's connections for its host ---- */

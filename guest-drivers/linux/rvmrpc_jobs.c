@@ -128,6 +128,7 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 		}
 	}
 	WRITE_ONCE(rvmrpc_held_max, max_t(u32, rvmrpc_jobs_max(rdev) - 1, 1));
+	rvmrpc_user_epoch();
 	rvmrpc_connect_epoch(rvmrpc_jobs_max(rdev));
 }
 
@@ -150,7 +151,7 @@ void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
 		}
 		mutex_unlock(&job->lock);
 	}
-	rvmrpc_user_epoch_ends();
+	rvmrpc_user_epoch();
 	rvmrpc_connect_epoch(0);
 }
 

@@ -212,8 +212,8 @@ static int user_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *res
 	return status;
 }
 
-/* An epoch ends: nobody waits for its calls. */
-void rvmrpc_user_epoch_ends(void)
+/* An epoch begins or ends: nobody waits for the calls of the last one. */
+void rvmrpc_user_epoch(void)
 {
 	spin_lock(&user_lock);
 	user_calls_cancel(0);
