@@ -411,7 +411,7 @@ static void ask_again(RvmrpcTunnel *t, gboolean soon)
     }
 }
 
-/* A call of a link has failed; FALSE: it is no more. */
+/* A call of a link has failed. */
 static void call_failed(Link *link, const GError *error)
 {
     if (is_passing(error)) {
@@ -422,8 +422,6 @@ static void call_failed(Link *link, const GError *error)
 }
 
 /* ---- To the guest ---- */
-
-static void on_in_ready(GIOCondition condition, void *opaque);
 
 static void read_in(Link *link)
 {
@@ -488,6 +486,8 @@ static void sent(const Send *s, guint64 at)
     if (at > link->up_at) {
         buffer_take(&link->up, at - link->up_at);
         link->up_at = at;
+        /* A call that was given up may have done more, or a guest says so. */
+        link->up_next = MAX(link->up_next, at);
     }
     if (link->up_at >= s->at + s->length) {
         link->up_done |= s->end;
@@ -575,8 +575,6 @@ static void pump_up(Link *link)
 }
 
 /* ---- From the guest ---- */
-
-static void on_out_ready(GIOCondition condition, void *opaque);
 
 /* Bytes; -1: none now; -2: it takes no more, as errno says. */
 static ssize_t write_some(int fd, const guint8 *bytes, gsize size)
