@@ -28,6 +28,7 @@
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_lists.h"
 #include "rvmrpc_records.h"
 #include "rvmrpc_tell.h"
 #include "rvmrpc_compat.h"

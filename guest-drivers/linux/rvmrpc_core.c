@@ -6,6 +6,7 @@
 #include "../../core/rvmrpc_builtin.c"
 #include "../../core/rvmrpc_guest.c"
 #include "../../core/rvmrpc_records.c"
+#include "../../core/rvmrpc_lists.c"
 #include "../../core/rvmrpc_care.c"
 #include "../../core/rvmrpc_files.c"
 #include "../../core/rvmrpc_tell.c"

@@ -21,6 +21,7 @@
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_lists.h"
 #include "rvmrpc_records.h"
 #include "rvmrpc_tell.h"
 
