@@ -3,16 +3,14 @@
 """The guest's files from the host, against its own truth; and hostile paths, of which none leads out of an allowed tree."""
 import hashlib
 import os
-import struct
 import time
 
-from harness import call, case, comment, main, set_parameter, shared
-from harness.records import MORE, FILE, FAILURE, FILESYSTEM, only, parse
+from harness import case, comment, main, set_parameter, shared
+from harness.files import (DEVICE, GID, INODE, LINK, LINKS, LOOP, MODE, MODIFIED, NAME, NOFOLLOW, NOT_DIRECTORY, NOT_FOUND,
+                           NOT_REGULAR, SIZE, TOO_LONG, UID, ask, listed, race, read_all, read_at, told)
+from harness.records import FILESYSTEM, only, parse
 
 KERNEL = os.environ.get("RVMRPC_GUEST", "6.12")
-NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR, LOOP, TOO_LONG = 1, 2, 3, 4, 5
-FOLLOW, NOFOLLOW = 0, 1
-NAME, MODE, SIZE, INODE, LINKS, UID, GID, DEVICE, MODIFIED, LINK = 1, 2, 3, 5, 6, 7, 8, 9, 11, 13
 SECRET = b"nobody's business"
 # A command each: the guest's serial line takes no long ones.
 SET_UP = [
@@ -38,55 +36,6 @@ def guest():
             vm.guest.check(command)
     set_parameter(vm, "fs_allow", "/srv/tree:/srv/list")
     return vm
-
-
-def ask(vm, procedure, path, *head, form="<QII", timeout=10000):
-    """(status, answer) of a path, text or bytes."""
-    path = path if isinstance(path, bytes) else path.encode()
-    return call(vm.qmp, "files", procedure, struct.pack(form, *(head or (0, 0, 0))) + path, timeout)
-
-
-def told(vm, procedure, path, select=0):
-    """The fields of the only record, or the number of a failure."""
-    status, answer = ask(vm, procedure, path, 0, select, 0)
-    assert status == "ok", (path, status)
-    ((kind, fields),), _, _ = parse(answer)
-    return only(fields, 1) if kind == FAILURE else fields
-
-
-def read_at(vm, path, offset=0, length=1 << 20):
-    """Bytes, or the number of a failure."""
-    status, answer = ask(vm, "read", path, offset, length, 0)
-    assert status == "ok", (path, status)
-    failed, reserved, size, _, _ = struct.unpack_from("<IIQQQ", answer)
-    assert reserved == 0 and (not failed or (size == 0 and len(answer) == 32)), answer[:32]
-    return failed or answer[32:]
-
-
-def read_all(vm, path):
-    """A whole file."""
-    data = b""
-    while True:
-        some = read_at(vm, path, len(data))
-        assert isinstance(some, bytes), (path, some)
-        if not some:
-            return data
-        data += some
-
-
-def listed(vm, path, limit=0):
-    """{name: fields} of a folder, in as many answers as it takes, and how many these were."""
-    found, cursor, answers = {}, 0, 0
-    while True:
-        status, answer = ask(vm, "list", path, cursor, 0, limit)
-        assert status == "ok", (path, status)
-        records, cursor, flags = parse(answer)
-        answers += 1
-        for kind, fields in records:
-            assert kind == FILE and only(fields, NAME) not in found, fields
-            found[only(fields, NAME)] = fields
-        if not flags & MORE:
-            return found, answers
 
 
 @case("with no fs_allow every call is not-allowed; what is no list of folders is refused", timeout=120)
@@ -221,23 +170,15 @@ def whole():
 
 
 @case("a folder that is swapped for a link, and moved out, while it is walked", timeout=90)
-def race():
-    """For some seconds; each answer is of the tree, or none."""
+def swapped():
+    """For some seconds."""
     vm = guest()
     vm.guest.check("mkdir -p /srv/tree/swap/a/b /outside/a/b && echo inside > /srv/tree/swap/a/b/secret")
     vm.guest.check("cat /secret | tee /outside/a/b/secret > /outside/a/secret")
     vm.guest.check("cd /srv/tree; (while :; do mv swap swap.real; ln -s /outside swap; rm swap; mv swap.real swap; "
                    "mv swap/a /outside/moved; mv /outside/moved swap/a; done) 2>/dev/null & echo $! > /tmp/racer")
-    seen = {}
-    end = time.monotonic() + 6
     try:
-        while time.monotonic() < end:
-            for rest in ("swap/a/b/secret", "swap/a/b/../../../swap/a/b/secret", "swap/a/secret", "swap/a/../secret",
-                         "swap/a/b/../../../../../secret"):
-                status, answer = ask(vm, "read", f"/srv/tree/{rest}", 0, 100, 0)
-                assert SECRET not in answer, (rest, answer)
-                key = status if status != "ok" else struct.unpack_from("<I", answer)[0]
-                seen[key] = seen.get(key, 0) + 1
+        seen = race(vm, "/srv/tree", SECRET, 6)
     finally:
         vm.guest.run("kill $(cat /tmp/racer)")
     comment(str(seen))
