@@ -262,6 +262,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_clock_init, rvmrpc_mod_clock_exit },
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
+	{ rvmrpc_mod_files_init, rvmrpc_mod_files_exit },
 	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 };
 

@@ -226,6 +226,8 @@ void	rvmrpc_registry_done(struct rvmrpc_accepted *call);
 void	rvmrpc_registry_new_epoch(uint64_t epoch);
 int	rvmrpc_allow_set(const char *text);
 void	rvmrpc_allow_get(char *text);		/* RVMRPC_ALLOW_MAX bytes */
+/* What the core says, RVMRPC_STATUS_*, of a registration or a list. */
+int	rvmrpc_status_errno(int status);
 
 /* ---- Built-in modules ---- */
 
@@ -257,6 +259,10 @@ int	rvmrpc_mod_control_init(void);
 void	rvmrpc_mod_control_exit(void);
 int	rvmrpc_mod_freeze_init(void);
 void	rvmrpc_mod_freeze_exit(void);
+int	rvmrpc_mod_files_init(void);
+void	rvmrpc_mod_files_exit(void);
+int	rvmrpc_fs_allow_set(const char *text);
+void	rvmrpc_fs_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
 
 /* Worker: writes back what is dirty, and waits for it. */
 bool	rvmrpc_sync(void);

@@ -1,15 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs; and what it tells by itself.
+"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs; what it tells by itself; and
+its files, by paths that are hostile.
 
 RVMRPC_FREEBSD_BARE  a kernel, as its build has it (ELF, amd64, before 14), with FFS, virtio_blk and uart
-RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko and rvmrpc_test_mod.ko for it
+RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko and rvmrpc_test_mod.ko for it, and its own nullfs.ko if there is one
 
 makefs(8), clang and lld make the rest. Without a kernel every case is skipped.
 """
 import base64
 import os
 import pathlib
+import random
 import re
 import shutil
 import struct
@@ -18,13 +20,21 @@ import tempfile
 import time
 
 from harness import VM, Skip, call, case, comment, main, shared, wait_for
-from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, records
+from harness.files import (DEVICE, LINK, LOOP, MODE, NOFOLLOW, NOT_DIRECTORY, NOT_FOUND, NOT_REGULAR, SIZE, TOO_LONG, ask,
+                           listed, race, read_all, read_at, told)
+from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, parse, records
 
 KERNEL = os.environ.get("RVMRPC_FREEBSD_BARE")
 KLD = os.environ.get("RVMRPC_FREEBSD_KLD", "")
 SOURCES = pathlib.Path(__file__).resolve().parent / "freebsd-bare"
 TMP = tempfile.TemporaryDirectory(prefix="rvmrpc-bare-")
 MEMORY = 512 << 20
+LONG = "a-rather-long-name-of-number-"
+BIG = random.Random(1).randbytes(3 << 20)
+SECRET = b"nobody's business"
+LINKS = {"good": "file", "roundabout": "sub/../file", "sub/up": "../file", "sub/biglink": "../big", "absolute": "/outside/secret",
+         "relative": "../../outside/secret", "outside": "/outside", "above": "../..", "loop": "loop", "chain": "above/outside",
+         "inside": "/srv/tree/file", "root": "/", "device": "/dev/null"}
 # The kernel's own, of its file systems' order at a shutdown, is known.
 COMPLAINT = re.compile(r"panic: (?!kdb_sysctl_panic)|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|rvmrpc.*reversal")
 TARGET = ["clang", "--target=x86_64-unknown-freebsd12.1", "-O1", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-c"]
@@ -53,6 +63,24 @@ def flatten():
     return entry, (end + 0xfff) & ~0xfff
 
 
+def make_files(srv, outside):
+    """What module files is to find, and what it is not."""
+    for name in ("tree/sub/deep", "tree/swap/a/b", "tree/tmp", "tree/dev", "tree/bind", "tmp"):
+        (srv / name).mkdir(parents=True)
+    (outside / "a/b").mkdir(parents=True)
+    for name in ("secret", "a/secret", "a/b/secret"):
+        (outside / name).write_bytes(SECRET)
+    tree = srv / "tree"
+    (tree / "swap/a/b/secret").write_text("inside")
+    (tree / "file").write_text("hello")
+    (tree / "file").chmod(0o640)
+    (tree / "big").write_bytes(BIG)
+    os.mkfifo(tree / "fifo")
+    for name, target in LINKS.items():
+        (tree / name).symlink_to(target)
+    (srv / "linked").symlink_to("/outside")
+
+
 def make():
     """boot.bin and disk.img."""
     folder = pathlib.Path(TMP.name)
@@ -63,9 +91,10 @@ def make():
     run(*TARGET, SOURCES / "init.c", "-o", "init.o")
     for name in ("sbin", "dev"):
         (folder / "root" / name).mkdir(parents=True)
+    make_files(folder / "root/srv", folder / "root/outside")
     run("ld.lld", "-m", "elf_x86_64_fbsd", "-static", "-e", "_start", "init.o", "-o", "root/sbin/init")
-    for name in ("rvmrpc.ko", "rvmrpc_test_mod.ko"):
-        shutil.copy(pathlib.Path(KLD) / name, folder / "root")
+    for module in pathlib.Path(KLD).glob("*.ko"):
+        shutil.copy(module, folder / "root")
     run("makefs", "-t", "ffs", "-B", "little", "-s", "32m", "-o", "version=2", "disk.img", "root")
 
 
@@ -145,7 +174,7 @@ def tasks():
     got = [f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK]
     pids = [only(f, 1) for f in got]
     assert pids == sorted(set(pids)) and pids[:2] == [0, 1], pids
-    assert sum(only(f, 3) == "init" for f in got) == 103 and "idle" not in [only(f, 3) for f in got]
+    assert sum(only(f, 3) == "init" for f in got) == 104 and "idle" not in [only(f, 3) for f in got]
     first, following, flags = page(vm.qmp, "tasks", "list")
     assert len(first) == 64 and flags == MORE and following == only(first[-1][1], 1) + 1, (len(first), following, flags)
     assert [only(f, 1) for _, f in records(vm.qmp, "tasks", "list", limit=7)] == pids
@@ -168,6 +197,7 @@ def freeze():
     (_, writer), = records(vm.qmp, "tasks", "blocked")
     assert (only(writer, 4), only(writer, 13)) == ("D", "suspfs"), writer
     assert freeze_state(vm, "freeze", freeze_for(1000)) == ("busy",)
+    assert read_at(vm, "/srv/tree/file") == b"hello" and told(vm, "stat", "/srv/tree/good"), "reading is no writing"
     assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
     wait_for(lambda: vm.written() > before + 1, 10, "the writer")
     assert freeze_state(vm, "freeze", freeze_for(1500))[:3] == ("ok", 2, 1)
@@ -185,7 +215,9 @@ def hung():
     assert freeze_state(vm, "freeze", freeze_for(2000), 1000) == ("timed-out",)
     assert call(vm.qmp, "control", "sync", timeout=1000)[0] == "timed-out"
     assert call(vm.qmp, "control", "sync", timeout=1000)[0] == "busy"
+    assert ask(vm, "read", "/srv/tree/big", 1 << 20, 65536, 0, timeout=1000)[0] == "timed-out"
     start = time.monotonic()
+    assert read_at(vm, f"/srv/tmp/{LONG}007") == b"007"
     for module, procedure in (("tasks", "list"), ("tasks", "blocked"), ("klog", "read"), ("net", "list"), ("clock", "read"),
                               ("pressure", "vmstat"), ("freeze", "status")):
         assert call(vm.qmp, module, procedure, timeout=2000)[0] == "ok", (module, procedure)
@@ -220,14 +252,109 @@ def rest():
     assert records(vm.qmp, "pressure", "psi") == []
 
 
-def told(vm, match):
+def set_variable(vm, name, value, timeout=5000):
+    """The status of having the guest set one of its integers."""
+    return call(vm.qmp, "test", "set", struct.pack("<I", value) + name.encode(), timeout)[0]
+
+
+def set_text(vm, name, text):
+    """The status of having the guest set one of its texts."""
+    return call(vm.qmp, "test", "set-text", struct.pack("<I", len(name)) + name.encode() + text.encode(), 5000)[0]
+
+
+def heard(vm, match):
     """The next event of the guest's that matches."""
     return vm.qmp.wait_event("GUEST_KERNEL_EVENT", 10, match)["data"]
 
 
-def set_variable(vm, name, value, timeout=5000):
-    """The status of having the guest set one of its integers."""
-    return call(vm.qmp, "test", "set", struct.pack("<I", value) + name.encode(), timeout)[0]
+@case("files: stat, read, list and statfs, of UFS and of a tmpfs", timeout=60)
+def files():
+    """By what was put there."""
+    vm = guest()
+    for path, mode, size in (("file", 0o100640, 5), ("good", 0o100640, 5), ("roundabout", 0o100640, 5), ("sub/up", 0o100640, 5),
+                             ("sub//deep/./../../file", 0o100640, 5), ("big", 0o100644, len(BIG)), ("", 0o40755, None),
+                             ("sub/", 0o40755, None), ("fifo", 0o10644, 0)):
+        got = told(vm, "stat", f"/srv/tree/{path}")
+        assert only(got, MODE) == mode and size in (None, only(got, SIZE)) and LINK not in got, (path, got)
+    link = told(vm, "stat", "/srv/tree/absolute", NOFOLLOW)
+    assert only(link, LINK) == b"/outside/secret" and only(link, MODE) & 0o170000 == 0o120000, link
+    for path, why in (("none", NOT_FOUND), ("file/x", NOT_DIRECTORY), ("file/", NOT_DIRECTORY), ("loop", LOOP),
+                      ("x" * 300, TOO_LONG), ("sub/none/../../file", NOT_FOUND), ("y/" * 200, NOT_FOUND)):
+        assert told(vm, "stat", f"/srv/tree/{path}") == why, path
+    assert read_at(vm, "/srv/tree/file", 2, 2) == b"ll" and read_at(vm, "/srv/tree/file", 5) == b""
+    assert read_all(vm, "/srv/tree/sub/biglink") == BIG
+    start = time.monotonic()
+    for path in ("fifo", "sub", ""):
+        assert read_at(vm, f"/srv/tree/{path}") == NOT_REGULAR, path
+    assert time.monotonic() - start < 5
+    for limit, answers in ((0, 2), (99, 8)):
+        found, took = listed(vm, "/srv/tmp", limit)
+        assert set(found) == {f"{LONG}{i:03}".encode() for i in range(700)} and took >= answers, (len(found), took)
+    tree = listed(vm, "/srv/tree")[0]
+    names = {"file", "big", "fifo", "sub", "swap", "tmp", "dev", "bind", *(n for n in LINKS if "/" not in n)}
+    assert {name.decode() for name in tree} == names, tree
+    assert DEVICE not in tree[b"file"] and only(tree[b"good"], MODE) & 0o170000 == 0o120000
+    assert told(vm, "list", "/srv/tree/file") == NOT_DIRECTORY and told(vm, "list", "/srv/tree/none") == NOT_FOUND
+    ((_, space),), _, _ = parse(ask(vm, "statfs", "/srv/tree/file")[1])
+    assert only(space, 8) >= only(space, 9) > 0, space
+
+
+# Below /srv/tree: none tells anything of what is not in it.
+HOSTILE = [
+    "..", "../..", "../../outside/secret", "sub/../../../outside/secret", "sub/deep/../../../tree/file", "../tree/file", "./..",
+    "absolute", "relative", "outside", "outside/secret", "above", "above/secret", "above/outside/secret", "chain/secret",
+    "root", "root/outside/secret", "device", "inside", "sub/../absolute", "sub/deep/../../..", "outside/../tree/file",
+    "above/srv/tree/file", "tmp", "tmp/file", "tmp/../file", "dev", "dev/null", "dev/fd/0", "dev/../file",
+]
+
+
+@case("files: hostile paths: none gets out; what may be read is the guest's to say", timeout=60)
+def hostile():
+    """By every procedure, and by words that are no paths."""
+    vm = guest()
+    nullfs = (pathlib.Path(KLD) / "nullfs.ko").exists()
+    inside = HOSTILE + ["bind", "bind/secret", "bind/../file"] * nullfs
+    for rest in inside:
+        for procedure in ("stat", "list", "read", "statfs"):
+            status, answer = ask(vm, procedure, f"/srv/tree/{rest}")
+            assert status == "not-allowed", (rest, procedure, status, answer)
+    garbage = (b"/srv/tree/fi\0le", b"srv/tree/file", b"\0")
+    for path in garbage:
+        assert ask(vm, "read", path)[0] == "garbage-args", path
+    outside = ("/outside/secret", "/", "/srv", "/srv/treefile", "//srv/tree/file", "/srv/../srv/tree/file", "/srv/linked/secret")
+    for path in outside:
+        assert ask(vm, "read", path)[0] == "not-allowed", path
+    comment(f"{len(inside) + len(garbage) + len(outside)} paths")
+    # A tree is not named by a link, and devfs is none. But a mount may be one of its own.
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/srv/linked:/dev:/srv/tree/dev:/srv/tree/tmp:/srv/tree/bind") == "ok"
+    for path in ("/srv/linked/secret", "/srv/linked", "/dev/null", "/dev", "/srv/tree/dev/null"):
+        assert ask(vm, "stat", path)[0] == "not-allowed", path
+    assert read_at(vm, "/srv/tree/tmp/file") == b"in\n"
+    assert read_at(vm, "/srv/tree/bind/secret") == (SECRET if nullfs else NOT_FOUND)
+    assert not nullfs or ask(vm, "read", "/srv/tree/bind/../tree/file")[0] == "not-allowed"
+    # The root: absolute links are the guest's own, mounts are not crossed.
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/") == "ok"
+    assert read_at(vm, "/srv/tree/absolute") == SECRET and read_at(vm, "/srv/tree/inside") == b"hello"
+    assert read_at(vm, "/srv/tree/../../../../outside/secret") == SECRET
+    for path in ("/dev/null", "/srv/tree/device", "/srv/tree/tmp/file", "/srv/tmp"):
+        assert ask(vm, "read", path)[0] == "not-allowed", path
+    for bad in ("srv", "/srv/", "/srv/..", "/a:", "/" + 1100 * "0"):
+        assert set_text(vm, "dev.rvmrpc.0.fs_allow", bad) == "system-error", bad
+    assert read_at(vm, "/srv/tree/file") == b"hello"
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "") == "ok"
+    assert ask(vm, "read", "/srv/tree/file")[0] == "not-allowed"
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/srv/tree:/srv/tmp") == "ok"
+
+
+@case("files: a folder that is swapped for a link, and moved out, while it is walked", timeout=60)
+def swapped():
+    """For some seconds."""
+    vm = guest()
+    assert set_variable(vm, "kern.maxprocperuid", 12345) == "ok"
+    seen = race(vm, "/srv/tree", SECRET, 6)
+    assert set_variable(vm, "kern.maxprocperuid", 1000) == "ok"
+    comment(str(seen))
+    assert seen.get(0, 0) and seen.get("not-allowed", 0) and seen.get(NOT_FOUND, 0), seen
 
 
 @case("events: a module's own, by its text; low memory, unless the host asked; none when the guest does not want it")
@@ -236,20 +363,20 @@ def events():
     vm = guest()
     (_, before), = records(vm.qmp, "clock", "read")
     assert call(vm.qmp, "test", "event", b"disk 7 is slow") == ("ok", b"")
-    own = told(vm, lambda d: d["module"] == 0x101)
+    own = heard(vm, lambda d: d["module"] == 0x101)
     (_, after), = records(vm.qmp, "clock", "read")
     assert (own["type"], own["kind"], own["text"]) == ("other", 7, "disk 7 is slow"), own
     assert base64.b64decode(own["data"]) == b"\1\2\3" and only(before, 3) <= own["time-ns"] <= only(after, 3), own
     for flags, text in ((1, "too little kernel memory"), (2, "too few free pages")):
         assert set_variable(vm, "debug.vm_lowmem", flags) == "ok"
-        low = told(vm, lambda d: d["module"] == 0)
+        low = heard(vm, lambda d: d["module"] == 0)
         assert (low["type"], low["kind"], low["text"], low["number"]) == ("low-memory", 18, text, own["number"] + flags), low
     assert set_variable(vm, "dev.rvmrpc.0.events", 0) == "ok"
     assert call(vm.qmp, "test", "event", b"silent")[0] == "system-error" and set_variable(vm, "debug.vm_lowmem", 2) == "ok"
     assert set_variable(vm, "dev.rvmrpc.0.events", 1) == "ok"
     assert call(vm.qmp, "reclaim", "drop_caches", struct.pack("<II", 3, 0), 10000)[0] == "ok"
     assert call(vm.qmp, "test", "event", b"last")[0] == "ok"
-    last = told(vm, lambda d: True)
+    last = heard(vm, lambda d: True)
     assert (last["text"], last["number"], last["missed"]) == ("last", low["number"] + 1, 0), last
 
 
@@ -259,7 +386,7 @@ def out_of_memory():
     vm = guest()
     assert set_variable(vm, "vm.pfault_oom_wait", 1) == "ok" and set_variable(vm, "kern.logsigexit", 0) == "ok"
     kill = vm.qmp.wait_event("GUEST_KERNEL_EVENT", 60, lambda d: d["type"] == "oom-kill")["data"]
-    low = told(vm, lambda d: d["kind"] == 18)
+    low = heard(vm, lambda d: d["kind"] == 18)
     assert low["text"] == "too few free pages" and low["number"] < kill["number"], (low, kill)
     pid, name = wait_for(lambda: re.findall(r"^pid (\d+) \((\w+)\).* was killed: ", vm.console(), re.M), 10, "its log")[0]
     assert (kill["pid"], kill["process"]) == (int(pid), name) == (kill["pid"], "init"), (kill, pid, name)
@@ -284,7 +411,7 @@ def panic():
     """A guest's last word."""
     vm = guest()
     call(vm.qmp, "test", "set", struct.pack("<I", 1) + b"debug.kdb.panic", 100)
-    data = told(vm, lambda d: d["type"] == "panic")
+    data = heard(vm, lambda d: d["type"] == "panic")
     assert (data["text"], data["pid"], data["process"]) == ("kdb_sysctl_panic", 0, "kernel"), data
 
 

@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The first process, and all the user space, of a FreeBSD guest that has nothing but a kernel: loads the driver, has a
- * process write to the disk, one take all memory when it is told to, and others do nothing, and obeys the signals by which the kernel asks for a shutdown.
+ * The first process, and all the user space, of a FreeBSD guest that has nothing but a kernel: loads the driver,
+ * mounts what /srv wants, has a process write to the disk, one rename there and one take all memory when they are told to, and
+ * others do nothing, and obeys the signals by which the kernel asks for a shutdown.
  */
 #define SYS_FORK	2
 #define SYS_WRITE	4
 #define SYS_OPEN	5
 #define SYS_CLOSE	6
+#define SYS_UNLINK	10
 #define SYS_BREAK	17
 #define SYS_KILL	37
 #define SYS_REBOOT	55
+#define SYS_SYMLINK	57
 #define SYS_DUP2	90
 #define SYS_FSYNC	95
+#define SYS_RENAME	128
 #define SYS_SYSCTL	202
 #define SYS_NANOSLEEP	240
 #define SYS_KLDLOAD	304
@@ -25,6 +29,8 @@
 #define O_TRUNC		0x400
 #define MNT_UPDATE	0x10000
 #define RB_POWEROFF	0x4000
+#define KERN_MAXPROCPERUID 28
+#define KERN_LOGSIGEXIT	34
 #define SIGINT		2
 #define SIGKILL		9
 #define SIGUSR2		31
@@ -32,6 +38,8 @@
 #define SLEEPERS	100
 #define LOADS		3
 #define PAGE		4096
+#define FILES		700
+#define RENAME		12345
 #define ROOM		(1l << 30)
 
 /* errno as a negative number. */
@@ -109,21 +117,51 @@ static void obey(int number)
 	call(SYS_SIGACTION, number, (long)&action, 0);
 }
 
-/* The root comes up read-only. */
-static long make_writable(void)
+/* key: what the file system calls what is mounted; option: another one, without a value, or "". */
+static long mount(const char *type, const char *path, const char *key, const char *from, const char *option, long flags)
 {
-	static const char * const words[] = { "fstype", "ufs", "fspath", "/", "from", "/dev/vtbd0", "noro", 0 };
+	const char * const words[] = { "fstype", type, "fspath", path, key, from, option, 0 };
+	const int count = option[0] ? 8 : 6;
 	struct {
 		const char *base;
 		long bytes;
 	} vector[8];
 	int i;
 
-	for (i = 0; i < 8; i++) {
+	for (i = 0; i < count; i++) {
 		vector[i].base = words[i];
 		vector[i].bytes = words[i] ? length(words[i]) + 1 : 0;
 	}
-	return call(SYS_NMOUNT, (long)vector, 8, MNT_UPDATE);
+	return call(SYS_NMOUNT, (long)vector, count, flags);
+}
+
+static void make_file(const char *path, const char *text)
+{
+	long file = call(SYS_OPEN, (long)path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+
+	call(SYS_WRITE, file, (long)text, length(text));
+	call(SYS_CLOSE, file, 0, 0);
+}
+
+/* For module files: the rest of /srv is in the image. */
+static void make_mounts(void)
+{
+	char name[] = "/srv/tmp/a-rather-long-name-of-number-000";
+	char *digits = name + sizeof(name) - 4;
+	int i;
+
+	say("tmpfs", mount("tmpfs", "/srv/tmp", "from", "tmpfs", "", 0));
+	say("tmpfs", mount("tmpfs", "/srv/tree/tmp", "from", "tmpfs", "", 0));
+	say("devfs", mount("devfs", "/srv/tree/dev", "from", "devfs", "", 0));
+	if (call(SYS_KLDLOAD, (long)"/nullfs.ko", 0, 0) > 0)
+		say("nullfs", mount("nullfs", "/srv/tree/bind", "target", "/outside", "", 0));
+	make_file("/srv/tree/tmp/file", "in\n");
+	for (i = 0; i < FILES; i++) {
+		digits[0] = '0' + i / 100;
+		digits[1] = '0' + i / 10 % 10;
+		digits[2] = '0' + i % 10;
+		make_file(name, digits);
+	}
 }
 
 static void load(void)
@@ -155,21 +193,42 @@ static void write_for_ever(void)
 	}
 }
 
+/* One of the kernel's integers, by its number below kern. */
+static int variable(int number)
+{
+	const int name[] = { 1, number };
+	int value = -1;
+	long bytes = sizeof(value);
+
+	call6(SYS_SYSCTL, (long)name, 2, (long)&value, (long)&bytes, 0, 0);
+	return value;
+}
+
+/* While the guest's kern.maxprocperuid is RENAME. */
+static void rename_for_ever(void)
+{
+	for (;;) {
+		while (variable(KERN_MAXPROCPERUID) != RENAME)
+			nap(100);
+		call(SYS_RENAME, (long)"/srv/tree/swap", (long)"/srv/tree/swap.real", 0);
+		call(SYS_SYMLINK, (long)"/outside", (long)"/srv/tree/swap", 0);
+		call(SYS_UNLINK, (long)"/srv/tree/swap", 0, 0);
+		call(SYS_RENAME, (long)"/srv/tree/swap.real", (long)"/srv/tree/swap", 0);
+		call(SYS_RENAME, (long)"/srv/tree/swap/a", (long)"/outside/moved", 0);
+		call(SYS_RENAME, (long)"/outside/moved", (long)"/srv/tree/swap/a", 0);
+	}
+}
+
 /* Once the guest's kern.logsigexit is 0. */
 static void take_all_memory(void)
 {
-	static const int name[] = { 1, 34 };
 	extern char end[];
 	volatile char *room = (volatile char *)(((long)end + PAGE - 1) / PAGE * PAGE);
-	long bytes, at;
-	int value;
+	long at;
 
-	do {
+	do
 		nap(100);
-		value = 1;
-		bytes = sizeof(value);
-		call6(SYS_SYSCTL, (long)name, 2, (long)&value, (long)&bytes, 0, 0);
-	} while (value);
+	while (variable(KERN_LOGSIGEXIT));
 	say("break", call(SYS_BREAK, (long)room + ROOM, 0, 0));
 	for (at = 0; at < ROOM; at += PAGE)
 		room[at] = 1;
@@ -186,10 +245,14 @@ void _start(void)
 	call(SYS_DUP2, 0, 1, 0);
 	obey(SIGINT);
 	obey(SIGUSR2);
-	say("writable", make_writable());
+	/* The root comes up read-only. */
+	say("writable", mount("ufs", "/", "from", "/dev/vtbd0", "noro", MNT_UPDATE));
+	make_mounts();
 	load();
 	if (call(SYS_FORK, 0, 0, 0) == 0)
 		take_all_memory();
+	if (call(SYS_FORK, 0, 0, 0) == 0)
+		rename_for_ever();
 	for (i = 0; i < SLEEPERS; i++) {
 		if (call(SYS_FORK, 0, 0, 0) == 0) {
 			for (;;)
