@@ -93,7 +93,7 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_MAX
 };
 
-/* All but the last may change at any time; fetched once, before any device. */
+/* All but the last two may change at any time; fetched once, before any device. */
 extern struct rvmrpc_tunables {
 	int		spin_us;
 	int		vmlp_idle_us;
@@ -101,6 +101,7 @@ extern struct rvmrpc_tunables {
 	int		watchdog_ms;
 	int		events;
 	int		hypercall;
+	int		user;
 } rvmrpc_tun;
 
 struct rvmrpc_job;
@@ -203,6 +204,7 @@ bool	rvmrpc_jobs_give(struct rvmrpc_softc *sc,
 bool	rvmrpc_jobs_busy(struct rvmrpc_softc *sc);
 bool	rvmrpc_jobs_stuck(struct rvmrpc_softc *sc, sbintime_t grace);
 void	rvmrpc_jobs_cancel(struct rvmrpc_softc *sc, uint64_t xid);
+void	rvmrpc_jobs_forget(struct rvmrpc_softc *sc);
 bool	rvmrpc_jobs_hang(struct rvmrpc_softc *sc);
 int	rvmrpc_jobs_drain(struct rvmrpc_softc *sc);
 void	rvmrpc_jobs_free(struct rvmrpc_softc *sc);
@@ -276,6 +278,16 @@ enum rvmrpc_mount_kind {
 /* mountlist_mtx held, or the mount busy. */
 struct mount;
 enum rvmrpc_mount_kind rvmrpc_mount_kind(const struct mount *mp);
+
+/* ---- rvmrpc_user.c ---- */
+
+/* An epoch begins, with so many workers, or ends, 0; takes a mutex. */
+void	rvmrpc_user_epoch(u_int workers);
+void	rvmrpc_user_cancel(uint64_t xid);
+/* EBUSY while a program has the device open. */
+int	rvmrpc_user_busy(void);
+int	rvmrpc_user_init(void);
+void	rvmrpc_user_exit(void);
 
 /* ---- rvmrpc_sysctl.c ---- */
 

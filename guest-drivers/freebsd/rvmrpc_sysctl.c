@@ -41,6 +41,7 @@ rvmrpc_tunables_fetch(void)
 	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &rvmrpc_tun.watchdog_ms);
 	TUNABLE_INT_FETCH("hw.rvmrpc.events", &rvmrpc_tun.events);
 	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &rvmrpc_tun.hypercall);
+	TUNABLE_INT_FETCH("hw.rvmrpc.user", &rvmrpc_tun.user);
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.fs_allow", rvmrpc_fs_allow_set);

@@ -387,6 +387,7 @@ rvmrpc_turn(struct rvmrpc_softc *sc)
 		return;
 	if (sc->waits_since == 0)
 		sc->waits_since = sbinuptime();
+	rvmrpc_jobs_forget(sc);
 	rvmrpc_watchdog(sc);
 	if (sc->state == RVMRPC_STATE_CONNECTED && !rvmrpc_vmlp(sc))
 		rvmrpc_idle(sc);

@@ -1,29 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The first process, and all the user space, of a FreeBSD guest that has nothing but a kernel: loads the driver,
- * mounts what /srv wants, has a process write to the disk, one rename there and one take all memory when they are told to, and
- * others do nothing, and obeys the signals by which the kernel asks for a shutdown.
+ * mounts what /srv wants, has a process write to the disk, one rename there and one take all memory when they are told to, one
+ * serve procedures, and others do nothing, and obeys the signals by which the kernel asks for a shutdown.
  */
+#include "rvmrpc_abi.h"
+#include "rvmrpc_serve.h"
+
+#define SYS_EXIT	1
 #define SYS_FORK	2
+#define SYS_READ	3
 #define SYS_WRITE	4
 #define SYS_OPEN	5
 #define SYS_CLOSE	6
+#define SYS_WAIT4	7
 #define SYS_UNLINK	10
 #define SYS_BREAK	17
 #define SYS_KILL	37
+#define SYS_IOCTL	54
 #define SYS_REBOOT	55
 #define SYS_SYMLINK	57
 #define SYS_DUP2	90
 #define SYS_FSYNC	95
 #define SYS_RENAME	128
 #define SYS_SYSCTL	202
+#define SYS_POLL	209
 #define SYS_NANOSLEEP	240
 #define SYS_KLDLOAD	304
 #define SYS_KLDUNLOAD	305
 #define SYS_NMOUNT	378
 #define SYS_SIGACTION	416
 
+#define _IOWR(group, number, type) (0xc0000000ul | sizeof(type) << 16 | (group) << 8 | (number))
+
 #define O_WRONLY	1
+#define O_NONBLOCK	4
+#define POLLIN		1
 #define O_RDWR		2
 #define O_CREAT		0x200
 #define O_TRUNC		0x400
@@ -164,6 +176,16 @@ static void make_mounts(void)
 	}
 }
 
+/* Who has the device open holds the driver. */
+static void try_unload(long id)
+{
+	long file = call(SYS_OPEN, (long)RVMRPC_SERVE_DEVICE, O_RDWR, 0);
+
+	say("open", file);
+	say("held", call(SYS_KLDUNLOAD, id, 0, 0));
+	call(SYS_CLOSE, file, 0, 0);
+}
+
 static void load(void)
 {
 	long id;
@@ -173,6 +195,8 @@ static void load(void)
 		id = call(SYS_KLDLOAD, (long)"/rvmrpc.ko", 0, 0);
 		say("kldload", id);
 		nap(200);
+		if (i == 1)
+			try_unload(id);
 		if (i < LOADS)
 			say("kldunload", call(SYS_KLDUNLOAD, id, 0, 0));
 	}
@@ -190,6 +214,132 @@ static void write_for_ever(void)
 		call(SYS_CLOSE, file, 0, 0);
 		say("written", n);
 		nap(200);
+	}
+}
+
+/* ---- A program that serves ---- */
+
+enum { PROC_ECHO, PROC_DIE, PROC_NEVER, PROC_BIG, PROC_WRONG, PROC_NOTED };
+#define PROCS		6
+
+static const struct rvmrpc_serve_proc procs[] = {
+	{ PROC_ECHO, RVMRPC_PROC_READ_ONLY, "echo" },
+	{ PROC_DIE, 0, "die" },
+	{ PROC_NEVER, 0, "never" },
+	{ PROC_BIG, 0, "big" },
+	{ PROC_WRONG, 0, "wrong" },
+	{ PROC_NOTED, 0, "noted" },
+};
+
+/* 0, or errno; *file: open. */
+static long serve_open(const char *name, long count, long *file)
+{
+	struct rvmrpc_serve_register description = { .version = 3, .nprocs = count, .procs = (unsigned long)procs };
+	int i;
+
+	for (i = 0; name[i]; i++)
+		description.name[i] = name[i];
+	*file = call(SYS_OPEN, (long)RVMRPC_SERVE_DEVICE, O_RDWR | O_NONBLOCK, 0);
+	if (*file < 0)
+		return *file;
+	return call(SYS_IOCTL, *file, RVMRPC_SERVE_REGISTER, (long)&description);
+}
+
+/* What its calls of the kernel said, until it is asked: the console mixes lines. */
+static int noted[16];
+static unsigned notes;
+
+static void note(long result)
+{
+	if (notes < sizeof(noted) / sizeof(noted[0]))
+		noted[notes++] = (int)result;
+}
+
+static unsigned long request[(sizeof(struct rvmrpc_serve_request) + RVMRPC_SLOT_BYTES_MAX) / 8 + 1];
+
+static long answer(long file, unsigned status, unsigned bytes, long written)
+{
+	const struct rvmrpc_serve_request *wanted = (const void *)request;
+	struct rvmrpc_serve_answer *head;
+
+	/* Right before what was asked for, which goes back; the request's own words are gone then. */
+	head = (void *)((char *)(wanted + 1) - sizeof(*head));
+	*head = (struct rvmrpc_serve_answer){ wanted->id, status, bytes };
+	return call(SYS_WRITE, file, (long)head, written);
+}
+
+static void serve_one(long file)
+{
+	static const struct rvmrpc_serve_answer none;
+	struct rvmrpc_serve_request *wanted = (void *)request;
+	const long head = sizeof(struct rvmrpc_serve_answer);
+	const unsigned procedure = wanted->procedure;
+	unsigned bytes = wanted->length;
+
+	switch (procedure) {
+	case PROC_DIE:
+		call(SYS_EXIT, 0, 0, 0);
+	case PROC_NEVER:
+		return;
+	case PROC_BIG:
+		note(answer(file, RVMRPC_STATUS_OK, RVMRPC_SLOT_BYTES_MAX, head + RVMRPC_SLOT_BYTES_MAX));
+		return;
+	case PROC_WRONG:
+		note(answer(file, RVMRPC_STATUS_OK, bytes + 1, head + bytes));
+		note(answer(file, 12345, 0, head));
+		note(call(SYS_WRITE, file, (long)request, head - 1));
+		note(call(SYS_WRITE, file, (long)&none, head));
+		break;
+	case PROC_NOTED:
+		bytes = notes * sizeof(noted[0]);
+		for (notes = 0; notes < bytes / sizeof(noted[0]); notes++)
+			((int *)(wanted + 1))[notes] = noted[notes];
+		notes = 0;
+		break;
+	}
+	if (answer(file, RVMRPC_STATUS_OK, bytes, head + bytes) != head + (long)bytes)
+		note(-1);
+	if (procedure == PROC_WRONG)
+		note(answer(file, RVMRPC_STATUS_OK, 0, head));
+}
+
+static void serve(void)
+{
+	struct {
+		int fd;
+		short events, revents;
+	} wait = { .events = POLLIN };
+	long file, got;
+
+	note(serve_open("b.d", PROCS, &file));
+	note(serve_open("none", 0, &file));
+	note(call(SYS_READ, file, (long)request, sizeof(request)));
+	note(serve_open("bsd", PROCS, &file));
+	note(serve_open("bsd", PROCS, &got));
+	note(call(SYS_READ, file, (long)request, sizeof(request)));
+	wait.fd = file;
+	for (;;) {
+		call(SYS_POLL, (long)&wait, 1, -1);
+		got = call(SYS_READ, file, (long)request, 8);
+		/* EMSGSIZE; EAGAIN: its caller is gone. */
+		if (got != -40 && got != -35)
+			note(got);
+		got = call(SYS_READ, file, (long)request, sizeof(request));
+		if (got > 0)
+			serve_one(file);
+	}
+}
+
+static void serve_for_ever(void)
+{
+	long child;
+
+	for (;;) {
+		child = call(SYS_FORK, 0, 0, 0);
+		if (child == 0)
+			serve();
+		call6(SYS_WAIT4, child, 0, 0, 0, 0, 0);
+		nap(1000);
 	}
 }
 
@@ -253,6 +403,8 @@ void _start(void)
 		take_all_memory();
 	if (call(SYS_FORK, 0, 0, 0) == 0)
 		rename_for_ever();
+	if (call(SYS_FORK, 0, 0, 0) == 0)
+		serve_for_ever();
 	for (i = 0; i < SLEEPERS; i++) {
 		if (call(SYS_FORK, 0, 0, 0) == 0) {
 			for (;;)
