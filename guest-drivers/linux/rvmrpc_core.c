@@ -8,4 +8,5 @@
 #include "../../core/rvmrpc_records.c"
 #include "../../core/rvmrpc_care.c"
 #include "../../core/rvmrpc_files.c"
+#include "../../core/rvmrpc_files_change.c"
 #include "../../core/rvmrpc_tell.c"
