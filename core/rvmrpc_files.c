@@ -91,6 +91,25 @@ int rvmrpc_trees_split(const struct rvmrpc_trees *trees, const char *path, uint3
 	return RVMRPC_STATUS_OK;
 }
 
+int rvmrpc_file_hold(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts)
+{
+	int status;
+
+	parts->held = false;
+	status = rvmrpc_os_file_split(path, length, write, parts);
+	if (status == RVMRPC_STATUS_OK)
+		status = rvmrpc_os_file_enter(parts);
+	parts->held = status == RVMRPC_STATUS_OK;
+	return status;
+}
+
+void rvmrpc_file_release(struct rvmrpc_file_path *parts)
+{
+	if (parts->held)
+		rvmrpc_os_file_leave(parts);
+	parts->held = false;
+}
+
 int rvmrpc_file_place_cut(struct rvmrpc_file_place *place, uint32_t *failed)
 {
 	char *rest = place->folder.rest;
@@ -154,7 +173,7 @@ static int files_begin(struct rvmrpc_record_writer *w, const struct rvmrpc_reque
 	status = rvmrpc_records_begin(w, &records, res, select_max);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
-	return rvmrpc_os_file_split((const char *)req->arg + head, req->arglen - head, false, path);
+	return rvmrpc_file_hold((const char *)req->arg + head, req->arglen - head, false, path);
 }
 
 /* A path, and what a link says. */
@@ -172,7 +191,9 @@ static int files_with_scratch(struct rvmrpc_request *req, struct rvmrpc_response
 
 	if (!scratch)
 		return RVMRPC_STATUS_BUSY;
+	scratch->path.held = false;
 	status = fn(req, res, scratch);
+	rvmrpc_file_release(&scratch->path);
 	rvmrpc_os_file_free(scratch);
 	return status;
 }
@@ -270,8 +291,8 @@ static int files_do_read(const struct rvmrpc_request *req, struct rvmrpc_respons
 	memcpy(&wanted, req->arg, sizeof(wanted));
 	if (wanted.reserved || wanted.offset > RVMRPC_FILE_OFFSET_MAX - wanted.length)
 		return RVMRPC_STATUS_GARBAGE_ARGS;
-	status = rvmrpc_os_file_split((const char *)req->arg + sizeof(wanted), req->arglen - sizeof(wanted), false,
-				      &scratch->path);
+	status = rvmrpc_file_hold((const char *)req->arg + sizeof(wanted), req->arglen - sizeof(wanted), false,
+				  &scratch->path);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	if (res->resmax <= sizeof(head))

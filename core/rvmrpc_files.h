@@ -29,6 +29,8 @@ int rvmrpc_trees_set(struct rvmrpc_trees *trees, const char *text, uint32_t *bad
 struct rvmrpc_file_path {
 	char tree[RVMRPC_TREES_MAX];
 	char rest[RVMRPC_FILES_PATH_MAX + 1];	/* below it, no slash at its beginning; "": the tree itself */
+	uint32_t key;				/* the OS's: of the tree in which it may be read */
+	bool held;				/* it counts as a call in that one */
 };
 
 #define RVMRPC_FILE_NAME_MAX	255	/* bytes */
@@ -41,6 +43,10 @@ struct rvmrpc_file_place {
 
 /* Takes a path apart, by the longest tree that it begins with.  OK, NOT_ALLOWED, or GARBAGE_ARGS: it is no path. */
 int rvmrpc_trees_split(const struct rvmrpc_trees *trees, const char *path, uint32_t length, struct rvmrpc_file_path *parts);
+
+/* A request's path: OK and *parts, in whose tree the call counts until rvmrpc_file_release(); else as split, or BUSY. */
+int rvmrpc_file_hold(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts);
+void rvmrpc_file_release(struct rvmrpc_file_path *parts);
 
 /*
  * Makes a place of its folder, which is the whole path at first.  OK, and *failed; NOT_ALLOWED: it is a tree itself;
@@ -72,6 +78,13 @@ int rvmrpc_files_set(struct rvmrpc_request *req, struct rvmrpc_response *res);
 
 /* Of the trees that there are now; write: of those that may be written, if the path is in one that may be read. */
 int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts);
+
+/*
+ * A call in a tree begins, and ends.  OK, or BUSY: there are so many that the file system seems to hang, and others need
+ * workers, too.  It is known by its path's address.
+ */
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path);
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path);
 
 /* link: room for RVMRPC_FILES_PATH_MAX bytes, *link_length of which were used; NULL: a link is followed. */
 int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,

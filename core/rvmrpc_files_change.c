@@ -48,7 +48,7 @@ static int change_read(const struct rvmrpc_request *req, struct change *c)
 	c->tail_bytes = bytes - c->head.path_bytes;
 	if (!change_is_good(req->func, c))
 		return RVMRPC_STATUS_GARBAGE_ARGS;
-	return rvmrpc_os_file_split(path, c->head.path_bytes, true, &c->place.folder);
+	return rvmrpc_file_hold(path, c->head.path_bytes, true, &c->place.folder);
 }
 
 static int change_rename(struct change *c, uint32_t *failed)
@@ -109,7 +109,9 @@ int rvmrpc_files_change(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	c = rvmrpc_os_file_alloc(sizeof(*c));
 	if (!c)
 		return RVMRPC_STATUS_BUSY;
+	c->place.folder.held = false;
 	status = change_do(req, res, c);
+	rvmrpc_file_release(&c->place.folder);
 	rvmrpc_os_file_free(c);
 	return status;
 }
@@ -141,9 +143,10 @@ int rvmrpc_files_set(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	path = rvmrpc_os_file_alloc(sizeof(*path));
 	if (!path)
 		return RVMRPC_STATUS_BUSY;
-	status = rvmrpc_os_file_split((const char *)req->arg + sizeof(set), req->arglen - sizeof(set), true, path);
+	status = rvmrpc_file_hold((const char *)req->arg + sizeof(set), req->arglen - sizeof(set), true, path);
 	if (status == RVMRPC_STATUS_OK)
 		status = rvmrpc_os_file_set(path, &set, &failed);
+	rvmrpc_file_release(path);
 	rvmrpc_os_file_free(path);
 	return status == RVMRPC_STATUS_OK ? change_done(res, failed, 0) : status;
 }

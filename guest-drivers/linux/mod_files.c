@@ -23,6 +23,7 @@
 #include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/string.h>
+#include <linux/stringhash.h>
 #include <linux/uidgid.h>
 #include "files.h"
 #include "rvmrpc_compat.h"
@@ -35,6 +36,8 @@
 static DEFINE_MUTEX(files_lock);	/* short */
 static struct rvmrpc_trees files_trees;	/* files_lock, as the next */
 static struct rvmrpc_trees files_write_trees;
+static const struct rvmrpc_file_path *files_calls[RVMRPC_JOBS_MAX];	/* that run, of all epochs; files_lock, as the next */
+static u32 files_calls_max = 1;						/* of one tree */
 
 void *rvmrpc_os_file_alloc(size_t bytes)
 {
@@ -52,10 +55,55 @@ int rvmrpc_os_file_split(const char *path, u32 length, bool write, struct rvmrpc
 
 	mutex_lock(&files_lock);
 	status = rvmrpc_trees_split(&files_trees, path, length, parts);
+	if (status == RVMRPC_STATUS_OK)
+		parts->key = full_name_hash(NULL, parts->tree, strlen(parts->tree));
 	if (status == RVMRPC_STATUS_OK && write)
 		status = rvmrpc_trees_split(&files_write_trees, path, length, parts);
 	mutex_unlock(&files_lock);
 	return status;
+}
+
+/*
+ * A new epoch has so many workers.  A tree is one file system, since no mount is crossed: one that hangs must leave a worker
+ * to the others.
+ */
+void rvmrpc_files_epoch(u32 workers)
+{
+	mutex_lock(&files_lock);
+	files_calls_max = max_t(u32, workers, 2) - 1;
+	mutex_unlock(&files_lock);
+}
+
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
+{
+	const struct rvmrpc_file_path **place = NULL;
+	u32 i, n = 0;
+
+	mutex_lock(&files_lock);
+	for (i = 0; i < ARRAY_SIZE(files_calls); i++) {
+		if (!files_calls[i])
+			place = &files_calls[i];
+		else if (files_calls[i]->key == path->key)
+			n++;
+	}
+	if (place && n < files_calls_max)
+		*place = path;
+	else
+		place = NULL;
+	mutex_unlock(&files_lock);
+	return place ? RVMRPC_STATUS_OK : RVMRPC_STATUS_BUSY;
+}
+
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
+{
+	u32 i;
+
+	mutex_lock(&files_lock);
+	for (i = 0; i < ARRAY_SIZE(files_calls); i++) {
+		if (files_calls[i] == path)
+			files_calls[i] = NULL;
+	}
+	mutex_unlock(&files_lock);
 }
 
 /* ---- Finding ---- */

@@ -36,6 +36,26 @@ int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct r
 	return rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
 }
 
+static const struct rvmrpc_file_path *os_entered;
+static uint32_t os_calls;	/* that entered */
+static int os_enter_status;
+
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
+{
+	if (os_enter_status != RVMRPC_STATUS_OK)
+		return os_enter_status;
+	g_assert_null(os_entered);
+	os_entered = path;
+	os_calls++;
+	return RVMRPC_STATUS_OK;
+}
+
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
+{
+	g_assert_true(path == os_entered);
+	os_entered = NULL;
+}
+
 int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,
 			uint32_t *link_length, uint32_t *failed)
 {
@@ -213,13 +233,16 @@ static int run(uint32_t number, const void *head, const char *path, uint32_t roo
 	const uint32_t size = number == RVMRPC_FILES_SET ? sizeof(struct rvmrpc_file_set_req) : 16, length = strlen(path);
 	g_autofree char *arg = g_malloc(size + length);
 	struct rvmrpc_request req = { .func = number, .arg = arg, .arglen = size + length, .timeout_ms = 1000 };
+	int status;
 
 	g_assert_cmpuint(proc->number, ==, number);
 	memcpy(arg, head, size);
 	memcpy(arg + size, path, length);
 	g_free(res.res);
 	res = (struct rvmrpc_response){ .resmax = room, .res = g_malloc(room) };
-	return proc->handler(&req, &res);
+	status = proc->handler(&req, &res);
+	g_assert_null(os_entered);
+	return status;
 }
 
 static void setup(void)
@@ -424,6 +447,31 @@ static void test_set(void)
 	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
 }
 
+/* Each procedure counts in its tree, and none runs when that has enough. */
+static void test_enter(void)
+{
+	static const char zeros[sizeof(struct rvmrpc_file_set_req)];
+	const struct rvmrpc_file_change_req change_head = { .path_bytes = 8 };
+	const struct rvmrpc_file_set_req set = { .set = RVMRPC_FILE_SET_SIZE };
+
+	setup();
+	for (uint32_t proc = 0; proc < rvmrpc_files_module.nprocs; proc++) {
+		const void *head = proc < RVMRPC_FILES_WRITE ? (const void *)zeros : &change_head;
+		const char *path = proc == RVMRPC_FILES_RENAME ? "/srv/w/a/srv/w/b" : "/srv/w/a";
+		const uint32_t before = os_calls;
+
+		if (proc == RVMRPC_FILES_SET)
+			head = &set;
+		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_OK);
+		g_assert_cmpuint(os_calls, ==, before + 1);
+		os_enter_status = RVMRPC_STATUS_BUSY;
+		os_path[0] = '\0';
+		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_BUSY);
+		g_assert_cmpstr(os_path, ==, "");
+		os_enter_status = RVMRPC_STATUS_OK;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int status;
@@ -437,6 +485,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/files/change", test_change);
 	g_test_add_func("/files/change-bad", test_change_bad);
 	g_test_add_func("/files/set", test_set);
+	g_test_add_func("/files/enter", test_enter);
 	status = g_test_run();
 	g_free(res.res);
 	return status;
