@@ -338,9 +338,11 @@ int rvmrpc_os_file_remove(const struct rvmrpc_file_place *place, bool folder, u3
 
 static int change_rename(const struct path *from, const char *old, const struct path *to, const char *new, bool keep)
 {
-	struct renamedata rd = RVMRPC_RENAMEDATA(from, to, keep ? RENAME_NOREPLACE : 0);
-	int err = rvmrpc_start_renaming(&rd, from, old, to, new);
+	struct renamedata rd;
+	int err;
 
+	rvmrpc_renamedata(&rd, from, to, keep ? RENAME_NOREPLACE : 0);
+	err = rvmrpc_start_renaming(&rd, from, old, to, new);
 	if (err)
 		return err;
 	err = d_mountpoint(rd.old_dentry) || d_mountpoint(rd.new_dentry) ? -EXDEV : vfs_rename(&rd);

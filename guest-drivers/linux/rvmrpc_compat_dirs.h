@@ -16,20 +16,20 @@
 #include <linux/path.h>
 #include <linux/version.h>
 
-/* An argument that came with 5.12, and changed with 6.3. */
+/* A first argument that came with 5.12, and changed with 6.3. */
 #if KERNEL_VERSION(6, 3, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_IDMAP(path)	mnt_idmap((path)->mnt),
+#define RVMRPC_IDMAPPED(fn, path, ...)	((fn)(mnt_idmap((path)->mnt), __VA_ARGS__))
 #elif KERNEL_VERSION(5, 12, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_IDMAP(path)	mnt_user_ns((path)->mnt),
+#define RVMRPC_IDMAPPED(fn, path, ...)	((fn)(mnt_user_ns((path)->mnt), __VA_ARGS__))
 #else
-#define RVMRPC_IDMAP(path)
+#define RVMRPC_IDMAPPED(fn, path, ...)	((void)(path), (fn)(__VA_ARGS__))
 #endif
 
-/* And one that 6.19 added: whom to tell of delegations to break. Nobody: then they make it EWOULDBLOCK. */
+/* And a last one that 6.19 added: whom to tell of delegations to break. Nobody: then they make it EWOULDBLOCK. */
 #if KERNEL_VERSION(6, 19, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_DELEGATED	, NULL
+#define RVMRPC_DELEGATED(fn, path, ...)	RVMRPC_IDMAPPED(fn, path, __VA_ARGS__, NULL)
 #else
-#define RVMRPC_DELEGATED
+#define RVMRPC_DELEGATED(fn, path, ...)	RVMRPC_IDMAPPED(fn, path, __VA_ARGS__)
 #endif
 
 /* A regular file that was not there. */
@@ -47,7 +47,7 @@ static inline struct file *rvmrpc_create(const struct path *parent, const char *
 /* Under the inode's lock. */
 static inline int rvmrpc_notify_change(const struct path *path, struct iattr *attr)
 {
-	return notify_change(RVMRPC_IDMAP(path) path->dentry, attr, NULL);
+	return RVMRPC_IDMAPPED(notify_change, path, path->dentry, attr, NULL);
 }
 
 /* Since 6.19 the kernel locks and looks up itself; a name that is not there is ENOENT then. */
@@ -124,10 +124,10 @@ static inline struct dentry *rvmrpc_mkdir(const struct path *parent, const char 
 	if (IS_ERR(dentry))
 		return dentry;
 #if KERNEL_VERSION(6, 15, 0) <= LINUX_VERSION_CODE
-	dentry = vfs_mkdir(RVMRPC_IDMAP(parent) d_inode(parent->dentry), dentry, mode RVMRPC_DELEGATED);
+	dentry = RVMRPC_DELEGATED(vfs_mkdir, parent, d_inode(parent->dentry), dentry, mode);
 #else
 	{
-		int err = vfs_mkdir(RVMRPC_IDMAP(parent) d_inode(parent->dentry), dentry, mode);
+		int err = RVMRPC_IDMAPPED(vfs_mkdir, parent, d_inode(parent->dentry), dentry, mode);
 
 		if (err) {
 			dput(dentry);
@@ -141,31 +141,33 @@ static inline struct dentry *rvmrpc_mkdir(const struct path *parent, const char 
 
 static inline int rvmrpc_unlink(const struct path *parent, struct dentry *dentry)
 {
-	return vfs_unlink(RVMRPC_IDMAP(parent) d_inode(parent->dentry), dentry, NULL);
+	return RVMRPC_IDMAPPED(vfs_unlink, parent, d_inode(parent->dentry), dentry, NULL);
 }
 
 static inline int rvmrpc_rmdir(const struct path *parent, struct dentry *dentry)
 {
-	return vfs_rmdir(RVMRPC_IDMAP(parent) d_inode(parent->dentry), dentry RVMRPC_DELEGATED);
+	return RVMRPC_DELEGATED(vfs_rmdir, parent, d_inode(parent->dentry), dentry);
 }
 
-/* Of two folders of one mount. */
+/* From and to: folders of one mount; how: RENAME_*. */
+static inline void rvmrpc_renamedata(struct renamedata *rd, const struct path *from, const struct path *to, unsigned int how)
+{
+	*rd = (struct renamedata){ .flags = how };
 #if KERNEL_VERSION(6, 18, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_RENAME_IDMAP(path)	.mnt_idmap = mnt_idmap((path)->mnt),
+	rd->mnt_idmap = mnt_idmap(from->mnt);
 #elif KERNEL_VERSION(6, 3, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_RENAME_IDMAP(path)	.old_mnt_idmap = mnt_idmap((path)->mnt), .new_mnt_idmap = mnt_idmap((path)->mnt),
+	rd->old_mnt_idmap = rd->new_mnt_idmap = mnt_idmap(from->mnt);
 #elif KERNEL_VERSION(5, 12, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_RENAME_IDMAP(path)	.old_mnt_userns = mnt_user_ns((path)->mnt), .new_mnt_userns = mnt_user_ns((path)->mnt),
-#else
-#define RVMRPC_RENAME_IDMAP(path)
+	rd->old_mnt_userns = rd->new_mnt_userns = mnt_user_ns(from->mnt);
 #endif
 #if KERNEL_VERSION(6, 17, 0) <= LINUX_VERSION_CODE
-#define RVMRPC_RENAME_PARENTS(from, to)	.old_parent = (from)->dentry, .new_parent = (to)->dentry,
+	rd->old_parent = from->dentry;
+	rd->new_parent = to->dentry;
 #else
-#define RVMRPC_RENAME_PARENTS(from, to)	.old_dir = d_inode((from)->dentry), .new_dir = d_inode((to)->dentry),
+	rd->old_dir = d_inode(from->dentry);
+	rd->new_dir = d_inode(to->dentry);
 #endif
-#define RVMRPC_RENAMEDATA(from, to, how)	{ \
-		RVMRPC_RENAME_IDMAP(from) RVMRPC_RENAME_PARENTS(from, to) .flags = (how), }
+}
 
 /* 6.19 brought these, and took lock_rename() away. */
 #if KERNEL_VERSION(6, 19, 0) <= LINUX_VERSION_CODE

@@ -99,28 +99,13 @@ RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
     return g_steal_pointer(&records);
 }
 
-GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
-                         guint32 length, RvmrpcFileVersion *version,
-                         guint timeout_ms, GCancellable *cancellable,
-                         GError **error)
+GBytes *files_parse_read(const RvmrpcConn *conn, const char *path,
+                         GBytes *answer, guint32 length,
+                         RvmrpcFileVersion *version, GError **error)
 {
-    const struct rvmrpc_file_req req = { .offset = offset, .length = length };
-    g_autoptr(GByteArray) arg = g_byte_array_new();
-    g_autoptr(GBytes) bytes = NULL, answer = NULL;
+    const gsize size = g_bytes_get_size(answer);
     struct rvmrpc_file_res head;
-    GError *err = NULL;
-    gsize size;
 
-    g_byte_array_append(arg, (const guint8 *)&req, sizeof(req));
-    g_byte_array_append(arg, (const guint8 *)path, strlen(path));
-    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&arg));
-    answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, RVMRPC_FILES_READ, bytes,
-                         timeout_ms, NULL, cancellable, &err);
-    if (!answer) {
-        tell(error, err, conn, path, FALSE);
-        return NULL;
-    }
-    size = g_bytes_get_size(answer);
     if (size < sizeof(head) || size - sizeof(head) > length) {
         g_propagate_error(error, malformed_error(conn->vm));
         return NULL;
@@ -136,6 +121,28 @@ GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
         .modified_ns = head.modified_ns,
     };
     return g_bytes_new_from_bytes(answer, sizeof(head), size - sizeof(head));
+}
+
+GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
+                         guint32 length, RvmrpcFileVersion *version,
+                         guint timeout_ms, GCancellable *cancellable,
+                         GError **error)
+{
+    const struct rvmrpc_file_req req = { .offset = offset, .length = length };
+    g_autoptr(GByteArray) arg = g_byte_array_new();
+    g_autoptr(GBytes) bytes = NULL, answer = NULL;
+    GError *err = NULL;
+
+    g_byte_array_append(arg, (const guint8 *)&req, sizeof(req));
+    g_byte_array_append(arg, (const guint8 *)path, strlen(path));
+    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&arg));
+    answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, RVMRPC_FILES_READ, bytes,
+                         timeout_ms, NULL, cancellable, &err);
+    if (!answer) {
+        tell(error, err, conn, path, FALSE);
+        return NULL;
+    }
+    return files_parse_read(conn, path, answer, length, version, error);
 }
 
 /* ---- Changes ---- */
@@ -176,12 +183,36 @@ static GBytes *change_arg(const RvmrpcFileChange *c)
     return g_byte_array_free_to_bytes(arg);
 }
 
+gboolean files_parse_change(const RvmrpcConn *conn,
+                            const RvmrpcFileChange *change, GBytes *answer,
+                            guint32 *written, GError **error)
+{
+    struct rvmrpc_file_change_res res = { .failed = RVMRPC_FAILED_NOT };
+    const gsize max = change->procedure == RVMRPC_FILES_WRITE ?
+                      change->length : 0;
+
+    if (g_bytes_get_size(answer) == sizeof(res)) {
+        memcpy(&res, g_bytes_get_data(answer, NULL), sizeof(res));
+    }
+    if (g_bytes_get_size(answer) != sizeof(res) || res.written > max) {
+        g_propagate_error(error, malformed_error(conn->vm));
+        return FALSE;
+    }
+    if (res.failed) {
+        g_propagate_error(error, file_error(conn, change->path, res.failed));
+        return FALSE;
+    }
+    if (written) {
+        *written = res.written;
+    }
+    return TRUE;
+}
+
 gboolean rvmrpc_change_file(RvmrpcConn *conn, const RvmrpcFileChange *change,
                             guint32 *written, guint timeout_ms,
                             GCancellable *cancellable, GError **error)
 {
     g_autoptr(GBytes) arg = change_arg(change), answer = NULL;
-    struct rvmrpc_file_change_res res;
     GError *err = NULL;
 
     answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, change->procedure, arg,
@@ -190,22 +221,5 @@ gboolean rvmrpc_change_file(RvmrpcConn *conn, const RvmrpcFileChange *change,
         tell(error, err, conn, change->path, TRUE);
         return FALSE;
     }
-    if (g_bytes_get_size(answer) != sizeof(res)) {
-        g_propagate_error(error, malformed_error(conn->vm));
-        return FALSE;
-    }
-    memcpy(&res, g_bytes_get_data(answer, NULL), sizeof(res));
-    if (res.failed) {
-        g_propagate_error(error, file_error(conn, change->path, res.failed));
-        return FALSE;
-    }
-    if (res.written > (change->procedure == RVMRPC_FILES_WRITE ?
-                       change->length : 0)) {
-        g_propagate_error(error, malformed_error(conn->vm));
-        return FALSE;
-    }
-    if (written) {
-        *written = res.written;
-    }
-    return TRUE;
+    return files_parse_change(conn, change, answer, written, error);
 }
