@@ -16,7 +16,8 @@
 #include "rvmrpc-cmd.h"
 
 #define READ_MAX            (1u << 20)
-#define BUSY_WAIT_US        5000
+#define BUSY_WAIT_US        2000        /* at first, and at last */
+#define BUSY_WAIT_MAX_US    64000
 
 /* ---- Reading ---- */
 
@@ -35,13 +36,14 @@ typedef struct Lane {
     GThread *thread;
 } Lane;
 
-gboolean busy_again(const GError *error, gint64 end)
+gboolean busy_again(const GError *error, gint64 end, gulong *wait_us)
 {
     if (!g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY) ||
         g_get_monotonic_time() >= end) {
         return FALSE;
     }
-    g_usleep(BUSY_WAIT_US);
+    *wait_us = CLAMP(*wait_us * 2, BUSY_WAIT_US, BUSY_WAIT_MAX_US);
+    g_usleep(*wait_us);
     return TRUE;
 }
 
@@ -53,13 +55,14 @@ static GBytes *read_patiently(RvmrpcConn *conn, const char *path,
     const guint timeout = timeout_or(FILES_TIMEOUT_MS);
     const gint64 end = g_get_monotonic_time() + timeout * (gint64)1000;
     GError *err = NULL;
+    gulong wait_us = 0;
     GBytes *data;
 
     do {
         g_clear_error(&err);
         data = rvmrpc_read_file(conn, path, offset, length, version, timeout,
                                 options.cancellable, &err);
-    } while (!data && busy_again(err, end));
+    } while (!data && busy_again(err, end, &wait_us));
     if (!data) {
         g_propagate_error(error, err);
     }

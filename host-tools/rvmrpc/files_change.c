@@ -62,6 +62,7 @@ static gboolean change_patiently(RvmrpcConn *conn, RvmrpcFileChange *change,
     const guint timeout = timeout_or(FILES_TIMEOUT_MS);
     const gint64 end = g_get_monotonic_time() + timeout * (gint64)1000;
     GError *err = NULL;
+    gulong wait_us = 0;
     gboolean done;
 
     do {
@@ -70,7 +71,7 @@ static gboolean change_patiently(RvmrpcConn *conn, RvmrpcFileChange *change,
             write_all_parts(conn, change, &err) :
             rvmrpc_change_file(conn, change, NULL, timeout,
                                options.cancellable, &err);
-    } while (!done && busy_again(err, end));
+    } while (!done && busy_again(err, end, &wait_us));
     if (!done) {
         g_propagate_error(error, err);
     }

@@ -109,6 +109,7 @@ static gboolean ask(const char *path, AskFn fn, void *data, GError **error)
     const gint64 end = g_get_monotonic_time() +
                        timeout_or(FILES_TIMEOUT_MS) * (gint64)1000;
     GError *err = NULL;
+    gulong wait_us = 0;
     gboolean done;
 
     do {
@@ -117,7 +118,7 @@ static gboolean ask(const char *path, AskFn fn, void *data, GError **error)
         g_clear_error(&err);
         done = fn(conn, full, data, &err);
         g_async_queue_push(m->conns, conn);
-    } while (!done && busy_again(err, end));
+    } while (!done && busy_again(err, end, &wait_us));
     if (!done) {
         g_propagate_error(error, err);
     }
@@ -234,7 +235,12 @@ static int do_readlink(const char *path, char *text, size_t size)
     if (!link) {
         return -EINVAL;
     }
-    length = MIN(g_bytes_get_size(link), size - 1);
+    /* What no link can say. */
+    length = g_bytes_get_size(link);
+    if (!length || length >= size || length > RVMRPC_FILES_PATH_MAX ||
+        memchr(g_bytes_get_data(link, NULL), '\0', length)) {
+        return -EIO;
+    }
     memcpy(text, g_bytes_get_data(link, NULL), length);
     text[length] = '\0';
     return 0;
@@ -324,7 +330,9 @@ static int do_read(const char *path, char *buffer, size_t size, off_t offset,
             return -error_number(error);
         }
         got = g_bytes_get_size(part.bytes);
-        memcpy(buffer + done, g_bytes_get_data(part.bytes, NULL), got);
+        if (got) {
+            memcpy(buffer + done, g_bytes_get_data(part.bytes, NULL), got);
+        }
         g_bytes_unref(part.bytes);
         done += got;
     }

@@ -120,8 +120,11 @@ int end_records(const RvmrpcRecords *records);
 /* Calls of a copy that a guest runs at a time: it keeps a slot for quick ones, and one for other folders. */
 guint lanes_of(RvmrpcConn *conn);
 
-/* A guest may have other callers: waits a little if it was BUSY; FALSE: no use. */
-gboolean busy_again(const GError *error, gint64 end);
+/*
+ * A guest may have other callers: waits a little if it was BUSY, longer than the
+ * last time, 0 at first; FALSE: no use.
+ */
+gboolean busy_again(const GError *error, gint64 end, gulong *wait_us);
 /* All of it, in as many calls as it takes; @write has the rest of it then. */
 gboolean write_all_parts(RvmrpcConn *conn, RvmrpcFileChange *write,
                          GError **error);

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import pathlib
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +265,67 @@ def large():
         vm.guest.check("umount /srv/disk && rm /tmp/disk", timeout=30)
 
 
+@case("a folder of the mount that hangs: what is in others answers, and the mount ends", timeout=180)
+def hung():
+    """Several readers at a time in a FUSE of the guest's that never answers."""
+    vm = guest()
+    vm.guest.check("modprobe fuse; mkdir -p /srv/tree/mute && { mute-fuse /srv/tree/mute > /dev/null 2>&1 & echo $! > /tmp/mute; } && "
+                   "sleep 0.5 && grep -q /srv/tree/mute /proc/mounts")
+    set_parameter(vm, "fs_allow", "/srv/tree:/srv/tree/mute")
+    try:
+        with mounted("files:/srv/tree", "-t", "4000") as (place, _):
+            readers = [subprocess.Popen(["ls", place / "mute" / f"f{i}"], stderr=subprocess.DEVNULL) for i in range(5)]  # pylint: disable=consider-using-with
+            time.sleep(0.5)
+            assert [reader.poll() for reader in readers] == [None] * 5, "nobody hangs"
+            start = time.monotonic()
+            with open(place / "big", "rb") as f:
+                assert hashlib.sha256(f.read()).hexdigest() == vm.guest.check("sha256sum /srv/tree/big").split()[0]
+            assert len(list(place.iterdir())) > 4 and vm.qmp.cmd("guest-meminfo")["total"]
+            comment(f"{time.monotonic() - start:.1f} s beside five that hang")
+            for reader in readers:
+                assert reader.wait(40)
+    finally:
+        vm.guest.check("kill $(cat /tmp/mute); sleep 0.5; umount /srv/tree/mute; rmdir /srv/tree/mute")
+        set_parameter(vm, "fs_allow", "/srv/tree")
+
+
+@case("mount by a user of this host who may open the socket, and by one who may not", timeout=60)
+def ordinary():
+    """nobody; root alone may open it otherwise."""
+    if os.getuid():
+        raise Skip("only root can be somebody else")
+    vm = guest()
+    user = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(prefix="rvmrpc-user-") as name:
+        os.chmod(name, 0o711)
+        socket = pathlib.Path(FOLDER.name, "files.sock")
+        place = pathlib.Path(name, "mnt")
+        place.mkdir()
+        os.chown(place, user.pw_uid, user.pw_gid)
+        os.chmod(FOLDER.name, 0o711)
+
+        def command(*words):
+            return [shutil.which("setpriv"), f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *map(str, words)]
+        if subprocess.run(command("fusermount3", "-V"), check=False, stdout=subprocess.DEVNULL).returncode:
+            raise Skip("nobody cannot run fusermount3")
+        refused = subprocess.run(command(RVMRPC, "mount", socket, place), check=False, stderr=subprocess.PIPE, text=True, timeout=20)
+        assert refused.returncode in (4, 5) and refused.stderr, refused
+        socket.chmod(0o666)
+        with subprocess.Popen(command(RVMRPC, "mount", f"{socket}:/srv/tree", place), env=environment(FOLDER.name), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                line = process.stdout.readline()
+                assert "is at" in line, (line, process.poll() is not None and process.stderr.read())
+                got = subprocess.run(command("sha256sum", place / "big"), check=True, stdout=subprocess.PIPE, text=True).stdout
+                assert got.split()[0] == vm.guest.check("sha256sum /srv/tree/big").split()[0]
+                # Nobody else's, root's neither.
+                assert not os.access(place / "file", os.R_OK)
+            finally:
+                subprocess.run(command("fusermount3", "-q", "-u", place), check=False)
+                process.wait(20)
+        socket.chmod(0o600)
+
+
 def quantile(values, share):
     """Of a list."""
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
@@ -317,6 +380,12 @@ def mount_ends():
     assert rvmrpc("mount", "nobody:/", "/tmp", folder=FOLDER.name).status == 3
     with mounted() as (place, process):
         assert (place / "file").exists()
+        # All of the guest's user space stands still.
+        own = vm.guest.check("cd /srv/tree && find . -type f | xargs sha256sum", timeout=60)
+        vm.guest.sock.sendall(b"kill -STOP -1; kill -STOP $$\n")
+        time.sleep(1.5)
+        assert {f"./{name}": value for name, value in sums(place).items() if name not in ("link", "out")} == {
+            line[66:]: line[:64] for line in own.splitlines()}
         epoch = vm.query()["epoch"]
         vm.qmp.cmd("system_reset")
         wait_connected(vm, epoch, 60)
