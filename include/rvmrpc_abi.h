@@ -421,6 +421,15 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_FILES_LIST		1	/* -> records FILE, or a record FAILURE */
 #define RVMRPC_FILES_READ		2	/* -> struct rvmrpc_file_res */
 #define RVMRPC_FILES_STATFS		3	/* -> a record FILESYSTEM or FAILURE */
+/* Each with a struct rvmrpc_file_change_req, or of set a struct rvmrpc_file_set_req, and a path -> rvmrpc_file_change_res */
+#define RVMRPC_FILES_WRITE		4	/* the path is followed by the bytes */
+#define RVMRPC_FILES_CREATE		5	/* a regular file; one that is there is RVMRPC_FAILED_EXISTS */
+#define RVMRPC_FILES_MKDIR		6	/* likewise a folder */
+#define RVMRPC_FILES_RENAME		7	/* the path is followed by the new one */
+#define RVMRPC_FILES_REMOVE		8	/* what is no folder */
+#define RVMRPC_FILES_RMDIR		9	/* an empty folder */
+#define RVMRPC_FILES_SYNC		10	/* to the file's disk */
+#define RVMRPC_FILES_SET		11	/* size and attributes */
 
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
@@ -780,7 +789,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FILE_CHANGED_NS		12	/* data or attributes */
 #define RVMRPC_FILE_LINK		13	/* bytes: what a symbolic link says */
 
-/* FAILURE: nothing else is told; files.read has the reason in its answer. */
+/* FAILURE: nothing else is told; files.read and what changes files have the reason in their answers. */
 #define RVMRPC_FAILURE_REASON		1	/* RVMRPC_FAILED_* */
 
 #define RVMRPC_FAILED_NOT		0
@@ -791,6 +800,13 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FAILED_TOO_LONG		5	/* a name */
 #define RVMRPC_FAILED_ACCESS		6	/* the guest's own kernel refuses it */
 #define RVMRPC_FAILED_IO		7	/* the file system failed, or cannot do that */
+#define RVMRPC_FAILED_EXISTS		8
+#define RVMRPC_FAILED_NOT_EMPTY		9	/* a folder that was to go */
+#define RVMRPC_FAILED_IS_DIRECTORY	10	/* and must be none */
+#define RVMRPC_FAILED_NO_SPACE		11	/* or a quota is used up */
+#define RVMRPC_FAILED_READ_ONLY		12	/* the file system */
+#define RVMRPC_FAILED_TOO_LARGE		13	/* a file for its file system */
+#define RVMRPC_FAILED_OTHER_MOUNT	14	/* nothing is renamed from one to another */
 
 struct rvmrpc_file_req {
 	uint64_t offset;
@@ -808,6 +824,47 @@ struct rvmrpc_file_res {
 	uint64_t modified_ns;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_file_res, 32);
+
+/* Followed by the path, and by what its procedure wants behind that. */
+struct rvmrpc_file_change_req {
+	uint64_t offset;	/* write; else 0 */
+	uint32_t path_bytes;
+	uint16_t mode;		/* create, mkdir: permissions, RVMRPC_FILE_MODES at most; else 0 */
+	uint16_t flags;		/* rename: RVMRPC_FILE_KEEP; else 0 */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_change_req, 16);
+
+#define RVMRPC_FILE_MODES		01777	/* never set-user-ID or set-group-ID */
+#define RVMRPC_FILE_KEEP		(1u << 0)	/* what has the new name already is kept: RVMRPC_FAILED_EXISTS */
+
+/* What of a struct rvmrpc_file_set_req counts; the rest is 0. */
+#define RVMRPC_FILE_SET_SIZE		(1u << 0)
+#define RVMRPC_FILE_SET_MODE		(1u << 1)
+#define RVMRPC_FILE_SET_UID		(1u << 2)
+#define RVMRPC_FILE_SET_GID		(1u << 3)
+#define RVMRPC_FILE_SET_ACCESSED	(1u << 4)
+#define RVMRPC_FILE_SET_MODIFIED	(1u << 5)
+#define RVMRPC_FILE_SET_ALL		((1u << 6) - 1)
+
+#define RVMRPC_FILE_NOW			(1ull << 63)	/* a time: the guest's */
+
+/* Followed by the path. */
+struct rvmrpc_file_set_req {
+	uint32_t set;		/* RVMRPC_FILE_SET_*, not 0 */
+	uint32_t mode;		/* RVMRPC_FILE_MODES at most */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t size;
+	uint64_t accessed_ns;	/* as RVMRPC_FILE_ACCESSED_NS, or RVMRPC_FILE_NOW, as the next */
+	uint64_t modified_ns;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_set_req, 40);
+
+struct rvmrpc_file_change_res {
+	uint32_t failed;	/* RVMRPC_FAILED_* */
+	uint32_t written;	/* write: bytes, fewer than were sent when the file system took no more */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_change_res, 8);
 
 /* Of each event. */
 #define RVMRPC_EVENT_TEXT		1	/* string: in words; may be cut */

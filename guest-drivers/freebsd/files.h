@@ -41,4 +41,7 @@ int	rvmrpc_files_lock(struct vnode *vp);
  */
 int	rvmrpc_files_readlink(struct vnode *vp, char *to, uint32_t *length);
 
+/* RVMRPC_STATUS_* and a reason for 0 or an errno. */
+int	rvmrpc_files_status(int error, uint32_t *failed);
+
 #endif /* RVMRPC_FILES_BSD_H */

@@ -2,11 +2,12 @@
  * SPDX-License-Identifier: BSD-2-Clause
  *
  * Module files: files below the trees of fs_allow, read as the guest's root
- * would.
+ * would.  files_change.c has what is done to those below fs_write.
  */
 #include "files.h"
 #include <sys/dirent.h>
 #include <sys/fcntl.h>
+#include <sys/hash.h>
 #include <sys/mount.h>
 #include <sys/proc.h>
 #include <sys/stat.h>
@@ -18,8 +19,12 @@
 /* Short. */
 static struct mtx files_mtx;
 MTX_SYSINIT(rvmrpc_files, &files_mtx, "rvmrpc files", MTX_DEF);
-static struct rvmrpc_trees files_trees;	/* files_mtx */
+static struct rvmrpc_trees files_trees;	/* files_mtx, as the next */
+static struct rvmrpc_trees files_write_trees;
 CTASSERT(RVMRPC_TREES_MAX <= RVMRPC_ALLOW_MAX);
+/* That run, of all epochs; files_mtx, as the next. */
+static const struct rvmrpc_file_path *files_calls[RVMRPC_SLOTS_MAX];
+static u_int files_calls_max = 1;	/* of one tree */
 
 void *
 rvmrpc_os_file_alloc(size_t bytes)
@@ -34,20 +39,68 @@ rvmrpc_os_file_free(void *scratch)
 }
 
 int
-rvmrpc_os_file_split(const char *path, uint32_t length,
+rvmrpc_os_file_split(const char *path, uint32_t length, bool write,
     struct rvmrpc_file_path *parts)
 {
 	int status;
 
 	mtx_lock(&files_mtx);
 	status = rvmrpc_trees_split(&files_trees, path, length, parts);
+	if (status == RVMRPC_STATUS_OK)
+		parts->key = hash32_str(parts->tree, HASHINIT);
+	if (status == RVMRPC_STATUS_OK && write)
+		status = rvmrpc_trees_split(&files_write_trees, path, length,
+		    parts);
 	mtx_unlock(&files_mtx);
 	return (status);
 }
 
-/* What an error of the kernel's means. */
-static int
-files_status(int error, uint32_t *failed)
+/*
+ * A new epoch has so many workers.  A tree is one file system, since no mount
+ * is entered: one that hangs must leave a worker to the others.
+ */
+void
+rvmrpc_files_epoch(u_int workers)
+{
+	mtx_lock(&files_mtx);
+	files_calls_max = MAX(workers, 2) - 1;
+	mtx_unlock(&files_mtx);
+}
+
+int
+rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
+{
+	const struct rvmrpc_file_path **place = NULL;
+	u_int i, n = 0;
+
+	mtx_lock(&files_mtx);
+	for (i = 0; i < nitems(files_calls); i++)
+		if (files_calls[i] == NULL)
+			place = &files_calls[i];
+		else if (files_calls[i]->key == path->key)
+			n++;
+	if (place != NULL && n < files_calls_max)
+		*place = path;
+	else
+		place = NULL;
+	mtx_unlock(&files_mtx);
+	return (place != NULL ? RVMRPC_STATUS_OK : RVMRPC_STATUS_BUSY);
+}
+
+void
+rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
+{
+	u_int i;
+
+	mtx_lock(&files_mtx);
+	for (i = 0; i < nitems(files_calls); i++)
+		if (files_calls[i] == path)
+			files_calls[i] = NULL;
+	mtx_unlock(&files_mtx);
+}
+
+int
+rvmrpc_files_status(int error, uint32_t *failed)
 {
 	*failed = RVMRPC_FAILED_NOT;
 	switch (error) {
@@ -57,6 +110,7 @@ files_status(int error, uint32_t *failed)
 		return (RVMRPC_STATUS_NOT_ALLOWED);
 	case ENOMEM:
 	case EAGAIN:
+	case ERELOOKUP:
 		return (RVMRPC_STATUS_BUSY);
 	case ENOENT:
 		*failed = RVMRPC_FAILED_NOT_FOUND;
@@ -72,7 +126,30 @@ files_status(int error, uint32_t *failed)
 		break;
 	case EACCES:
 	case EPERM:
+	case ETXTBSY:
 		*failed = RVMRPC_FAILED_ACCESS;
+		break;
+	case EFTYPE:
+		*failed = RVMRPC_FAILED_NOT_REGULAR;
+		break;
+	case EEXIST:
+		*failed = RVMRPC_FAILED_EXISTS;
+		break;
+	case ENOTEMPTY:
+		*failed = RVMRPC_FAILED_NOT_EMPTY;
+		break;
+	case EISDIR:
+		*failed = RVMRPC_FAILED_IS_DIRECTORY;
+		break;
+	case ENOSPC:
+	case EDQUOT:
+		*failed = RVMRPC_FAILED_NO_SPACE;
+		break;
+	case EROFS:
+		*failed = RVMRPC_FAILED_READ_ONLY;
+		break;
+	case EFBIG:
+		*failed = RVMRPC_FAILED_TOO_LARGE;
 		break;
 	default:
 		*failed = RVMRPC_FAILED_IO;
@@ -126,12 +203,12 @@ rvmrpc_os_file_stat(const struct rvmrpc_file_path *path,
 
 	error = rvmrpc_files_find(path, link == NULL, &vp);
 	if (error != 0)
-		return (files_status(error, failed));
+		return (rvmrpc_files_status(error, failed));
 	error = files_attributes(vp, a);
 	if (error == 0 && link != NULL && vp->v_type == VLNK)
 		error = rvmrpc_files_readlink(vp, link, link_length);
 	vput(vp);
-	return (files_status(error, failed));
+	return (rvmrpc_files_status(error, failed));
 }
 
 /* Of the mount that vp, of which it disposes, is on. */
@@ -177,7 +254,7 @@ rvmrpc_os_file_space(const struct rvmrpc_file_path *path,
 			.files_free = MAX(st->f_ffree, 0),
 		};
 	rvmrpc_os_file_free(st);
-	return (files_status(error, failed));
+	return (rvmrpc_files_status(error, failed));
 }
 
 /* ---- Folders ---- */
@@ -311,7 +388,7 @@ rvmrpc_os_file_list(const struct rvmrpc_file_path *path,
 	}
 	free(names->cookies, M_TEMP);
 	rvmrpc_os_file_free(names);
-	return (files_status(error, failed));
+	return (rvmrpc_files_status(error, failed));
 }
 
 /* ---- Reading ---- */
@@ -347,7 +424,7 @@ rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset,
 
 	error = rvmrpc_files_find(path, true, &vp);
 	if (error != 0)
-		return (files_status(error, failed));
+		return (rvmrpc_files_status(error, failed));
 	if (vp->v_type != VREG) {
 		vput(vp);
 		*failed = RVMRPC_FAILED_NOT_REGULAR;
@@ -357,32 +434,56 @@ rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset,
 	if (error == 0)
 		error = files_read(vp, offset, to, length);
 	vput(vp);
-	return (files_status(error, failed));
+	return (rvmrpc_files_status(error, failed));
 }
 
-/* ---- fs_allow ---- */
+/* ---- fs_allow, fs_write ---- */
 
-int
-rvmrpc_fs_allow_set(const char *text)
+static int
+files_trees_set(struct rvmrpc_trees *trees, const char *name, const char *text)
 {
 	uint32_t bad = 0;
 	int status;
 
 	mtx_lock(&files_mtx);
-	status = rvmrpc_trees_set(&files_trees, text, &bad);
+	status = rvmrpc_trees_set(trees, text, &bad);
 	mtx_unlock(&files_mtx);
 	if (status == RVMRPC_STATUS_GARBAGE_ARGS)
-		printf("rvmrpc: fs_allow: no absolute path of a folder from "
-		    "byte %u on\n", bad);
+		printf("rvmrpc: %s: no absolute path of a folder from byte %u "
+		    "on\n", name, bad);
 	return (rvmrpc_status_errno(status));
+}
+
+static void
+files_trees_get(const struct rvmrpc_trees *trees, char *text)
+{
+	mtx_lock(&files_mtx);
+	strlcpy(text, trees->text, RVMRPC_ALLOW_MAX);
+	mtx_unlock(&files_mtx);
+}
+
+int
+rvmrpc_fs_allow_set(const char *text)
+{
+	return (files_trees_set(&files_trees, "fs_allow", text));
 }
 
 void
 rvmrpc_fs_allow_get(char *text)
 {
-	mtx_lock(&files_mtx);
-	strlcpy(text, files_trees.text, RVMRPC_ALLOW_MAX);
-	mtx_unlock(&files_mtx);
+	files_trees_get(&files_trees, text);
+}
+
+int
+rvmrpc_fs_write_set(const char *text)
+{
+	return (files_trees_set(&files_write_trees, "fs_write", text));
+}
+
+void
+rvmrpc_fs_write_get(char *text)
+{
+	files_trees_get(&files_write_trees, text);
 }
 
 int

@@ -117,9 +117,11 @@ rvmrpc_uma_reclaim(void)
 
 /* Of VOP_LOOKUP() and VOP_READDIR(). */
 #if __FreeBSD_version >= 1400097
+#define	RVMRPC_CN_SAVED			0
 #define	rvmrpc_cn_thread(cnp)		(void)(cnp)
 typedef uint64_t rvmrpc_cookie_t;
 #else
+#define	RVMRPC_CN_SAVED			(HASBUF | SAVENAME)
 #define	rvmrpc_cn_thread(cnp)		((cnp)->cn_thread = curthread)
 typedef u_long rvmrpc_cookie_t;
 #endif

@@ -265,6 +265,10 @@ int	rvmrpc_mod_files_init(void);
 void	rvmrpc_mod_files_exit(void);
 int	rvmrpc_fs_allow_set(const char *text);
 void	rvmrpc_fs_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
+int	rvmrpc_fs_write_set(const char *text);
+void	rvmrpc_fs_write_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
+/* A new epoch has so many workers; takes a mutex. */
+void	rvmrpc_files_epoch(u_int workers);
 
 /* Worker: writes back what is dirty, and waits for it. */
 bool	rvmrpc_sync(void);

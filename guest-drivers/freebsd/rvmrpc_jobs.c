@@ -170,6 +170,7 @@ rvmrpc_jobs_prepare(struct rvmrpc_softc *sc)
 		room -= job != NULL;
 	}
 	rvmrpc_user_epoch(rvmrpc_jobs_max(sc));
+	rvmrpc_files_epoch(rvmrpc_jobs_max(sc));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */

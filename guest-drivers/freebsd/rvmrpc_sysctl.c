@@ -45,6 +45,7 @@ rvmrpc_tunables_fetch(void)
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.fs_allow", rvmrpc_fs_allow_set);
+	rvmrpc_allow_fetch("hw.rvmrpc.fs_write", rvmrpc_fs_write_set);
 }
 
 /* An integer from -1 on that the server thread looks at again. */
@@ -102,6 +103,13 @@ rvmrpc_sysctl_fs_allow(SYSCTL_HANDLER_ARGS)
 	    rvmrpc_fs_allow_set));
 }
 
+static int
+rvmrpc_sysctl_fs_write(SYSCTL_HANDLER_ARGS)
+{
+	return (rvmrpc_sysctl_list(oidp, req, rvmrpc_fs_write_get,
+	    rvmrpc_fs_write_set));
+}
+
 static void
 rvmrpc_add_int(struct rvmrpc_softc *sc, const char *name, size_t offset,
     const char *what)
@@ -140,6 +148,9 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "fs_allow",
 	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
 	    rvmrpc_sysctl_fs_allow, "A", "folders whose files the host may read");
+	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "fs_write",
+	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
+	    rvmrpc_sysctl_fs_write, "A", "of these, those it may change");
 }
 
 /* ---- State ---- */

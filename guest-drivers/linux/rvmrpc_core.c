@@ -9,5 +9,6 @@
 #include "../../core/rvmrpc_lists.c"
 #include "../../core/rvmrpc_care.c"
 #include "../../core/rvmrpc_files.c"
+#include "../../core/rvmrpc_files_change.c"
 #include "../../core/rvmrpc_programs.c"
 #include "../../core/rvmrpc_tell.c"

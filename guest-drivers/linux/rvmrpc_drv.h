@@ -369,6 +369,7 @@ void rvmrpc_mod_control_exit(void);
 int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
 int rvmrpc_mod_files_init(void);
+void rvmrpc_files_epoch(u32 workers);
 void rvmrpc_mod_files_exit(void);
 int rvmrpc_mod_vmcoreinfo_init(void);
 void rvmrpc_mod_vmcoreinfo_exit(void);

@@ -126,6 +126,7 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 		}
 	}
 	rvmrpc_user_epoch(rvmrpc_jobs_max(rdev));
+	rvmrpc_files_epoch(rvmrpc_jobs_max(rdev));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */

@@ -130,4 +130,13 @@ int process_connect(gint64 pid, const char *path, const Until *until,
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error);
 
+/* ---- files.c: what a guest answered ---- */
+
+GBytes *files_parse_read(const RvmrpcConn *conn, const char *path,
+                         GBytes *answer, guint32 length,
+                         RvmrpcFileVersion *version, GError **error);
+gboolean files_parse_change(const RvmrpcConn *conn,
+                            const RvmrpcFileChange *change, GBytes *answer,
+                            guint32 *written, GError **error);
+
 #endif

@@ -383,7 +383,10 @@ char **rvmrpc_record_get_strings(const RvmrpcRecord *record, guint key);
  *
  * As rvmrpc_get_records(). What the guest says of the path itself is a
  * #GIOErrorEnum: NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR_FILE, TOO_MANY_LINKS,
- * FILENAME_TOO_LONG, PERMISSION_DENIED or FAILED. Names in records are bytes.
+ * FILENAME_TOO_LONG, PERMISSION_DENIED or FAILED; of a change also EXISTS,
+ * NOT_EMPTY, IS_DIRECTORY, NO_SPACE, READ_ONLY, MESSAGE_TOO_LARGE (a file for its
+ * file system) or WOULD_RECURSE (from one mount to another). Names in records are
+ * bytes.
  */
 RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
                                 const char *path, guint32 select,
@@ -409,6 +412,34 @@ GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
                          guint32 length, RvmrpcFileVersion *version,
                          guint timeout_ms, GCancellable *cancellable,
                          GError **error);
+
+typedef struct {
+    guint32 procedure;          /* RVMRPC_FILES_WRITE and those that follow it */
+    const char *path;           /* absolute, in the guest */
+    const char *to;             /* rename: the new one */
+    gboolean keep;              /* rename: not over what has that name */
+    guint32 mode;               /* create, mkdir, set: permissions */
+    guint64 offset;             /* write */
+    const void *data;           /* write: @length bytes */
+    gsize length;
+    guint32 set;                /* set: RVMRPC_FILE_SET_*; of what follows */
+    guint32 uid, gid;
+    guint64 size;
+    gint64 accessed_ns, modified_ns;    /* since 1970; RVMRPC_FILE_NOW */
+} RvmrpcFileChange;
+
+/**
+ * rvmrpc_change_file:
+ * @written: (out) (optional): of write, bytes: fewer than @change's when the
+ * guest's file system took no more
+ *
+ * What else is set in @change but belongs to no such procedure is ignored. Errors
+ * as of rvmrpc_get_files(); %RVMRPC_ERROR_TOO_BIG: so many bytes do not fit into
+ * one request. After %RVMRPC_ERROR_TIMED_OUT it may yet be done.
+ */
+gboolean rvmrpc_change_file(RvmrpcConn *conn, const RvmrpcFileChange *change,
+                            guint32 *written, guint timeout_ms,
+                            GCancellable *cancellable, GError **error);
 
 /* ---- What is done to a guest ---- */
 

@@ -8,7 +8,7 @@ _rvmrpc()
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
     local command='' vm='' word words
     local commands='list info meminfo loadavg cpuinfo cpustat osinfo drop-caches df ip ps psi dmesg events vmcoreinfo
-        ls cat cp mount doctor clock reclaim balance freeze thaw sysrq poweroff reboot call top watch ping'
+        ls cat cp mkdir mv rm mount doctor clock reclaim balance freeze thaw sysrq poweroff reboot call top watch ping'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case $word in
@@ -44,6 +44,7 @@ _rvmrpc()
             balance) words+=' --target --floor --config --dry-run --once --interval --count' ;;
             freeze) words+=' --for --status' ;;
             poweroff | reboot) words+=' --force' ;;
+            mount) words+=' --rw' ;;
             top | watch | ping) words+=' --count --interval' ;;
             esac
         elif [ -z "$command" ]; then

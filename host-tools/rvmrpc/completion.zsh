@@ -26,7 +26,10 @@ _rvmrpc() {
         'dmesg:the kernel'\''s log'
         'ls:files of a folder'
         'cat:a file'\''s bytes'
-        'cp:copy a file to this host'
+        'cp:copy a file to this host, or to the guest'
+        'mkdir:make a folder there'
+        'mv:rename a file or a folder'
+        'rm:remove a file or an empty folder'
         'mount:show its files below a folder'
         'vmcoreinfo:for who reads a dump of its memory'
         'events:what the kernel tells by itself'
@@ -65,6 +68,7 @@ _rvmrpc() {
         '--for=[freeze: seconds until the guest thaws by itself]:s:' \
         '--status[freeze: only ask]' \
         '--force[poweroff, reboot: by the kernel, if need be]' \
+        '--rw[mount: for writing, too]' \
         '(-h --help)'{-h,--help}'[print a text]' \
         '--version[print the version]' \
         '1:command:{_describe command commands}' \

@@ -13,6 +13,9 @@ seconds=${FUZZ_SECONDS:-10}
 
 sources=("$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader,ring,tell}.c)
 flags=()
+if [[ $harness == files ]]; then
+    sources+=("$root"/core/rvmrpc_{files,files_change}.c)
+fi
 if [[ $harness == reply ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)

@@ -20,8 +20,9 @@ import tempfile
 import time
 
 from harness import TOP, VM, Skip, call, call_args, case, comment, main, shared, wait_for
-from harness.files import (DEVICE, LINK, LOOP, MODE, NOFOLLOW, NOT_DIRECTORY, NOT_FOUND, NOT_REGULAR, SIZE, TOO_LONG, ask,
-                           listed, race, read_all, read_at, told)
+from harness.files import (ACCESS, DEVICE, EXISTS, GID, IS_DIRECTORY, LINK, LOOP, MODE, MODIFIED, NOFOLLOW, NOT_DIRECTORY,
+                           NOT_EMPTY, NOT_FOUND, NOT_REGULAR, SIZE, TOO_LONG, UID, ask, change, done, listed, put, race, read_all,
+                           read_at, told)
 from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, parse, records
 
 KERNEL = os.environ.get("RVMRPC_FREEBSD_BARE")
@@ -76,6 +77,10 @@ def make_files(srv, outside):
     (tree / "file").chmod(0o640)
     (tree / "big").write_bytes(BIG)
     os.mkfifo(tree / "fifo")
+    (tree / "hard").write_text("twice")
+    os.link(tree / "hard", outside / "hard")
+    (tree / "suid").write_text("root's")
+    (tree / "suid").chmod(0o4755)
     for name, target in LINKS.items():
         (tree / name).symlink_to(target)
     (srv / "linked").symlink_to("/outside")
@@ -199,6 +204,8 @@ def freeze():
     assert (only(writer, 4), only(writer, 13)) == ("D", "suspfs"), writer
     assert freeze_state(vm, "freeze", freeze_for(1000)) == ("busy",)
     assert read_at(vm, "/srv/tree/file") == b"hello" and told(vm, "stat", "/srv/tree/good"), "reading is no writing"
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree") == "ok"
+    assert change(vm, "write", "/srv/tree/file", b"hello") == change(vm, "create", "/srv/tree/x") == "busy"
     assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
     wait_for(lambda: vm.written() > before + 1, 10, "the writer")
     assert freeze_state(vm, "freeze", freeze_for(1500))[:3] == ("ok", 2, 1)
@@ -292,7 +299,7 @@ def files():
         found, took = listed(vm, "/srv/tmp", limit)
         assert set(found) == {f"{LONG}{i:03}".encode() for i in range(700)} and took >= answers, (len(found), took)
     tree = listed(vm, "/srv/tree")[0]
-    names = {"file", "big", "fifo", "sub", "swap", "tmp", "dev", "bind", *(n for n in LINKS if "/" not in n)}
+    names = {"file", "big", "fifo", "hard", "suid", "sub", "swap", "tmp", "dev", "bind", *(n for n in LINKS if "/" not in n)}
     assert {name.decode() for name in tree} == names, tree
     assert DEVICE not in tree[b"file"] and only(tree[b"good"], MODE) & 0o170000 == 0o120000
     assert told(vm, "list", "/srv/tree/file") == NOT_DIRECTORY and told(vm, "list", "/srv/tree/none") == NOT_FOUND
@@ -345,6 +352,77 @@ def hostile():
     assert set_text(vm, "dev.rvmrpc.0.fs_allow", "") == "ok"
     assert ask(vm, "read", "/srv/tree/file")[0] == "not-allowed"
     assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/srv/tree:/srv/tmp") == "ok"
+
+
+@case("files: create, mkdir, write, rename, remove, set and sync, on UFS and a tmpfs, where the guest lets it", timeout=90)
+def changes():
+    """What becomes of them is read; nothing is changed elsewhere."""
+    vm = guest()
+    assert change(vm, "create", "/srv/tree/new") == "not-allowed"
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree:/srv/tmp") == "ok"
+    for top in ("/srv/tree/new", "/srv/tmp/new"):
+        done(vm, "mkdir", top, mode=0o1777)
+        done(vm, "create", f"{top}/a", mode=0o666)
+        assert [only(told(vm, "stat", path), MODE) for path in (top, f"{top}/a")] == [0o41777, 0o100666]
+        assert done(vm, "write", f"{top}/a", BIG[:3000], offset=5000) == 3000 and done(vm, "write", f"{top}/a", b"begin") == 5
+        assert read_all(vm, f"{top}/a") == b"begin" + bytes(4995) + BIG[:3000]
+        done(vm, "sync", f"{top}/a")
+        done(vm, "sync", top)
+        assert put(vm, f"{top}/a", 0x2f, mode=0o640, uid=12, gid=34, size=7, modified=2**64 - 2 * 10**9) == ("ok", 0)
+        got = told(vm, "stat", f"{top}/a")
+        assert [only(got, key) for key in (MODE, UID, GID, SIZE, MODIFIED)] == [0o100640, 12, 34, 7, 2**64 - 2 * 10**9], got
+        done(vm, "mkdir", f"{top}/d")
+        done(vm, "rename", f"{top}/a", f"{top}/d/b")
+        done(vm, "rename", f"{top}/d", f"{top}/e")
+        done(vm, "create", f"{top}/c")
+        assert change(vm, "rename", f"{top}/c", f"{top}/e/b", flags=1) == ("failed", EXISTS)
+        done(vm, "rename", f"{top}/c", f"{top}/e/b")
+        done(vm, "rename", f"{top}/e/b", f"{top}/e/b")
+        assert set(listed(vm, top)[0]) == {b"e"} and set(listed(vm, f"{top}/e")[0]) == {b"b"}
+        for procedure, path, tail, why in (
+                ("create", f"{top}/e/b", b"", EXISTS), ("mkdir", f"{top}/e", b"", EXISTS), ("rmdir", f"{top}/e", b"", NOT_EMPTY),
+                ("remove", f"{top}/e", b"", IS_DIRECTORY), ("rmdir", f"{top}/e/b", b"", NOT_DIRECTORY),
+                ("remove", f"{top}/none", b"", NOT_FOUND), ("rename", f"{top}/none", f"{top}/x", NOT_FOUND),
+                ("create", f"{top}/none/x", b"", NOT_FOUND), ("create", f"{top}/e/b/x", b"", NOT_DIRECTORY),
+                ("mkdir", f"{top}/{'x' * 256}", b"", TOO_LONG), ("write", f"{top}/none", b"x", NOT_FOUND),
+                ("write", f"{top}/e", b"x", NOT_REGULAR), ("rename", f"{top}/e/b", f"{top}/e", IS_DIRECTORY)):
+            assert change(vm, procedure, path, tail) == ("failed", why), (procedure, path)
+        assert change(vm, "rename", f"{top}/e", f"{top}/e/x")[0] == "failed"
+        done(vm, "remove", f"{top}/e/b")
+        done(vm, "rmdir", f"{top}/e")
+        done(vm, "rmdir", top)
+        assert told(vm, "stat", top) == NOT_FOUND
+
+
+@case("files: hostile paths: no change gets out; what has another name or is set-user-ID is not written", timeout=90)
+def hostile_changes():
+    """A link itself may be renamed and removed: as a name."""
+    vm = guest()
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree:/srv/tmp") == "ok"
+    tried = 0
+    for rest in HOSTILE:
+        path = f"/srv/tree/{rest}"
+        got = [change(vm, procedure, f"{path}/x") for procedure in ("create", "mkdir", "remove", "rmdir", "sync")]
+        got += [change(vm, "rename", f"{path}/x", f"{path}/y"), change(vm, "rename", "/srv/tree/file", f"{path}/x"),
+                change(vm, "write", f"{path}/x", b"x"), put(vm, f"{path}/x", 2)]
+        assert set(got) <= {"not-allowed"}, (rest, got)
+        own = [change(vm, "write", path, b"x"), put(vm, path, 1), put(vm, path, 2), change(vm, "create", path), change(vm, "mkdir", path)]
+        assert not [one for one in own if one[0] == "ok"], (rest, own)
+        tried += len(got) + len(own)
+    for path in ("tmp", "dev"):
+        assert {change(vm, "remove", f"/srv/tree/{path}"), change(vm, "rmdir", f"/srv/tree/{path}"),
+                change(vm, "rename", f"/srv/tree/{path}", "/srv/tree/x"),
+                change(vm, "rename", "/srv/tree/file", f"/srv/tree/{path}")} == {"not-allowed"}, path
+    for path in ("/", "/srv/tree", "/srv/x", "/outside/x", "/srv/linked/x"):
+        assert change(vm, "create", path) == change(vm, "rename", "/srv/tree/file", path) == "not-allowed", path
+    comment(f"{tried} calls")
+    for name, data in (("hard", b"twice"), ("suid", b"root's")):
+        assert change(vm, "write", f"/srv/tree/{name}", b"x") == ("failed", ACCESS) == put(vm, f"/srv/tree/{name}", 1), name
+        assert read_at(vm, f"/srv/tree/{name}") == data
+    assert put(vm, "/srv/tree/suid", 4, uid=7) == ("ok", 0)
+    assert only(told(vm, "stat", "/srv/tree/suid"), MODE) == 0o100755
+    assert change(vm, "write", "/srv/tree/fifo", b"x") == ("failed", NOT_REGULAR)
+    assert read_at(vm, "/srv/tree/file") == b"hello"
 
 
 @case("files: a folder that is swapped for a link, and moved out, while it is walked", timeout=60)

@@ -6,7 +6,8 @@ import time
 from .records import FAILURE, FILE, MORE, only, parse
 from .rpc import call
 
-NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR, LOOP, TOO_LONG = 1, 2, 3, 4, 5
+NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR, LOOP, TOO_LONG, ACCESS = 1, 2, 3, 4, 5, 6
+EXISTS, NOT_EMPTY, IS_DIRECTORY, NO_SPACE, READ_ONLY, OTHER_MOUNT = 8, 9, 10, 11, 12, 14
 FOLLOW, NOFOLLOW = 0, 1
 NAME, MODE, SIZE, INODE, LINKS, UID, GID, DEVICE, MODIFIED, LINK = 1, 2, 3, 5, 6, 7, 8, 9, 11, 13
 
@@ -58,6 +59,36 @@ def listed(vm, path, limit=0):
             found[only(fields, NAME)] = fields
         if not flags & MORE:
             return found, answers
+
+
+def change(vm, procedure, path, tail=b"", offset=0, mode=0, flags=0):
+    """(status, reason), and of write what was written in place of 0."""
+    path = path if isinstance(path, bytes) else path.encode()
+    tail = tail if isinstance(tail, bytes) else tail.encode()
+    head = struct.pack("<QIHH", offset, len(path), mode, flags)
+    status, answer = call(vm.qmp, "files", procedure, head + path + tail, 10000)
+    if status != "ok":
+        return status
+    failed, written = struct.unpack("<II", answer)
+    assert not (failed and written), answer
+    return ("failed", failed) if failed else ("ok", written)
+
+
+def done(vm, procedure, path, *more, **fields):
+    """What must be done; of write, how much."""
+    got = change(vm, procedure, path, *more, **fields)
+    assert got[0] == "ok", (procedure, path, got)
+    return got[1]
+
+
+def put(vm, path, mask, mode=0, uid=0, gid=0, size=0, accessed=0, modified=0):
+    """files.set, as change()."""
+    head = struct.pack("<IIIIQQQ", mask, mode, uid, gid, size, accessed, modified)
+    status, answer = call(vm.qmp, "files", "set", head + path.encode(), 10000)
+    if status != "ok":
+        return status
+    failed, = struct.unpack_from("<I", answer)
+    return ("failed", failed) if failed else ("ok", 0)
 
 
 def race(vm, tree, secret, seconds):
