@@ -453,8 +453,8 @@ change_may_rename(const struct vnode *from, const struct vnode *to,
 
 /* Disposes of from, which is what old names in it, and not locked. */
 static int
-change_rename_to(struct vnode *from, struct vnode *vp, struct componentname *old,
-    struct vnode *to, const char *name, bool keep)
+change_rename_to(struct vnode *from, struct vnode *vp,
+    struct componentname *old, struct vnode *to, const char *name, bool keep)
 {
 	struct componentname cn;
 	struct vnode *there = NULL;

@@ -68,7 +68,7 @@ rvmrpc_files_lookup(struct vnode *folder, const char *name, size_t length,
 	cn.cn_lkflags = walk_lock_flags(folder->v_mount);
 	error = VOP_LOOKUP(folder, found, &cn);
 	if (error == 0 && *found == folder) {
-		/* A folder that is in itself: no file system's, or a broken one's. */
+		/* In itself: the file system is broken. */
 		vrele(folder);
 		error = ELOOP;
 	}

@@ -35,7 +35,7 @@ struct user_call {
 
 /* An open file. */
 struct user_file {
-	LIST_ENTRY(user_file) link;	/* while it may have a number; user_mtx */
+	LIST_ENTRY(user_file) link;	/* while it has a number; user_mtx */
 	struct selinfo	sel;		/* user_mtx */
 	volatile bool	registered;	/* user_sx to write */
 	struct rvmrpc_program program;	/* says itself */
