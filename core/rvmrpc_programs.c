@@ -92,13 +92,15 @@ struct rvmrpc_program_call *rvmrpc_program_next(const struct rvmrpc_programs *al
 
 	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
 		call = all->calls[i];
-		if (call && call->program == p && call->state == RVMRPC_PROGRAM_QUEUED && (!oldest || call->id < oldest->id))
+		if (call && call->program == p && call->state == RVMRPC_PROGRAM_QUEUED &&
+		    (!oldest || call->id < oldest->id))
 			oldest = call;
 	}
 	return oldest;
 }
 
-struct rvmrpc_program_call *rvmrpc_program_find(const struct rvmrpc_programs *all, const struct rvmrpc_program *p, uint64_t id)
+struct rvmrpc_program_call *rvmrpc_program_find(const struct rvmrpc_programs *all, const struct rvmrpc_program *p,
+						uint64_t id)
 {
 	uint32_t i;
 
@@ -130,8 +132,8 @@ void rvmrpc_program_close(struct rvmrpc_programs *all, struct rvmrpc_program *p)
 		struct rvmrpc_program_call *call = all->calls[i];
 
 		if (call && call->program == p)
-			rvmrpc_program_end(call, call->state == RVMRPC_PROGRAM_QUEUED ? RVMRPC_STATUS_MODULE_UNAVAILABLE :
-					   RVMRPC_STATUS_SYSTEM_ERROR);
+			rvmrpc_program_end(call, call->state == RVMRPC_PROGRAM_QUEUED ?
+					   RVMRPC_STATUS_MODULE_UNAVAILABLE : RVMRPC_STATUS_SYSTEM_ERROR);
 	}
 }
 

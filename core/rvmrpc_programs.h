@@ -2,8 +2,8 @@
 /*
  * Reverse VMRPC, guest half: modules that programs of the guest serve, by the interface of rvmrpc_serve.h.
  *
- * What a program may say, and whose turn it is, is here; waiting, waking and memory are the driver's.  A struct
- * rvmrpc_programs and its calls are read and written with one lock of the driver's held; so are all functions that have one.
+ * What a program may say, and whose turn it is, is here; waiting, waking and memory are the driver's.  All functions
+ * that have a struct rvmrpc_programs or one of its calls are called with one lock of the driver's held, which is these'.
  */
 #ifndef RVMRPC_PROGRAMS_H
 #define RVMRPC_PROGRAMS_H
@@ -67,7 +67,8 @@ void rvmrpc_program_leave(struct rvmrpc_programs *all, struct rvmrpc_program_cal
 struct rvmrpc_program_call *rvmrpc_program_next(const struct rvmrpc_programs *all, const struct rvmrpc_program *p);
 
 /* One that was read and waits for its answer; NULL. */
-struct rvmrpc_program_call *rvmrpc_program_find(const struct rvmrpc_programs *all, const struct rvmrpc_program *p, uint64_t id);
+struct rvmrpc_program_call *rvmrpc_program_find(const struct rvmrpc_programs *all, const struct rvmrpc_program *p,
+						uint64_t id);
 
 /* False: it was over. */
 bool rvmrpc_program_end(struct rvmrpc_program_call *call, uint32_t status);

@@ -411,7 +411,8 @@ def hostile_changes():
         got += [change(vm, "rename", f"{path}/x", f"{path}/y"), change(vm, "rename", "/srv/tree/file", f"{path}/x"),
                 change(vm, "write", f"{path}/x", b"x"), put(vm, f"{path}/x", 2)]
         assert set(got) <= {"not-allowed"}, (rest, got)
-        own = [change(vm, "write", path, b"x"), put(vm, path, 1), put(vm, path, 2), change(vm, "create", path), change(vm, "mkdir", path)]
+        own = [change(vm, "write", path, b"x"), put(vm, path, 1), put(vm, path, 2), change(vm, "create", path),
+               change(vm, "mkdir", path)]
         assert not [one for one in own if one[0] == "ok"], (rest, own)
         tried += len(got) + len(own)
     for path in ("tmp", "dev"):
