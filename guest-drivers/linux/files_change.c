@@ -252,22 +252,25 @@ int rvmrpc_os_file_set(const struct rvmrpc_file_path *path, const struct rvmrpc_
 
 /* ---- Names ---- */
 
-/* The mode that was wanted: not less what a kernel thread's umask takes. */
-static int change_made(const struct path *path, u16 mode)
+/* The mode that was wanted, without what a kernel thread's umask took, where the file system has modes. */
+static void change_made(const struct path *path, u16 mode)
 {
-	return (d_inode(path->dentry)->i_mode & S_IALLUGO) == mode ? 0 : change_mode(path, mode);
+	const umode_t now = d_inode(path->dentry)->i_mode;
+
+	/* A folder may have its group from the one that it is in. */
+	if ((now & RVMRPC_FILE_MODES) != mode)
+		change_mode(path, mode | (now & S_ISGID));
 }
 
 static int change_create(const struct path *folder, const char *name, u16 mode)
 {
 	struct file *file = rvmrpc_create(folder, name, mode);
-	int err;
 
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	err = change_made(&file->f_path, mode);
+	change_made(&file->f_path, mode);
 	fput(file);
-	return err;
+	return 0;
 }
 
 static int change_mkdir(const struct path *folder, const char *name, u16 mode)
@@ -282,9 +285,10 @@ static int change_mkdir(const struct path *folder, const char *name, u16 mode)
 	if (IS_ERR(made.dentry))
 		return PTR_ERR(made.dentry);
 	/* Some file systems look it up anew only when it is asked for. */
-	err = d_is_positive(made.dentry) ? change_made(&made, mode) : 0;
+	if (d_is_positive(made.dentry))
+		change_made(&made, mode);
 	dput(made.dentry);
-	return err;
+	return 0;
 }
 
 int rvmrpc_os_file_create(const struct rvmrpc_file_place *place, bool folder, u16 mode, u32 *failed)

@@ -398,7 +398,7 @@ def hostile_changes():
     comment(f"{tried} calls")
 
 
-@case("what has another name, is set-user-ID, is special or read only is not written")
+@case("what has another name, is set-user-ID, is special or read only is not written", timeout=120)
 def guarded():
     """A hard link may be root's file elsewhere."""
     vm = writable("/srv/tree:/srv/tree/tmp:/srv/tree/ro")
