@@ -22,6 +22,7 @@ from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-files-")
 LONG = bool(os.environ.get("RVMRPC_LONG"))
+LIMIT = 800 if LONG else 180
 # Times that meminfo's p99 may grow; two copies and a guest share two CPUs of the host.
 BESIDE = 6
 
@@ -127,7 +128,7 @@ def sums(root):
     return found
 
 
-@case("mount: SHA-256, find, grep -r, cp -a over a tree; nothing can be written", timeout=180)
+@case("mount: SHA-256, find, grep -r, cp -a over a tree; nothing can be written", timeout=LIMIT)
 def mount():
     """300 files, 2,000 with RVMRPC_LONG."""
     vm = guest()
@@ -193,7 +194,7 @@ def copies_in():
     assert vm.guest.check("ls -A /srv/tree/sub") == ""
 
 
-@case("mount --rw: cp -a into it, mv, rm -r, truncate, append, times; a tree that may only be read stays as it is", timeout=180)
+@case("mount --rw: cp -a into it, mv, rm -r, truncate, append, times; a tree that may only be read stays as it is", timeout=LIMIT)
 def mount_rw():
     """The guest's own truth is the judge."""
     vm = guest("/srv/tree/sub")
@@ -240,7 +241,7 @@ def mount_rw():
     assert vm.guest.check("ls -A /srv/tree/sub; cat /srv/tree/file") == "another\n"
 
 
-@case("mount: a large file is the same, from the guest's page cache, and nothing is written", timeout=180)
+@case("mount: a large file is the same, from the guest's page cache, and nothing is written", timeout=LIMIT)
 def large():
     """100 MiB with RVMRPC_LONG, else 24; an ext4 on a disk, mounted for reading and writing, tells of any access."""
     vm = guest()
@@ -265,7 +266,7 @@ def large():
         vm.guest.check("umount /srv/disk && rm /tmp/disk", timeout=30)
 
 
-@case("a folder of the mount that hangs: what is in others answers, and the mount ends", timeout=180)
+@case("a folder of the mount that hangs: what is in others answers, and the mount ends", timeout=LIMIT)
 def hung():
     """Several readers at a time in a FUSE of the guest's that never answers."""
     vm = guest()
@@ -369,7 +370,7 @@ def beside():
     assert best[3] < max(BESIDE * best[1], 20), best
 
 
-@case("mount ends by a signal and when the VM goes, and goes on when the guest starts anew", timeout=180)
+@case("mount ends by a signal and when the VM goes, and goes on when the guest starts anew", timeout=LIMIT)
 def mount_ends():
     """Nothing stays mounted."""
     vm = guest()
