@@ -342,8 +342,9 @@ def modules():
     assert flags["control", "sysrq"] == (0, False, False, False)
     assert flags["freeze", "freeze"] == (0, False, True, False)
     assert flags["files", "read"] == (2, True, True, True)
+    assert flags["files", "write"] == (4, False, True, False)
     assert flags["reclaim", "shrink"] == (1, False, True, False)
-    assert len(flags) == 36, flags
+    assert len(flags) == 44, flags
 
 
 @case("query-rvmrpc counts calls, answers and gate calls; the histogram adds up")
