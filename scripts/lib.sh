@@ -156,7 +156,9 @@ apt_sources() {
     printf 'Components: main\nSigned-By: %s\n' "$key"
 }
 
-# apt_private TOOL ARGS...: an apt tool that sees the suites of $apt_dir only.
+# apt_private TOOL ARGS...: an apt tool that sees the suites of $apt_dir only,
+# with apt_options.
+apt_options=()
 apt_private() {
     local tool=$1
     shift
@@ -165,7 +167,7 @@ apt_private() {
         -o Dir::State::Lists="$apt_dir/lists" \
         -o Dir::Cache="$apt_dir" -o Dir::Cache::archives="$apt_dir/archives" \
         -o Dir::Cache::pkgcache="" -o Dir::Cache::srcpkgcache="" \
-        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "$@"
+        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "${apt_options[@]}" "$@"
 }
 
 # apt_private_update PRINTER: of the suites that PRINTER prints.
@@ -202,9 +204,18 @@ headers_of() {
     fi
 }
 
-# kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here.
+# kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here, and of
+# another architecture.
 kbuild_args() {
-    if [[ $1 != /usr/src/* ]]; then printf '%s\n' "CC=$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=; fi
+    local gcc=gcc
+    if [[ $1 == *-arm64* ]]; then
+        gcc=aarch64-linux-gnu-gcc
+        printf '%s\n' ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+    fi
+    if [[ $1 != /usr/src/* ]]; then
+        # Debug information would be stripped.
+        printf '%s\n' "CC=$build/headers/$gcc" CONFIG_DEBUG_INFO_BTF_MODULES= CONFIG_DEBUG_INFO=
+    fi
 }
 
 # warnings_in LOG: what kbuild warned of, but for compiler and pahole.
