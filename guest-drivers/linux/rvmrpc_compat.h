@@ -53,6 +53,13 @@ int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *nam
 #define RVMRPC_DEV_GROUPS(groups)	.driver.dev_groups = (groups)
 #endif
 
+/* Released when the driver leaves the device: 6.16 has no longer one function that does so for pcim_enable_device(). */
+#if KERNEL_VERSION(6, 13, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_request_region	pcim_request_region
+#else
+#define rvmrpc_request_region	pci_request_region
+#endif
+
 /* New in 5.17. */
 #ifndef DEFINE_SIMPLE_DEV_PM_OPS
 #define DEFINE_SIMPLE_DEV_PM_OPS(name, suspend_fn, resume_fn)		\
@@ -120,8 +127,12 @@ static inline void rvmrpc_kmsg_begin(struct kmsg_dump_iter *iter)
 	kmsg_dump_rewind(iter);
 }
 #else
+#ifdef CONFIG_PREEMPT_RT	/* it had that earlier, by another name */
+#define rvmrpc_kmsg_iter kmsg_dumper_iter
+#else
 #define rvmrpc_kmsg_iter kmsg_dumper
-static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
+#endif
+static inline void rvmrpc_kmsg_begin(struct rvmrpc_kmsg_iter *iter)
 {
 	iter->active = true;
 	kmsg_dump_rewind(iter);

@@ -14,6 +14,7 @@
 #include <linux/pci.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 static char *ivshmem = "auto";
@@ -156,7 +157,7 @@ static int rvmrpc_window_take(struct rvmrpc_dev *rdev)
 	void __iomem *regs;
 	int err;
 
-	err = pci_request_region(pdev, RVMRPC_BAR_WINDOW, KBUILD_MODNAME);
+	err = rvmrpc_request_region(pdev, RVMRPC_BAR_WINDOW, KBUILD_MODNAME);
 	if (!err)
 		err = pcim_iomap_regions(pdev, BIT(RVMRPC_BAR_REGS), KBUILD_MODNAME);
 	if (err)
