@@ -18,7 +18,6 @@
 #include <linux/sched/task.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
-#include <asm/unwind.h>
 #include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 

@@ -14,6 +14,7 @@
 #include <linux/pm.h>
 #include <linux/version.h>
 #include <linux/vmstat.h>
+#include "rvmrpc_arch.h"
 
 /* 6.16 gave it another name, and the name of the file a struct. */
 static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
@@ -147,6 +148,6 @@ static inline void rvmrpc_kmsg_begin(struct rvmrpc_kmsg_iter *iter)
 #endif
 
 /* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
-#define RVMRPC_CAN_UNWIND	(KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
+#define RVMRPC_CAN_UNWIND	(RVMRPC_HAS_UNWIND && KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
 
 #endif /* RVMRPC_COMPAT_H */

@@ -109,6 +109,7 @@ struct rvmrpc_window_dev {
 	void __iomem *ring;		/* register of the doorbell; all four from probe to remove */
 	void *base;
 	bool write_back;		/* how base is mapped */
+	bool vmapped;			/* by vmap_pfn(), else by memremap() */
 	u32 doorbell;			/* what the host wants to be written to the register */
 
 	/* The server thread's own; others while it does not run. */

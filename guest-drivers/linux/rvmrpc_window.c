@@ -24,10 +24,7 @@ MODULE_PARM_DESC(ivshmem, "ivshmem devices to use as a window: off, auto, or one
 /* ---- Mapping ---- */
 
 #ifdef CONFIG_VMAP_PFN
-/*
- * The usual ways ask the MTRRs, in which firmware has made the PCI hole uncached; but this is RAM of the host, and on
- * AMD the type of our mapping is what counts.
- */
+/* For where memremap() does not do it: this is RAM of the host, and on AMD the type of our mapping is what counts. */
 static void *rvmrpc_map_write_back(phys_addr_t start, size_t size)
 {
 	size_t i, count = size >> PAGE_SHIFT;
@@ -65,12 +62,13 @@ static int rvmrpc_map(struct rvmrpc_dev *rdev)
 	phys_addr_t start = pci_resource_start(pdev, RVMRPC_BAR_WINDOW);
 	size_t size = pci_resource_len(pdev, RVMRPC_BAR_WINDOW);
 
-	rdev->w.base = rvmrpc_map_write_back(start, size);
-	rdev->w.write_back = rdev->w.base;
-	if (!rdev->w.base) {
+	rdev->w.base = RVMRPC_MEMREMAP_CACHED ? NULL : rvmrpc_map_write_back(start, size);
+	rdev->w.vmapped = rdev->w.base;
+	rdev->w.write_back = rdev->w.vmapped || RVMRPC_MEMREMAP_CACHED;
+	if (!rdev->w.write_back)
 		dev_notice(&pdev->dev, "this kernel cannot map the window write-back: calls will be slower\n");
+	if (!rdev->w.vmapped)
 		rdev->w.base = memremap(start, size, MEMREMAP_WB);
-	}
 	return rdev->w.base ? 0 : -ENOMEM;
 }
 
@@ -205,7 +203,7 @@ void rvmrpc_window_unmap(struct rvmrpc_dev *rdev)
 {
 	if (!rdev->w.base)
 		return;
-	if (rdev->w.write_back)
+	if (rdev->w.vmapped)
 		rvmrpc_unmap_write_back(rdev->w.base);
 	else
 		memunmap(rdev->w.base);
