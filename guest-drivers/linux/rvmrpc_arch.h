@@ -44,6 +44,9 @@ static inline u64 rvmrpc_hypercall(u32 number, u64 op, u64 a0, u64 a1, u64 a2)
 /* memremap() asks the MTRRs, in which firmware has made the PCI hole uncached. */
 #define RVMRPC_MEMREMAP_CACHED	false
 
+/* Firmware has switched on the memory of all devices that are there at boot. */
+#define RVMRPC_HAS_FIRMWARE	true
+
 /* Modules can unwind another task's stack. */
 #define RVMRPC_HAS_UNWIND	1
 
@@ -72,6 +75,7 @@ static inline u64 rvmrpc_hypercall(u32 number, u64 op, u64 a0, u64 a1, u64 a2)
 }
 
 #define RVMRPC_MEMREMAP_CACHED	true
+#define RVMRPC_HAS_FIRMWARE	false	/* or not: boards may start the kernel by themselves */
 #define RVMRPC_HAS_UNWIND	0
 #define RVMRPC_ARCH_CPU_TEXT	0
 

@@ -185,6 +185,8 @@ struct rvmrpc_dev *rvmrpc_server_self(void);
 
 /* ---- rvmrpc_window.c ---- */
 
+void rvmrpc_window_show(struct pci_dev *pdev, u16 *command);
+void rvmrpc_window_hide(struct pci_dev *pdev, u16 command);
 bool rvmrpc_window_wanted(struct pci_dev *pdev);
 int rvmrpc_window_map(struct rvmrpc_dev *rdev);
 void rvmrpc_window_unmap(struct rvmrpc_dev *rdev);

@@ -102,13 +102,11 @@ static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 	return err;
 }
 
-static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+static int rvmrpc_probe_device(struct pci_dev *pdev)
 {
 	struct rvmrpc_dev *rdev;
 	int err;
 
-	if (rvmrpc_is_ivshmem(pdev) && !rvmrpc_window_wanted(pdev))
-		return -ENODEV;
 	rdev = devm_kzalloc(&pdev->dev, sizeof(*rdev), GFP_KERNEL);
 	if (!rdev)
 		return -ENOMEM;
@@ -122,6 +120,20 @@ static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		err = rvmrpc_probe_start(rdev);
 	if (err)
 		rvmrpc_window_unmap(rdev);
+	return err;
+}
+
+static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	u16 command;
+	int err;
+
+	if (!rvmrpc_is_ivshmem(pdev))
+		return rvmrpc_probe_device(pdev);
+	rvmrpc_window_show(pdev, &command);
+	err = rvmrpc_window_wanted(pdev) ? rvmrpc_probe_device(pdev) : -ENODEV;
+	if (err)
+		rvmrpc_window_hide(pdev, command);
 	return err;
 }
 

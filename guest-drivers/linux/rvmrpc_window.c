@@ -112,6 +112,32 @@ static bool rvmrpc_has_own_device(void)
 	return own;
 }
 
+static bool rvmrpc_window_assigned(struct pci_dev *pdev)
+{
+	return pdev->resource[RVMRPC_IVSHMEM_BAR_REGS].parent && pdev->resource[RVMRPC_BAR_WINDOW].parent;
+}
+
+/**
+ * rvmrpc_window_show() - switch on an ivshmem device's memory for a look at it, where that is not firmware's business
+ * @pdev: device, not enabled by this driver
+ * @command: what was in its command register, for rvmrpc_window_hide()
+ *
+ * Context: probe.
+ */
+void rvmrpc_window_show(struct pci_dev *pdev, u16 *command)
+{
+	pci_read_config_word(pdev, PCI_COMMAND, command);
+	if (!RVMRPC_HAS_FIRMWARE && strcmp(ivshmem, "off") && rvmrpc_window_assigned(pdev))
+		pci_write_config_word(pdev, PCI_COMMAND, *command | PCI_COMMAND_MEMORY);
+}
+
+/* It is not ours: as it was. */
+void rvmrpc_window_hide(struct pci_dev *pdev, u16 command)
+{
+	if (!RVMRPC_HAS_FIRMWARE)
+		pci_write_config_word(pdev, PCI_COMMAND, command);
+}
+
 /* Whether the parameter lets this driver look into an ivshmem device; nothing of it is touched. */
 bool rvmrpc_window_wanted(struct pci_dev *pdev)
 {
