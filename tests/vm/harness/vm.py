@@ -31,6 +31,7 @@ class VM:
     console.log, qemu.log, command.
     """
 
+    cmdline = CMDLINE
     live = []
     booted = 0
     complaints = []     # of the guests that have ended
@@ -72,7 +73,7 @@ class VM:
             args += ["-drive", f"file={pathlib.Path(o['disk']).resolve()},if=virtio"]
         if o["kernel"]:
             vmlinuz, initramfs = self._images()
-            words = [CMDLINE, "console_shell" if o["interactive"] else "", o["append"]]
+            words = [self.cmdline, "console_shell" if o["interactive"] else "", o["append"]]
             args += ["-kernel", str(vmlinuz), "-initrd", str(initramfs),
                      "-append", " ".join(word for word in words if word)]
         return args
@@ -90,21 +91,24 @@ class VM:
                                      o["share_opts"]) if x)]
         return args
 
+    def _port_args(self):
+        """The console and the shell's serial port."""
+        console = ["-chardev", "file,id=console,path=console.log,append=on",
+                   "-serial", "chardev:console"]
+        if self.options["interactive"]:
+            console = ["-serial", "mon:stdio"]
+        return [*console, "-chardev", self._channel("guest"), "-serial", "chardev:guest"]
+
     def command(self):
         """QEMU's command line; it runs in self.dir."""
         o = self.options
-        console = ["-chardev", "file,id=console,path=console.log,append=on",
-                   "-serial", "chardev:console"]
-        if o["interactive"]:
-            console = ["-serial", "mon:stdio"]
         args = [
             str(self.qemu), "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", o["accel"], "-machine", o["machine"], "-cpu", o["cpu"],
             "-smp", str(o["smp"]), "-m", str(o["memory"]), "-pidfile", "pid",
             "-chardev", self._channel("qmp"), "-mon", "chardev=qmp,mode=control",
             "-chardev", self._channel("qmp2"), "-mon", "chardev=qmp2,mode=control",
-            *console,
-            "-chardev", self._channel("guest"), "-serial", "chardev:guest"]
+            *self._port_args()]
         args += self._boot_args() + self._device_args()
         if o["incoming"]:
             args += ["-incoming", o["incoming"]]
