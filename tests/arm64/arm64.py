@@ -28,6 +28,7 @@ PAGES = "awk '/KernelPageSize/ { print $2; exit }' /proc/1/smaps"
 class Arm:
     """The board, for VM and its kin: the console is a PL011, the shell's port a PCI card, which is ttyS0 there."""
 
+    boot_timeout = BOOT
     cmdline = CMDLINE.replace("ttyS0", "ttyAMA0") + " shell_tty=ttyS0"
 
     def _port_args(self):
@@ -37,7 +38,8 @@ class Arm:
 
 def options(more=None):
     """Of the board."""
-    return {"kernel": SERIES, "machine": "virt,gic-version=3,highmem=on", "smp": 2, "memory": "512M", "cpu": "cortex-a57", **(more or {})}
+    return {"kernel": SERIES, "machine": "virt,gic-version=3,highmem=on", "smp": 2, "memory": "512M",
+            "cpu": "cortex-a57", **(more or {})}
 
 
 class ArmVM(Arm, VM):
@@ -46,18 +48,12 @@ class ArmVM(Arm, VM):
     def __init__(self, **more):
         super().__init__(qemu=BUILD / "qemu-arm64" / "qemu-system-aarch64", **options(more))
 
-    def boot(self, timeout=BOOT):
-        return super().boot(timeout)
-
 
 class ArmServed(Arm, Served):
     """Of Debian's QEMU, with rvmrpcd."""
 
     def __init__(self):
         super().__init__("web", version="arm64", **options())
-
-    def boot(self, timeout=BOOT):
-        return super().boot(timeout)
 
 
 def guest():

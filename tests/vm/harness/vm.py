@@ -32,6 +32,7 @@ class VM:
     """
 
     cmdline = CMDLINE
+    boot_timeout = 120.0
     live = []
     booted = 0
     complaints = []     # of the guests that have ended
@@ -176,8 +177,9 @@ class VM:
             return info if info["state"] == state else None
         return wait_for(check, timeout, f"rvmrpc {state}", interval=0.05)
 
-    def boot(self, timeout=120.0):
+    def boot(self, timeout=None):
         """start(), then waits for the shell and, with a device, the driver."""
+        timeout = timeout or self.boot_timeout
         self.start()
         self.wait_ready(timeout)
         if self.options["device"] and "rvmrpc.load=0" not in self.options["append"]:
