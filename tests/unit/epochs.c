@@ -334,6 +334,9 @@ static void test_new_owner(void)
 		g_assert_false(rvmrpc_guest_alive(&w.guest));
 		g_assert_false(rvmrpc_guest_sleep(&w.guest));
 		greet();
+		/* Nothing of before may look like a request. */
+		for (i = 0; i < w.guest.layout.nslots; i++)
+			g_assert_cmpuint(rvmrpc_guest_seq(&w.guest, i), ==, 0);
 		assert_works();
 	}
 	world_end();
