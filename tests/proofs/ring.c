@@ -45,7 +45,7 @@ void prove_tokens(void)
 }
 
 /* With a bucket that is nearly full: prove_tokens() is about others. */
-/* PROOF unwind 4 -DEVENTS=2 full unwind 10 -DEVENTS=8 */
+/* PROOF unwind 4 */
 void prove_look(void)
 {
 	struct rvmrpc_stats stats;
@@ -63,7 +63,7 @@ void prove_look(void)
 	reached();
 }
 
-/* PROOF unwind 4 -DEVENTS=2 full unwind 10 -DEVENTS=8 */
+/* PROOF unwind 4 */
 void prove_take(void)
 {
 	struct rvmrpc_stats stats;
