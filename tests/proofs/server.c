@@ -22,7 +22,7 @@ static int any_procedure(struct rvmrpc_request *req, struct rvmrpc_response *res
 	return status;
 }
 
-/* PROOF unwind 2 */
+/* PROOF unwind 2 --no-sat-preprocessor */
 void prove_judge(void)
 {
 	struct rvmrpc_procedure proc;
@@ -119,7 +119,7 @@ void prove_list(void)
 	reached();
 }
 
-/* PROOF unwind 2 */
+/* PROOF unwind 2 --no-sat-preprocessor */
 void prove_info(void)
 {
 	uint32_t text_max, index, length, raw, resmax;
