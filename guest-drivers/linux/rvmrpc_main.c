@@ -262,5 +262,5 @@ module_exit(rvmrpc_exit);
 
 MODULE_DESCRIPTION("Reverse VMRPC: the host calls procedures of this kernel");
 MODULE_AUTHOR("The Reverse VMRPC project");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION("0.2.0");
 MODULE_LICENSE("GPL");
