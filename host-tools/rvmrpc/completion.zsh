@@ -5,7 +5,11 @@
 
 _rvmrpc_vms() {
     local -a vms
-    vms=(${(f)"$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')"})
+    if [[ $words[2] == (attach|detach) ]]; then
+        vms=(${(f)"$(virsh list --all --name 2>/dev/null)"})
+    else
+        vms=(${(f)"$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')"})
+    fi
     compadd -a vms
 }
 
@@ -42,6 +46,8 @@ _rvmrpc() {
         'call:call any procedure'
         'top:a live table'
         'watch:a line per VM and interval, and events'
+        'attach:give a domain of libvirt the device'
+        'detach:and take it away'
         'ping:time of null calls'
     )
 
@@ -60,7 +66,9 @@ _rvmrpc() {
         '--target=[balance: memory that this host shall have available]:size:' \
         '*--floor=[balance: a guest keeps that much in use]:floor:' \
         '--config=[balance: read this file]:file:_files' \
-        '--dry-run[balance: ask nobody, and explain]' \
+        '--dry-run[balance: ask nobody, and explain; attach, detach: only show]' \
+        '(-y --yes)'{-y,--yes}'[attach, detach: do not ask]' \
+        '--device=[attach: which]:device:(ivshmem rvmrpc)' \
         '--once[balance: one round]' \
         '--for=[freeze: seconds until the guest thaws by itself]:s:' \
         '--status[freeze: only ask]' \

@@ -64,6 +64,10 @@ static const struct {
       "a live table; --json: a line per refresh" },
     { "watch", cmd_watch, 0, -1, "[VM...]",
       "a line per VM and interval, and events" },
+    { "attach", cmd_attach, 1, 1, "VM [--dry-run] [--yes] [--device D]",
+      "give a domain of libvirt the device" },
+    { "detach", cmd_detach, 1, 1, "VM [--dry-run] [--yes]",
+      "and take it away" },
     { "ping", cmd_ping, 1, 1, "VM [-c N]", "time of null calls" },
 };
 
@@ -219,7 +223,13 @@ static const GOptionEntry entries[] = {
     { "config", 0, 0, G_OPTION_ARG_FILENAME, &options.config,
       "balance: read this file", "FILE" },
     { "dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run,
-      "balance: ask nobody, and explain each decision", NULL },
+      "balance: ask nobody, and explain each decision; attach, detach: only "
+      "show what would change", NULL },
+    { "yes", 'y', 0, G_OPTION_ARG_NONE, &options.yes,
+      "attach, detach: do not ask", NULL },
+    { "device", 0, 0, G_OPTION_ARG_STRING, &options.device,
+      "attach: ivshmem (stock QEMU and rvmrpcd) or rvmrpc (our QEMU's own); "
+      "by default what the emulator has", "DEVICE" },
     { "once", 0, 0, G_OPTION_ARG_NONE, &options.once,
       "balance: one round", NULL },
     { "for", 0, 0, G_OPTION_ARG_INT, &options.thaw_s,

@@ -37,7 +37,10 @@ typedef struct Options {
     char *by;                   /* ps; NULL: as usual */
     char *output;               /* doctor's file; NULL: standard output */
     char *bytes;                /* reclaim; NULL: what can be spared */
-    gboolean dry_run, once;     /* balance */
+    gboolean dry_run;           /* balance, attach, detach */
+    gboolean yes;               /* attach, detach */
+    char *device;               /* attach; NULL: as the emulator has it */
+    gboolean once;              /* balance */
     char *target, *config;      /* balance; NULL: not given */
     char **floors;              /* balance; NULL: not given */
     int thaw_s;                 /* freeze: until the guest thaws by itself */
@@ -94,6 +97,8 @@ int cmd_ping(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_balance(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+int cmd_attach(int argc, char **argv);
+int cmd_detach(int argc, char **argv);
 
 /* "200M" and the like, in bytes; 0: it is none. */
 guint64 parse_size(const char *text);
