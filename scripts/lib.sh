@@ -135,8 +135,9 @@ mirror_of() {
 # Where Debian is, by the machine's own configuration.
 debian_mirror() {
     local archive=${RVMRPC_DEBIAN_MIRROR:-$(mirror_of bookworm)}
+    if [[ -z $archive ]]; then archive=$(mirror_of trixie); fi
     [[ -n $archive ]] ||
-        die "no Debian 12 mirror in apt's sources; set RVMRPC_DEBIAN_MIRROR"
+        die "no mirror of Debian 12 or 13 in apt's sources; set RVMRPC_DEBIAN_MIRROR"
     printf '%s\n' "$archive"
 }
 
