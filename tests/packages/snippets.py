@@ -50,7 +50,7 @@ def yaml():
     comment(root().run("yamllint", "-s", "-d", rules, "/packaging"))
 
 
-@case("cloud-init takes the user data", timeout=300)
+@case("cloud-init takes the user data", timeout=1300)
 def cloud_init():
     """By its schema."""
     text = root().run("cloud-init", "schema", "--config-file", "/packaging/cloud-init/rvmrpc.yaml")
@@ -59,7 +59,7 @@ def cloud_init():
     assert root().run("cloud-init", "schema", "--config-file", "/bad.yaml", check=False).returncode
 
 
-@case("Ansible takes the role and the playbook", timeout=300)
+@case("Ansible takes the role and the playbook", timeout=1300)
 def ansible():
     """Syntax, and ansible-lint without the network."""
     root().run("sh", "-c", "printf '[hypervisors]\\nh\\n[guests]\\ng\\n' >/hosts")
