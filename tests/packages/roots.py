@@ -32,7 +32,8 @@ mke2fs -q -t ext4 -E root_owner=0:0 -d "$2/root" "$3" "$4"
 """
 # What changes with any package, and is nobody's file.
 NOISE = ("/var/log/", "/var/cache/", "/var/lib/dpkg/", "/var/lib/apt/", "/tmp/", "/run/", "/proc/", "/sys/", "/dev/",
-         "/debs", "/var/lib/systemd/catalog", "/etc/ld.so.cache", "/usr/share/mime/", "/boot/initrd.img")
+         "/debs", "/var/lib/systemd/catalog", "/etc/ld.so.cache", "/usr/share/mime/", "/boot/initrd.img",
+         "/var/lib/dkms/mok.")
 
 
 class Root:
