@@ -5,8 +5,6 @@
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_files.h"
 
-#define FILES_OFFSET_MAX	0x7fffffffffffffffull
-
 /* ---- Trees ---- */
 
 /* Bytes of the tree at this place. */
@@ -93,6 +91,46 @@ int rvmrpc_trees_split(const struct rvmrpc_trees *trees, const char *path, uint3
 	return RVMRPC_STATUS_OK;
 }
 
+int rvmrpc_file_hold(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts)
+{
+	int status;
+
+	parts->held = false;
+	status = rvmrpc_os_file_split(path, length, write, parts);
+	if (status == RVMRPC_STATUS_OK)
+		status = rvmrpc_os_file_enter(parts);
+	parts->held = status == RVMRPC_STATUS_OK;
+	return status;
+}
+
+void rvmrpc_file_release(struct rvmrpc_file_path *parts)
+{
+	if (parts->held)
+		rvmrpc_os_file_leave(parts);
+	parts->held = false;
+}
+
+int rvmrpc_file_place_cut(struct rvmrpc_file_place *place, uint32_t *failed)
+{
+	char *rest = place->folder.rest;
+	uint32_t length = (uint32_t)strlen(rest), at = length;
+
+	if (!length)
+		return RVMRPC_STATUS_NOT_ALLOWED;
+	while (at && rest[at - 1] != '/')
+		at--;
+	length -= at;
+	if (!length || (rest[at] == '.' && (length == 1 || (length == 2 && rest[at + 1] == '.'))))
+		return RVMRPC_STATUS_GARBAGE_ARGS;
+	if (length > RVMRPC_FILE_NAME_MAX) {
+		*failed = RVMRPC_FAILED_TOO_LONG;
+		return RVMRPC_STATUS_OK;
+	}
+	memcpy(place->name, rest + at, length + 1);
+	rest[at] = '\0';
+	return RVMRPC_STATUS_OK;
+}
+
 /* ---- Answers ---- */
 
 void rvmrpc_file_record(struct rvmrpc_record_writer *w, const char *name, uint32_t length,
@@ -135,7 +173,7 @@ static int files_begin(struct rvmrpc_record_writer *w, const struct rvmrpc_reque
 	status = rvmrpc_records_begin(w, &records, res, select_max);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
-	return rvmrpc_os_file_split((const char *)req->arg + head, req->arglen - head, path);
+	return rvmrpc_file_hold((const char *)req->arg + head, req->arglen - head, false, path);
 }
 
 /* A path, and what a link says. */
@@ -153,7 +191,9 @@ static int files_with_scratch(struct rvmrpc_request *req, struct rvmrpc_response
 
 	if (!scratch)
 		return RVMRPC_STATUS_BUSY;
+	scratch->path.held = false;
 	status = fn(req, res, scratch);
+	rvmrpc_file_release(&scratch->path);
 	rvmrpc_os_file_free(scratch);
 	return status;
 }
@@ -196,7 +236,7 @@ static int files_do_list(const struct rvmrpc_request *req, struct rvmrpc_respons
 	status = files_begin(&w, req, res, 0, &scratch->path);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
-	if (w.wanted.cursor > FILES_OFFSET_MAX)
+	if (w.wanted.cursor > RVMRPC_FILE_OFFSET_MAX)
 		return RVMRPC_STATUS_GARBAGE_ARGS;
 	status = rvmrpc_os_file_list(&scratch->path, &w, req->timeout_ms / 4 * 3, &failed);
 	if (status != RVMRPC_STATUS_OK)
@@ -249,10 +289,10 @@ static int files_do_read(const struct rvmrpc_request *req, struct rvmrpc_respons
 	int status;
 
 	memcpy(&wanted, req->arg, sizeof(wanted));
-	if (wanted.reserved || wanted.offset > FILES_OFFSET_MAX - wanted.length)
+	if (wanted.reserved || wanted.offset > RVMRPC_FILE_OFFSET_MAX - wanted.length)
 		return RVMRPC_STATUS_GARBAGE_ARGS;
-	status = rvmrpc_os_file_split((const char *)req->arg + sizeof(wanted), req->arglen - sizeof(wanted),
-				      &scratch->path);
+	status = rvmrpc_file_hold((const char *)req->arg + sizeof(wanted), req->arglen - sizeof(wanted), false,
+				  &scratch->path);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	if (res->resmax <= sizeof(head))
@@ -278,21 +318,31 @@ static int files_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	return files_with_scratch(req, res, files_do_read);
 }
 
-/* A head and a path. */
-#define FILES_PROC(n, s, head, fn) {						\
+/* A head, and a path with so many bytes behind it. */
+#define FILES_PROC(n, s, f, head, tail, fn) {					\
 		.number = (n),							\
 		.name = (s),							\
-		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP,		\
+		.flags = (f) | RVMRPC_PROC_MAY_SLEEP,				\
 		.arg_min = sizeof(struct head) + 1,				\
-		.arg_max = sizeof(struct head) + RVMRPC_FILES_PATH_MAX,		\
+		.arg_max = sizeof(struct head) + RVMRPC_FILES_PATH_MAX + (tail),	\
 		.handler = (fn),						\
 	}
+#define FILES_READS(n, s, head, fn)	FILES_PROC(n, s, RVMRPC_PROC_READ_ONLY, head, 0, fn)
+#define FILES_CHANGES(n, s, tail)	FILES_PROC(n, s, 0, rvmrpc_file_change_req, tail, rvmrpc_files_change)
 
 static const struct rvmrpc_procedure files_procs[] = {
-	FILES_PROC(RVMRPC_FILES_STAT, "stat", rvmrpc_records_req, files_stat),
-	FILES_PROC(RVMRPC_FILES_LIST, "list", rvmrpc_records_req, files_list),
-	FILES_PROC(RVMRPC_FILES_READ, "read", rvmrpc_file_req, files_read),
-	FILES_PROC(RVMRPC_FILES_STATFS, "statfs", rvmrpc_records_req, files_statfs),
+	FILES_READS(RVMRPC_FILES_STAT, "stat", rvmrpc_records_req, files_stat),
+	FILES_READS(RVMRPC_FILES_LIST, "list", rvmrpc_records_req, files_list),
+	FILES_READS(RVMRPC_FILES_READ, "read", rvmrpc_file_req, files_read),
+	FILES_READS(RVMRPC_FILES_STATFS, "statfs", rvmrpc_records_req, files_statfs),
+	FILES_CHANGES(RVMRPC_FILES_WRITE, "write", RVMRPC_SLOT_BYTES_MAX),
+	FILES_CHANGES(RVMRPC_FILES_CREATE, "create", 0),
+	FILES_CHANGES(RVMRPC_FILES_MKDIR, "mkdir", 0),
+	FILES_CHANGES(RVMRPC_FILES_RENAME, "rename", RVMRPC_FILES_PATH_MAX),
+	FILES_CHANGES(RVMRPC_FILES_REMOVE, "remove", 0),
+	FILES_CHANGES(RVMRPC_FILES_RMDIR, "rmdir", 0),
+	FILES_CHANGES(RVMRPC_FILES_SYNC, "sync", 0),
+	FILES_PROC(RVMRPC_FILES_SET, "set", 0, rvmrpc_file_set_req, 0, rvmrpc_files_set),
 };
 
 struct rvmrpc_module rvmrpc_files_module = {

@@ -12,6 +12,7 @@
 #include "rvmrpc_records.h"
 
 #define RVMRPC_TREES_MAX	1024	/* bytes of text, with the NUL */
+#define RVMRPC_FILE_OFFSET_MAX	0x7fffffffffffffffull
 
 /* Absolute paths of folders with colons between them; "": none. */
 struct rvmrpc_trees {
@@ -28,10 +29,30 @@ int rvmrpc_trees_set(struct rvmrpc_trees *trees, const char *text, uint32_t *bad
 struct rvmrpc_file_path {
 	char tree[RVMRPC_TREES_MAX];
 	char rest[RVMRPC_FILES_PATH_MAX + 1];	/* below it, no slash at its beginning; "": the tree itself */
+	uint32_t key;				/* the OS's: of the tree in which it may be read */
+	bool held;				/* it counts as a call in that one */
+};
+
+#define RVMRPC_FILE_NAME_MAX	255	/* bytes */
+
+/* Where a name is made, changed or taken away. */
+struct rvmrpc_file_place {
+	struct rvmrpc_file_path folder;
+	char name[RVMRPC_FILE_NAME_MAX + 1];	/* in it; neither "." nor ".." */
 };
 
 /* Takes a path apart, by the longest tree that it begins with.  OK, NOT_ALLOWED, or GARBAGE_ARGS: it is no path. */
 int rvmrpc_trees_split(const struct rvmrpc_trees *trees, const char *path, uint32_t length, struct rvmrpc_file_path *parts);
+
+/* A request's path: OK and *parts, in whose tree the call counts until rvmrpc_file_release(); else as split, or BUSY. */
+int rvmrpc_file_hold(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts);
+void rvmrpc_file_release(struct rvmrpc_file_path *parts);
+
+/*
+ * Makes a place of its folder, which is the whole path at first.  OK, and *failed; NOT_ALLOWED: it is a tree itself;
+ * GARBAGE_ARGS: its last name is "", "." or "..".
+ */
+int rvmrpc_file_place_cut(struct rvmrpc_file_place *place, uint32_t *failed);
 
 /* What is known of a file. */
 struct rvmrpc_file_attributes {
@@ -46,13 +67,24 @@ void rvmrpc_file_record(struct rvmrpc_record_writer *w, const char *name, uint32
 
 extern struct rvmrpc_module rvmrpc_files_module;
 
+/* The procedures that change files: those with a struct rvmrpc_file_change_req, and set. */
+int rvmrpc_files_change(struct rvmrpc_request *req, struct rvmrpc_response *res);
+int rvmrpc_files_set(struct rvmrpc_request *req, struct rvmrpc_response *res);
+
 /*
  * All that follows: worker, may sleep.  Each returns RVMRPC_STATUS_*; with OK *failed says whether there is more.
  * NOT_ALLOWED: the path leads out of the tree.
  */
 
-/* Of the trees that there are now. */
-int rvmrpc_os_file_split(const char *path, uint32_t length, struct rvmrpc_file_path *parts);
+/* Of the trees that there are now; write: of those that may be written, if the path is in one that may be read. */
+int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts);
+
+/*
+ * A call in a tree begins, and ends.  OK, or BUSY: there are so many that the file system seems to hang, and others need
+ * workers, too.  It is known by its path's address.
+ */
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path);
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path);
 
 /* link: room for RVMRPC_FILES_PATH_MAX bytes, *link_length of which were used; NULL: a link is followed. */
 int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,
@@ -71,6 +103,28 @@ struct rvmrpc_file_space {
 };
 
 int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file_space *space, uint32_t *failed);
+
+/*
+ * What follows changes files.  Nothing is followed at the end of a path, no special file is opened, and what is set-user-ID
+ * or has another name, perhaps out of the tree, is not written.
+ */
+
+/* To a regular file; *length: bytes to be written, and those that were. */
+int rvmrpc_os_file_write(const struct rvmrpc_file_path *path, uint64_t offset, const void *from, uint32_t *length,
+			 uint32_t *failed);
+
+/* A regular file or a folder, of these permissions. */
+int rvmrpc_os_file_create(const struct rvmrpc_file_place *place, bool folder, uint16_t mode, uint32_t *failed);
+int rvmrpc_os_file_remove(const struct rvmrpc_file_place *place, bool folder, uint32_t *failed);
+
+/* keep: what has that name already is not replaced. */
+int rvmrpc_os_file_rename(const struct rvmrpc_file_place *from, const struct rvmrpc_file_place *to, bool keep,
+			  uint32_t *failed);
+
+int rvmrpc_os_file_sync(const struct rvmrpc_file_path *path, uint32_t *failed);
+
+/* Of a regular file or a folder: what set->set says, in the order of its bits until one fails. */
+int rvmrpc_os_file_set(const struct rvmrpc_file_path *path, const struct rvmrpc_file_set_req *set, uint32_t *failed);
 
 /* Scratch of a call; NULL when there is no memory. */
 void *rvmrpc_os_file_alloc(size_t bytes);

@@ -137,6 +137,20 @@ static inline void *rvmrpc_guest_arg(const struct rvmrpc_guest *g, uint32_t slot
 	return rvmrpc_win_area(&g->win, rvmrpc_req_at(&g->layout, slot));
 }
 
+/*
+ * Copies the argument of a request that was taken, to as many bytes as its header says.  False: the epoch has ended, and they
+ * may be another's, or those of the window that the VM has moved to: nobody sent them.
+ */
+static inline bool rvmrpc_guest_copy_arg(const struct rvmrpc_guest *g, const struct rvmrpc_taken *t, void *to)
+{
+	if (!t->hdr.length)
+		return true;
+	memcpy(to, rvmrpc_guest_arg(g, t->slot), t->hdr.length);
+	/* Or the look at the epoch may come before the copy. */
+	rvmrpc_os_mb();
+	return rvmrpc_guest_alive(g);
+}
+
 static inline void *rvmrpc_guest_res(const struct rvmrpc_guest *g, uint32_t slot)
 {
 	return rvmrpc_win_area(&g->win, rvmrpc_res_at(&g->layout, slot));

@@ -182,9 +182,12 @@ void rvmrpc_proxy_release(struct rvmrpc_proxy *p, struct rvmrpc_call *call);
 /* What a deadline leaves, in milliseconds, rounded up; at most RVMRPC_TIMEOUT_MS_MAX. */
 static inline uint32_t rvmrpc_ms_left(uint64_t deadline, uint64_t now)
 {
-	uint64_t ms = deadline > now ? (deadline - now + 999999) / 1000000 : 0;
+	uint64_t left = deadline > now ? deadline - now : 0;
 
-	return ms < RVMRPC_TIMEOUT_MS_MAX ? (uint32_t)ms : RVMRPC_TIMEOUT_MS_MAX;
+	/* A deadline that is as good as none must not become one that has passed. */
+	if (left >= RVMRPC_TIMEOUT_MS_MAX * 1000000ull)
+		return RVMRPC_TIMEOUT_MS_MAX;
+	return (uint32_t)((left + 999999) / 1000000);
 }
 
 /* Ends a call with CANCELLED, at once or at the commit under way.  Nothing happens when it has ended. */

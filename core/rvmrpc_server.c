@@ -81,17 +81,6 @@ static bool name_equal(const char *a, const char *b)
 
 /* ---- Allow-list ---- */
 
-static uint32_t digit_value(char c)
-{
-	if (is_digit(c))
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return 16;
-}
-
 /* Returns the bytes read, 0 when there is no number or it does not fit. */
 static uint32_t parse_number(const char *text, uint32_t *number)
 {
@@ -102,8 +91,8 @@ static uint32_t parse_number(const char *text, uint32_t *number)
 		base = 16;
 		start = 2;
 	}
-	for (i = start; digit_value(text[i]) < base; i++) {
-		value = value * base + digit_value(text[i]);
+	for (i = start; rvmrpc_digit(text[i]) < base; i++) {
+		value = value * base + rvmrpc_digit(text[i]);
 		if (value > 0xffffffffu)
 			return 0;
 	}
@@ -249,6 +238,9 @@ static bool default_matches(const struct rvmrpc_module *m, uint32_t number, uint
 	if (m->number >= RVMRPC_MOD_USER || (flags & RVMRPC_PROC_SECRET))
 		return false;
 	if (flags & RVMRPC_PROC_READ_ONLY)
+		return true;
+	/* Has an allow-list of its own, which is empty at first. */
+	if (m->number == RVMRPC_MOD_CONNECT)
 		return true;
 	return m->number == RVMRPC_MOD_RECLAIM && number == RVMRPC_RECLAIM_DROP_CACHES;
 }

@@ -22,7 +22,7 @@ struct rvmrpc_request {
 	uint32_t arglen;	/* bytes at arg; at most what the slot holds */
 	uint32_t timeout_ms;	/* what the caller has left */
 	uint64_t xid;
-	const void *arg;	/* in the slot: read it once, the host could change it */
+	const void *arg;	/* private memory */
 };
 
 struct rvmrpc_response {
@@ -88,6 +88,18 @@ struct rvmrpc_accepted {
 	const struct rvmrpc_hdr *hdr;	/* the checked copy, the caller's; as long as this is used */
 };
 
+/* Of numbers with up to 16 digits; 16: it is none. */
+static inline uint32_t rvmrpc_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (uint32_t)(c - '0');
+	if (c >= 'a' && c <= 'f')
+		return (uint32_t)(c - 'a' + 10);
+	if (c >= 'A' && c <= 'F')
+		return (uint32_t)(c - 'A' + 10);
+	return 16;
+}
+
 void rvmrpc_server_init(struct rvmrpc_server *s);
 
 /*
@@ -104,8 +116,8 @@ int rvmrpc_server_remove(struct rvmrpc_server *s, struct rvmrpc_module *m);
 
 /*
  * Sets the allow-list: items separated by commas or white space, "module.procedure" by name or number, "*" for either;
- * "default" for all built-in read-only procedures without secrets, and reclaim.drop_caches; "none"; "-" before an item
- * takes it away; the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in
+ * "default" for all built-in read-only procedures without secrets, reclaim.drop_caches and connect.*; "none"; "-" before
+ * an item takes it away; the last item that matches decides.  Registry lock held.  GARBAGE_ARGS names the first bad byte in
  * *bad; the old list then stays.  TOO_BIG.
  */
 int rvmrpc_server_allow(struct rvmrpc_server *s, const char *text, uint32_t *bad);

@@ -359,6 +359,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_MOD_FREEZE		13
 #define RVMRPC_MOD_FILES		14
 #define RVMRPC_MOD_VMCOREINFO		15
+#define RVMRPC_MOD_CONNECT		16
 #define RVMRPC_MOD_USER			0x100	/* from here on anyone's own */
 
 #define RVMRPC_PROC_READ_ONLY		(1u << 0)
@@ -416,11 +417,26 @@ RVMRPC_ASSERT_SIZE(rvmrpc_guest_slot, 64);
 #define RVMRPC_FREEZE_THAW		1	/* nothing */
 #define RVMRPC_FREEZE_STATUS		2	/* nothing */
 
+#define RVMRPC_CONNECT_OPEN		0	/* struct rvmrpc_connect_open_req -> struct rvmrpc_connect_res */
+#define RVMRPC_CONNECT_SEND		1	/* struct rvmrpc_connect_req and bytes -> struct rvmrpc_connect_res */
+#define RVMRPC_CONNECT_RECV		2	/* struct rvmrpc_connect_req -> struct rvmrpc_connect_res and bytes */
+#define RVMRPC_CONNECT_WAIT		3	/* struct rvmrpc_connect_wait_req -> any number of struct rvmrpc_connect_ready */
+#define RVMRPC_CONNECT_CLOSE		4	/* struct rvmrpc_connect_req -> nothing */
+
 /* Each with a struct rvmrpc_records_req, or of read a struct rvmrpc_file_req, followed by a path, no NUL. */
 #define RVMRPC_FILES_STAT		0	/* select RVMRPC_FILES_* -> a record FILE or FAILURE */
 #define RVMRPC_FILES_LIST		1	/* -> records FILE, or a record FAILURE */
 #define RVMRPC_FILES_READ		2	/* -> struct rvmrpc_file_res */
 #define RVMRPC_FILES_STATFS		3	/* -> a record FILESYSTEM or FAILURE */
+/* Each with a struct rvmrpc_file_change_req, or of set a struct rvmrpc_file_set_req, and a path -> rvmrpc_file_change_res */
+#define RVMRPC_FILES_WRITE		4	/* the path is followed by the bytes */
+#define RVMRPC_FILES_CREATE		5	/* a regular file; one that is there is RVMRPC_FAILED_EXISTS */
+#define RVMRPC_FILES_MKDIR		6	/* likewise a folder */
+#define RVMRPC_FILES_RENAME		7	/* the path is followed by the new one */
+#define RVMRPC_FILES_REMOVE		8	/* what is no folder */
+#define RVMRPC_FILES_RMDIR		9	/* an empty folder */
+#define RVMRPC_FILES_SYNC		10	/* to the file's disk */
+#define RVMRPC_FILES_SET		11	/* size and attributes */
 
 struct rvmrpc_list_req {
 	uint32_t first;		/* index of the first entry wanted */
@@ -780,7 +796,7 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FILE_CHANGED_NS		12	/* data or attributes */
 #define RVMRPC_FILE_LINK		13	/* bytes: what a symbolic link says */
 
-/* FAILURE: nothing else is told; files.read has the reason in its answer. */
+/* FAILURE: nothing else is told; files.read and what changes files have the reason in their answers. */
 #define RVMRPC_FAILURE_REASON		1	/* RVMRPC_FAILED_* */
 
 #define RVMRPC_FAILED_NOT		0
@@ -791,6 +807,13 @@ RVMRPC_ASSERT_SIZE(rvmrpc_field, 8);
 #define RVMRPC_FAILED_TOO_LONG		5	/* a name */
 #define RVMRPC_FAILED_ACCESS		6	/* the guest's own kernel refuses it */
 #define RVMRPC_FAILED_IO		7	/* the file system failed, or cannot do that */
+#define RVMRPC_FAILED_EXISTS		8
+#define RVMRPC_FAILED_NOT_EMPTY		9	/* a folder that was to go */
+#define RVMRPC_FAILED_IS_DIRECTORY	10	/* and must be none */
+#define RVMRPC_FAILED_NO_SPACE		11	/* or a quota is used up */
+#define RVMRPC_FAILED_READ_ONLY		12	/* the file system */
+#define RVMRPC_FAILED_TOO_LARGE		13	/* a file for its file system */
+#define RVMRPC_FAILED_OTHER_MOUNT	14	/* nothing is renamed from one to another */
 
 struct rvmrpc_file_req {
 	uint64_t offset;
@@ -808,6 +831,47 @@ struct rvmrpc_file_res {
 	uint64_t modified_ns;
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_file_res, 32);
+
+/* Followed by the path, and by what its procedure wants behind that. */
+struct rvmrpc_file_change_req {
+	uint64_t offset;	/* write; else 0 */
+	uint32_t path_bytes;
+	uint16_t mode;		/* create, mkdir: permissions, RVMRPC_FILE_MODES at most; else 0 */
+	uint16_t flags;		/* rename: RVMRPC_FILE_KEEP; else 0 */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_change_req, 16);
+
+#define RVMRPC_FILE_MODES		01777	/* never set-user-ID or set-group-ID */
+#define RVMRPC_FILE_KEEP		(1u << 0)	/* what has the new name already is kept: RVMRPC_FAILED_EXISTS */
+
+/* What of a struct rvmrpc_file_set_req counts; the rest is 0. */
+#define RVMRPC_FILE_SET_SIZE		(1u << 0)
+#define RVMRPC_FILE_SET_MODE		(1u << 1)
+#define RVMRPC_FILE_SET_UID		(1u << 2)
+#define RVMRPC_FILE_SET_GID		(1u << 3)
+#define RVMRPC_FILE_SET_ACCESSED	(1u << 4)
+#define RVMRPC_FILE_SET_MODIFIED	(1u << 5)
+#define RVMRPC_FILE_SET_ALL		((1u << 6) - 1)
+
+#define RVMRPC_FILE_NOW			(1ull << 63)	/* a time: the guest's */
+
+/* Followed by the path. */
+struct rvmrpc_file_set_req {
+	uint32_t set;		/* RVMRPC_FILE_SET_*, not 0 */
+	uint32_t mode;		/* RVMRPC_FILE_MODES at most */
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t size;
+	uint64_t accessed_ns;	/* as RVMRPC_FILE_ACCESSED_NS, or RVMRPC_FILE_NOW, as the next */
+	uint64_t modified_ns;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_set_req, 40);
+
+struct rvmrpc_file_change_res {
+	uint32_t failed;	/* RVMRPC_FAILED_* */
+	uint32_t written;	/* write: bytes, fewer than were sent when the file system took no more */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_file_change_res, 8);
 
 /* Of each event. */
 #define RVMRPC_EVENT_TEXT		1	/* string: in words; may be cut */
@@ -936,5 +1000,67 @@ struct rvmrpc_compact_res {
 	uint64_t after;		/* and are now */
 };
 RVMRPC_ASSERT_SIZE(rvmrpc_compact_res, 16);
+
+#define RVMRPC_CONNECT_CHECK		(1u << 0)	/* only say whether it is allowed */
+
+/* The caller picks session, random and not 0, and connection, not 0: whoever knows them has the connection. */
+struct rvmrpc_connect_open_req {
+	uint64_t session;
+	uint8_t address[16];	/* IPv6; or ::ffff:a.b.c.d for IPv4 */
+	uint32_t connection;
+	uint32_t scope;		/* index of the interface, of a link-local address; else 0 */
+	uint32_t flags;		/* RVMRPC_CONNECT_CHECK */
+	uint16_t port;		/* not 0 */
+	uint16_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_open_req, 40);
+
+#define RVMRPC_CONNECT_END		(1u << 0)	/* send: no more bytes come after these */
+#define RVMRPC_CONNECT_RESET		(1u << 1)	/* close: and forget what is on its way */
+
+struct rvmrpc_connect_req {
+	uint64_t session;
+	uint64_t at;		/* send, recv: place of the first byte in the stream; else 0 */
+	uint32_t connection;	/* close: 0 = all of the session */
+	uint32_t flags;		/* RVMRPC_CONNECT_END or _RESET */
+	uint32_t length;	/* recv: most bytes wanted; else 0 */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_req, 32);
+
+#define RVMRPC_CONNECT_FAILED_NOT	0
+#define RVMRPC_CONNECT_REFUSED		1	/* nobody listens there */
+#define RVMRPC_CONNECT_UNREACHABLE	2
+#define RVMRPC_CONNECT_TIMED_OUT	3
+#define RVMRPC_CONNECT_BROKEN		4	/* by the other end */
+#define RVMRPC_CONNECT_UNKNOWN		5	/* there is none, or no more */
+#define RVMRPC_CONNECT_FULL		6	/* the guest has as many as it wants to have */
+#define RVMRPC_CONNECT_OTHER		7
+
+#define RVMRPC_CONNECT_MORE		(1u << 0)	/* there may be more bytes now */
+#define RVMRPC_CONNECT_ENDED		(1u << 1)	/* there will never be more */
+
+struct rvmrpc_connect_res {
+	uint64_t at;		/* send: behind the last byte that was taken; recv: place of the first byte here */
+	uint32_t failed;	/* RVMRPC_CONNECT_FAILED_NOT or a reason */
+	uint32_t flags;		/* recv: RVMRPC_CONNECT_MORE, _ENDED */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_res, 16);
+
+struct rvmrpc_connect_wait_req {
+	uint64_t session;
+	uint32_t timeout_ms;	/* the guest may answer sooner */
+	uint32_t reserved;
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_wait_req, 16);
+
+#define RVMRPC_CONNECT_READ		(1u << 0)	/* recv may tell something new */
+#define RVMRPC_CONNECT_WRITE		(1u << 1)	/* send likewise */
+
+struct rvmrpc_connect_ready {
+	uint32_t connection;
+	uint32_t events;	/* RVMRPC_CONNECT_READ, _WRITE; told once */
+};
+RVMRPC_ASSERT_SIZE(rvmrpc_connect_ready, 8);
 
 #endif /* RVMRPC_ABI_H */

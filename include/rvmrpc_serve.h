@@ -9,16 +9,15 @@
 #ifndef RVMRPC_SERVE_H
 #define RVMRPC_SERVE_H
 
-#include <linux/ioctl.h>
-#include <linux/types.h>
+#include "rvmrpc_abi.h"
 
 #define RVMRPC_SERVE_DEVICE	"/dev/rvmrpc-serve"
 #define RVMRPC_SERVE_NAME_SIZE	32	/* NUL included */
 #define RVMRPC_SERVE_PROCS_MAX	64
 
 struct rvmrpc_serve_proc {
-	__u32 number;
-	__u32 flags;		/* RVMRPC_PROC_READ_ONLY, RVMRPC_PROC_SECRET; all may sleep */
+	uint32_t number;
+	uint32_t flags;		/* RVMRPC_PROC_READ_ONLY, RVMRPC_PROC_SECRET; all may sleep */
 	char name[RVMRPC_SERVE_NAME_SIZE];
 };
 
@@ -27,14 +26,15 @@ struct rvmrpc_serve_proc {
  * is taken.  EBUSY: the file has a module.  ENOSPC: there are too many modules.
  */
 struct rvmrpc_serve_register {
-	__u32 number;		/* 0x100 or more; 0: the driver picks one.  Out: the number */
-	__u16 version;
-	__u16 nprocs;		/* 1 to RVMRPC_SERVE_PROCS_MAX */
-	__u64 procs;		/* address of struct rvmrpc_serve_proc[] */
+	uint32_t number;		/* 0x100 or more; 0: the driver picks one.  Out: the number */
+	uint16_t version;
+	uint16_t nprocs;		/* 1 to RVMRPC_SERVE_PROCS_MAX */
+	uint64_t procs;		/* address of struct rvmrpc_serve_proc[] */
 	char name[RVMRPC_SERVE_NAME_SIZE];
-	__u64 reserved[2];	/* zero */
+	uint64_t reserved[2];	/* zero */
 };
 
+/* By <sys/ioctl.h>, or what a kernel has for it. */
 #define RVMRPC_SERVE_REGISTER	_IOWR(0xbe, 0x20, struct rvmrpc_serve_register)
 
 /*
@@ -42,11 +42,11 @@ struct rvmrpc_serve_register {
  * no module.  EAGAIN: none, with O_NONBLOCK.
  */
 struct rvmrpc_serve_request {
-	__u64 id;
-	__u32 procedure;
-	__u32 length;		/* bytes of the argument */
-	__u32 timeout_ms;	/* until the call ends without an answer */
-	__u32 reserved;
+	uint64_t id;
+	uint32_t procedure;
+	uint32_t length;		/* bytes of the argument */
+	uint32_t timeout_ms;	/* until the call ends without an answer */
+	uint32_t reserved;
 };
 
 /*
@@ -55,9 +55,9 @@ struct rvmrpc_serve_request {
  * call of that id waits: it was answered, is over, or never was.
  */
 struct rvmrpc_serve_answer {
-	__u64 id;
-	__u32 status;		/* RVMRPC_STATUS_* */
-	__u32 length;		/* bytes of the answer; 0 unless RVMRPC_STATUS_OK */
+	uint64_t id;
+	uint32_t status;		/* RVMRPC_STATUS_* */
+	uint32_t length;		/* bytes of the answer; 0 unless RVMRPC_STATUS_OK */
 };
 
 #endif /* RVMRPC_SERVE_H */

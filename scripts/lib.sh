@@ -15,6 +15,10 @@ apt_dir=$cache/apt
 logs=$build/logs
 # shellcheck disable=SC2034
 series_list="6.12 6.1"
+# Where the kernel of the tests' hosts and guests is from: debian, or debug, that of build-debug-kernel in the place of
+# Debian's 6.12. Each has a build folder of its own.
+kernel_kind=${RVMRPC_KERNEL:-debian}
+debug_kernel=$cache/debug-kernel
 # shellcheck disable=SC2034
 python=/usr/bin/python3
 mkdir -p "$cache"
@@ -135,8 +139,9 @@ mirror_of() {
 # Where Debian is, by the machine's own configuration.
 debian_mirror() {
     local archive=${RVMRPC_DEBIAN_MIRROR:-$(mirror_of bookworm)}
+    if [[ -z $archive ]]; then archive=$(mirror_of trixie); fi
     [[ -n $archive ]] ||
-        die "no Debian 12 mirror in apt's sources; set RVMRPC_DEBIAN_MIRROR"
+        die "no mirror of Debian 12 or 13 in apt's sources; set RVMRPC_DEBIAN_MIRROR"
     printf '%s\n' "$archive"
 }
 
@@ -156,7 +161,9 @@ apt_sources() {
     printf 'Components: main\nSigned-By: %s\n' "$key"
 }
 
-# apt_private TOOL ARGS...: an apt tool that sees the suites of $apt_dir only.
+# apt_private TOOL ARGS...: an apt tool that sees the suites of $apt_dir only,
+# with apt_options.
+apt_options=()
 apt_private() {
     local tool=$1
     shift
@@ -165,7 +172,7 @@ apt_private() {
         -o Dir::State::Lists="$apt_dir/lists" \
         -o Dir::Cache="$apt_dir" -o Dir::Cache::archives="$apt_dir/archives" \
         -o Dir::Cache::pkgcache="" -o Dir::Cache::srcpkgcache="" \
-        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "$@"
+        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3 "${apt_options[@]}" "$@"
 }
 
 # apt_private_update PRINTER: of the suites that PRINTER prints.
@@ -186,6 +193,10 @@ installed() {
 # The kernel release (uname -r) that the headers of SERIES ($1) are for.
 kver_of() {
     local meta=linux-headers-amd64
+    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
+        cat "$debug_kernel/kernel/release"
+        return
+    fi
     if [[ $1 == 6.12 ]]; then meta=linux-headers-6.12-amd64; fi
     dpkg-query -W -f '${Depends}\n' "$meta" 2>/dev/null |
         grep -oE "linux-headers-${1//./\\.}\.[0-9][^ ,]*" | head -n 1 |
@@ -195,16 +206,27 @@ kver_of() {
 # headers_of SERIES: the headers of a kernel of the machine's own Debian, or of another by the name of its suite, as
 # fetch-headers has them.
 headers_of() {
-    if [[ $1 == [0-9]* ]]; then
+    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
+        printf '%s\n' "$debug_kernel/obj"
+    elif [[ $1 == [0-9]* ]]; then
         printf '/usr/src/linux-headers-%s\n' "$(kver_of "$1")"
     else
         cat "$build/headers/$1/kdir"
     fi
 }
 
-# kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here.
+# kbuild_args KDIR: what make needs for headers of another Debian, whose compiler and pahole are not here, and of
+# another architecture.
 kbuild_args() {
-    if [[ $1 != /usr/src/* ]]; then printf '%s\n' "CC=$build/headers/gcc" CONFIG_DEBUG_INFO_BTF_MODULES=; fi
+    local gcc=gcc
+    if [[ $1 == *-arm64* ]]; then
+        gcc=aarch64-linux-gnu-gcc
+        printf '%s\n' ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+    fi
+    if [[ $1 != /usr/src/* && $1 != "$debug_kernel"/* ]]; then
+        # Debug information would be stripped.
+        printf '%s\n' "CC=$build/headers/$gcc" CONFIG_DEBUG_INFO_BTF_MODULES= CONFIG_DEBUG_INFO=
+    fi
 }
 
 # warnings_in LOG: what kbuild warned of, but for compiler and pahole.

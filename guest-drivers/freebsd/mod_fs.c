@@ -10,7 +10,7 @@
 #include <sys/mount.h>
 
 struct fs_list {
-	struct rvmrpc_record_writer w;
+	struct rvmrpc_record_writer *w;
 	sbintime_t	deadline;
 };
 
@@ -51,7 +51,7 @@ fs_ask(struct mount *mp)
 static void
 fs_string(struct fs_list *list, uint16_t key, const char *s)
 {
-	rvmrpc_record_string(&list->w, key, s, strlen(s));
+	rvmrpc_record_string(list->w, key, s, strlen(s));
 }
 
 static void
@@ -59,26 +59,26 @@ fs_sizes(struct fs_list *list, const struct statfs *st)
 {
 	uint64_t unit = st->f_bsize;
 
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_SIZE, st->f_blocks * unit);
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_FREE, st->f_bfree * unit);
+	rvmrpc_record_u64(list->w, RVMRPC_FS_SIZE, st->f_blocks * unit);
+	rvmrpc_record_u64(list->w, RVMRPC_FS_FREE, st->f_bfree * unit);
 	/* Less than none where root has taken of the reserve. */
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_AVAILABLE,
+	rvmrpc_record_u64(list->w, RVMRPC_FS_AVAILABLE,
 	    MAX(st->f_bavail, 0) * unit);
 	if (st->f_files == 0)
 		return;
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_FILES, st->f_files);
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_FILES_FREE,
+	rvmrpc_record_u64(list->w, RVMRPC_FS_FILES, st->f_files);
+	rvmrpc_record_u64(list->w, RVMRPC_FS_FILES_FREE,
 	    MAX(st->f_ffree, 0));
 }
 
 static void
 fs_skipped(struct fs_list *list, const struct statfs *st, uint64_t why)
 {
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_SKIPPED, why);
+	rvmrpc_record_u64(list->w, RVMRPC_FS_SKIPPED, why);
 	/* Nobody has ever asked it. */
 	if (st->f_blocks == 0)
 		return;
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_CACHED, 1);
+	rvmrpc_record_u64(list->w, RVMRPC_FS_CACHED, 1);
 	fs_sizes(list, st);
 }
 
@@ -89,11 +89,11 @@ fs_record(struct fs_list *list, struct mount *mp, enum rvmrpc_mount_kind kind)
 	bool asked = kind == RVMRPC_MOUNT_DATA && fs_ask(mp);
 	const struct statfs *st = &mp->mnt_stat;
 
-	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_FILESYSTEM);
+	rvmrpc_record_begin(list->w, RVMRPC_RECORD_FILESYSTEM);
 	fs_string(list, RVMRPC_FS_TARGET, st->f_mntonname);
 	fs_string(list, RVMRPC_FS_SOURCE, st->f_mntfromname);
 	fs_string(list, RVMRPC_FS_TYPE, st->f_fstypename);
-	rvmrpc_record_u64(&list->w, RVMRPC_FS_READ_ONLY,
+	rvmrpc_record_u64(list->w, RVMRPC_FS_READ_ONLY,
 	    (mp->mnt_flag & MNT_RDONLY) != 0);
 	if (asked)
 		fs_sizes(list, &fs_stat);
@@ -112,63 +112,42 @@ fs_walk(struct fs_list *list)
 	mtx_lock(&mountlist_mtx);
 	TAILQ_FOREACH(mp, &mountlist, mnt_list) {
 		kind = rvmrpc_mount_kind(mp);
-		if (n++ < list->w.wanted.cursor || kind == RVMRPC_MOUNT_OTHER)
+		if (n++ < list->w->wanted.cursor || kind == RVMRPC_MOUNT_OTHER)
 			continue;
 		if (sbinuptime() >= list->deadline) {
-			rvmrpc_records_more(&list->w, n - 1);
+			rvmrpc_records_more(list->w, n - 1);
 			break;
 		}
 		fs_record(list, mp, kind);
-		if (!rvmrpc_record_end(&list->w, n - 1))
+		if (!rvmrpc_record_end(list->w, n - 1))
 			break;
 	}
 	mtx_unlock(&mountlist_mtx);
 }
 
-static int
-fs_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_fs_list(struct rvmrpc_record_writer *w, uint32_t ms)
 {
 	struct fs_list list = {
-		.deadline = sbinuptime() + req->timeout_ms / 4 * 3 * SBT_1MS,
+		.w = w,
+		.deadline = sbinuptime() + ms / 4 * 3 * SBT_1MS,
 	};
-	int status;
 
-	status = rvmrpc_records_begin(&list.w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
 	if (atomic_cmpset_acq_int(&fs_busy, 0, 1) == 0)
 		return (RVMRPC_STATUS_BUSY);
 	fs_walk(&list);
 	atomic_store_rel_int(&fs_busy, 0);
-	return (rvmrpc_records_end(&list.w));
+	return (RVMRPC_STATUS_OK);
 }
-
-static const struct rvmrpc_procedure fs_procs[] = {
-	{
-		.number = RVMRPC_FS_LIST,
-		.name = "list",
-		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = fs_list,
-	},
-};
-
-static struct rvmrpc_module fs_module = {
-	.number = RVMRPC_MOD_FS,
-	.version = 1,
-	.name = "fs",
-	.procs = fs_procs,
-	.nprocs = nitems(fs_procs),
-};
 
 int
 rvmrpc_mod_fs_init(void)
 {
-	return (rvmrpc_builtin_add(&fs_module));
+	return (rvmrpc_builtin_add(&rvmrpc_fs_module));
 }
 
 void
 rvmrpc_mod_fs_exit(void)
 {
-	rvmrpc_builtin_remove(&fs_module);
+	rvmrpc_builtin_remove(&rvmrpc_fs_module);
 }

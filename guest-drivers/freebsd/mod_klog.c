@@ -85,50 +85,26 @@ klog_lines(struct rvmrpc_record_writer *w)
 	return (!klog_reader.torn);
 }
 
-static int
-klog_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_klog_read(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct rvmrpc_record_writer w;
-	int status, tries = KLOG_TRIES;
+	int tries = KLOG_TRIES;
 
-	status = rvmrpc_records_begin(&w, req, res, RVMRPC_KLOG_LAST);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
-	if (w.wanted.select == RVMRPC_KLOG_LAST && w.wanted.cursor != 0)
-		return (RVMRPC_STATUS_GARBAGE_ARGS);
-	while (!klog_lines(&w) && w.head.count == 0)
+	while (!klog_lines(w) && w->head.count == 0)
 		if (--tries == 0)
 			return (RVMRPC_STATUS_BUSY);
-	rvmrpc_records_later(&w, klog_count.next);
-	return (rvmrpc_records_end(&w));
+	rvmrpc_records_later(w, klog_count.next);
+	return (RVMRPC_STATUS_OK);
 }
-
-static const struct rvmrpc_procedure klog_procs[] = {
-	{
-		.number = RVMRPC_KLOG_READ,
-		.name = "read",
-		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_SECRET,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = klog_read,
-	},
-};
-
-static struct rvmrpc_module klog_module = {
-	.number = RVMRPC_MOD_KLOG,
-	.version = 1,
-	.name = "klog",
-	.procs = klog_procs,
-	.nprocs = nitems(klog_procs),
-};
 
 int
 rvmrpc_mod_klog_init(void)
 {
-	return (rvmrpc_builtin_add(&klog_module));
+	return (rvmrpc_builtin_add(&rvmrpc_klog_module));
 }
 
 void
 rvmrpc_mod_klog_exit(void)
 {
-	rvmrpc_builtin_remove(&klog_module);
+	rvmrpc_builtin_remove(&rvmrpc_klog_module);
 }

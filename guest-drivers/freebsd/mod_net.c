@@ -23,7 +23,7 @@
 #define	NET_CURSOR(place, n)	((uint64_t)(place) << 32 | (n))
 
 struct net_list {
-	struct rvmrpc_record_writer w;
+	struct rvmrpc_record_writer *w;
 	uint32_t	place;
 	uint32_t	n;	/* of the record that comes next there */
 };
@@ -31,14 +31,14 @@ struct net_list {
 static void
 net_string(struct net_list *list, uint16_t key, const char *s)
 {
-	rvmrpc_record_string(&list->w, key, s, strlen(s));
+	rvmrpc_record_string(list->w, key, s, strlen(s));
 }
 
 /* False: the answer is full. */
 static bool
 net_end(struct net_list *list)
 {
-	return (rvmrpc_record_end(&list->w,
+	return (rvmrpc_record_end(list->w,
 	    NET_CURSOR(list->place, list->n++)));
 }
 
@@ -46,7 +46,7 @@ net_end(struct net_list *list)
 static bool
 net_had(struct net_list *list)
 {
-	if (NET_CURSOR(list->place, list->n) >= list->w.wanted.cursor)
+	if (NET_CURSOR(list->place, list->n) >= list->w->wanted.cursor)
 		return (false);
 	list->n++;
 	return (true);
@@ -58,12 +58,12 @@ static bool
 net_address(struct net_list *list, struct ifnet *ifp, const void *address,
     const void *mask, uint32_t bytes)
 {
-	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_ADDRESS);
-	rvmrpc_record_u64(&list->w, RVMRPC_ADDRESS_INTERFACE,
+	rvmrpc_record_begin(list->w, RVMRPC_RECORD_ADDRESS);
+	rvmrpc_record_u64(list->w, RVMRPC_ADDRESS_INTERFACE,
 	    rvmrpc_if_index(ifp));
-	rvmrpc_record_bytes(&list->w, RVMRPC_ADDRESS_BYTES, address, bytes);
+	rvmrpc_record_bytes(list->w, RVMRPC_ADDRESS_BYTES, address, bytes);
 	if (mask != NULL)
-		rvmrpc_record_u64(&list->w, RVMRPC_ADDRESS_PREFIX,
+		rvmrpc_record_u64(list->w, RVMRPC_ADDRESS_PREFIX,
 		    rvmrpc_prefix(mask, bytes));
 	net_string(list, RVMRPC_ADDRESS_SCOPE,
 	    rvmrpc_address_scope(address, bytes));
@@ -154,7 +154,7 @@ net_counters(struct net_list *list, struct ifnet *ifp)
 	u_int i;
 
 	for (i = 0; i < nitems(counters); i++)
-		rvmrpc_record_u64(&list->w, counters[i].key,
+		rvmrpc_record_u64(list->w, counters[i].key,
 		    rvmrpc_if_counter(ifp, counters[i].counter));
 }
 
@@ -167,18 +167,18 @@ net_interface(struct net_list *list, struct ifnet *ifp)
 
 	/* Renaming may come between, but it ends with a NUL. */
 	strlcpy(name, if_name(ifp), sizeof(name));
-	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_INTERFACE);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_INDEX, rvmrpc_if_index(ifp));
+	rvmrpc_record_begin(list->w, RVMRPC_RECORD_INTERFACE);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_INDEX, rvmrpc_if_index(ifp));
 	net_string(list, RVMRPC_NET_NAME, name);
 	if (bytes != 0 && !loopback && rvmrpc_if_ifaddr(ifp) != NULL)
-		rvmrpc_record_bytes(&list->w, RVMRPC_NET_MAC,
+		rvmrpc_record_bytes(list->w, RVMRPC_NET_MAC,
 		    if_getlladdr(ifp), bytes);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_MTU, if_getmtu(ifp));
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_UP,
+	rvmrpc_record_u64(list->w, RVMRPC_NET_MTU, if_getmtu(ifp));
+	rvmrpc_record_u64(list->w, RVMRPC_NET_UP,
 	    (if_getflags(ifp) & IFF_UP) != 0);
 	net_string(list, RVMRPC_NET_STATE, net_state(ifp));
 	if (loopback)
-		rvmrpc_record_u64(&list->w, RVMRPC_NET_LOOPBACK, 1);
+		rvmrpc_record_u64(list->w, RVMRPC_NET_LOOPBACK, 1);
 	net_counters(list, ifp);
 	return (net_end(list));
 }
@@ -200,50 +200,28 @@ net_walk(struct net_list *list)
 	RVMRPC_IF_FINISH(&iter);
 }
 
-static int
-net_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_net_list(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct net_list list = { .place = 0 };
+	struct net_list list = { .w = w };
 	struct epoch_tracker tracker;
-	int status;
 
-	status = rvmrpc_records_begin(&list.w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
 	CURVNET_SET(vnet0);
 	epoch_enter_preempt(net_epoch_preempt, &tracker);
 	net_walk(&list);
 	epoch_exit_preempt(net_epoch_preempt, &tracker);
 	CURVNET_RESTORE();
-	return (rvmrpc_records_end(&list.w));
+	return (RVMRPC_STATUS_OK);
 }
-
-static const struct rvmrpc_procedure net_procs[] = {
-	{
-		.number = RVMRPC_NET_LIST,
-		.name = "list",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = net_list,
-	},
-};
-
-static struct rvmrpc_module net_module = {
-	.number = RVMRPC_MOD_NET,
-	.version = 1,
-	.name = "net",
-	.procs = net_procs,
-	.nprocs = nitems(net_procs),
-};
 
 int
 rvmrpc_mod_net_init(void)
 {
-	return (rvmrpc_builtin_add(&net_module));
+	return (rvmrpc_builtin_add(&rvmrpc_net_module));
 }
 
 void
 rvmrpc_mod_net_exit(void)
 {
-	rvmrpc_builtin_remove(&net_module);
+	rvmrpc_builtin_remove(&rvmrpc_net_module);
 }

@@ -19,16 +19,10 @@
 
 /* ---- psi: FreeBSD does not measure what threads wait for ---- */
 
-static int
-pressure_psi(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_psi(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct rvmrpc_record_writer w;
-	int status;
-
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
-	return (rvmrpc_records_end(&w));
+	return (RVMRPC_STATUS_OK);
 }
 
 /* ---- vmstat ---- */
@@ -40,8 +34,8 @@ pressure_kib(uint64_t pages)
 }
 
 /* Nobody but the page daemon looks at pages and takes them. */
-static void
-pressure_vmstat_fields(struct rvmrpc_record_writer *w)
+void
+rvmrpc_os_vmstat(struct rvmrpc_record_writer *w)
 {
 	uint64_t in = VM_CNT_FETCH(v_swappgsin);
 	uint64_t out = VM_CNT_FETCH(v_swappgsout);
@@ -60,23 +54,6 @@ pressure_vmstat_fields(struct rvmrpc_record_writer *w)
 	    VM_CNT_FETCH(v_pdpages));
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_STEAL_BACKGROUND,
 	    VM_CNT_FETCH(v_dfree));
-}
-
-static int
-pressure_vmstat(struct rvmrpc_request *req, struct rvmrpc_response *res)
-{
-	struct rvmrpc_record_writer w;
-	int status;
-
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
-	if (w.wanted.cursor == 0) {
-		rvmrpc_record_begin(&w, RVMRPC_RECORD_VMSTAT);
-		pressure_vmstat_fields(&w);
-		rvmrpc_record_end(&w, 0);
-	}
-	return (rvmrpc_records_end(&w));
 }
 
 /* ---- disks ---- */
@@ -169,65 +146,37 @@ pressure_disks_read(struct pressure_disks *disks, size_t *got)
 	return (error);
 }
 
-static int
-pressure_disks(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_disks(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct rvmrpc_record_writer w;
 	struct pressure_disks *disks;
 	size_t got = 0;
-	int error, status;
+	int error;
 
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
 	disks = malloc(sizeof(*disks), M_RVMRPC, M_WAITOK | M_ZERO);
 	error = pressure_disks_read(disks, &got);
 	/* More of them than there is room for. */
 	if (error == ENOMEM)
-		rvmrpc_records_partial(&w);
+		rvmrpc_records_partial(w);
 	if (error == 0 || error == ENOMEM)
-		pressure_disk_records(&w, disks, got < sizeof(long) ? 0 :
+		pressure_disk_records(w, disks, got < sizeof(long) ? 0 :
 		    (got - sizeof(long)) / sizeof(struct devstat));
 	free(disks, M_RVMRPC);
 	if (error != 0 && error != ENOMEM)
 		return (RVMRPC_STATUS_SYSTEM_ERROR);
-	return (rvmrpc_records_end(&w));
+	return (RVMRPC_STATUS_OK);
 }
 
 /* ---- Module ---- */
 
-#define	PRESSURE_PROCEDURE(_number, _name, _flags, _handler) {	\
-		.number = _number,				\
-		.name = _name,					\
-		.flags = RVMRPC_PROC_READ_ONLY | (_flags),	\
-		.arg_max = sizeof(struct rvmrpc_records_req),	\
-		.handler = _handler,				\
-	}
-
-static const struct rvmrpc_procedure pressure_procs[] = {
-	PRESSURE_PROCEDURE(RVMRPC_PRESSURE_PSI, "psi", 0, pressure_psi),
-	PRESSURE_PROCEDURE(RVMRPC_PRESSURE_VMSTAT, "vmstat", 0,
-	    pressure_vmstat),
-	PRESSURE_PROCEDURE(RVMRPC_PRESSURE_DISKS, "disks",
-	    RVMRPC_PROC_MAY_SLEEP, pressure_disks),
-};
-
-static struct rvmrpc_module pressure_module = {
-	.number = RVMRPC_MOD_PRESSURE,
-	.version = 1,
-	.name = "pressure",
-	.procs = pressure_procs,
-	.nprocs = nitems(pressure_procs),
-};
-
 int
 rvmrpc_mod_pressure_init(void)
 {
-	return (rvmrpc_builtin_add(&pressure_module));
+	return (rvmrpc_builtin_add(&rvmrpc_pressure_module));
 }
 
 void
 rvmrpc_mod_pressure_exit(void)
 {
-	rvmrpc_builtin_remove(&pressure_module);
+	rvmrpc_builtin_remove(&rvmrpc_pressure_module);
 }

@@ -242,13 +242,12 @@ tasks_sort(struct rvmrpc_record_writer *w, struct tasks_walk *walk)
 }
 
 static void
-tasks_begin(struct tasks_walk *walk, const struct rvmrpc_request *req,
-    uint32_t select, uint64_t first)
+tasks_begin(struct tasks_walk *walk, uint32_t ms, uint32_t select,
+    uint64_t first)
 {
 	walk->select = select;
 	walk->first = first;
-	walk->deadline = sbinuptime() +
-	    MIN(req->timeout_ms / 2, TASKS_WALK_MS) * SBT_1MS;
+	walk->deadline = sbinuptime() + MIN(ms / 2, TASKS_WALK_MS) * SBT_1MS;
 	walk->seen = 0;
 	walk->n = 0;
 }
@@ -297,26 +296,21 @@ tasks_first(struct rvmrpc_record_writer *w, const struct tasks_walk *walk)
 			return;
 }
 
-static int
-tasks_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_tasks_list(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct rvmrpc_record_writer w;
 	struct tasks_walk walk;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, RVMRPC_TASKS_BY_CPU);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
 	if (!tasks_lock())
 		return (RVMRPC_STATUS_BUSY);
-	tasks_begin(&walk, req, w.wanted.select, w.wanted.cursor);
-	tasks_sort(&w, &walk);
+	tasks_begin(&walk, ms, w->wanted.select, w->wanted.cursor);
+	tasks_sort(w, &walk);
 	if (walk.select == RVMRPC_TASKS_BY_PID)
-		tasks_all(&w, &walk);
+		tasks_all(w, &walk);
 	else
-		tasks_first(&w, &walk);
+		tasks_first(w, &walk);
 	sx_sunlock(&allproc_lock);
-	return (rvmrpc_records_end(&w));
+	return (RVMRPC_STATUS_OK);
 }
 
 /* ---- blocked ---- */
@@ -357,59 +351,30 @@ tasks_threads(struct rvmrpc_record_writer *w, const struct tasks_walk *walk)
 		rvmrpc_records_more(w, tasks_places[walk->n - 1].number + 1ull);
 }
 
-static int
-tasks_blocked(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int
+rvmrpc_os_tasks_blocked(struct rvmrpc_record_writer *w, uint32_t ms)
 {
-	struct rvmrpc_record_writer w;
 	struct tasks_walk walk;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status != RVMRPC_STATUS_OK)
-		return (status);
 	if (!tasks_lock())
 		return (RVMRPC_STATUS_BUSY);
-	tasks_begin(&walk, req, TASKS_BLOCKED, w.wanted.cursor);
-	tasks_sort(&w, &walk);
-	tasks_threads(&w, &walk);
+	tasks_begin(&walk, ms, TASKS_BLOCKED, w->wanted.cursor);
+	tasks_sort(w, &walk);
+	tasks_threads(w, &walk);
 	sx_sunlock(&allproc_lock);
-	return (rvmrpc_records_end(&w));
+	return (RVMRPC_STATUS_OK);
 }
 
 /* ---- Module ---- */
 
-static const struct rvmrpc_procedure tasks_procs[] = {
-	{
-		.number = RVMRPC_TASKS_LIST,
-		.name = "list",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = tasks_list,
-	}, {
-		.number = RVMRPC_TASKS_BLOCKED,
-		.name = "blocked",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = tasks_blocked,
-	},
-};
-
-static struct rvmrpc_module tasks_module = {
-	.number = RVMRPC_MOD_TASKS,
-	.version = 1,
-	.name = "tasks",
-	.procs = tasks_procs,
-	.nprocs = nitems(tasks_procs),
-};
-
 int
 rvmrpc_mod_tasks_init(void)
 {
-	return (rvmrpc_builtin_add(&tasks_module));
+	return (rvmrpc_builtin_add(&rvmrpc_tasks_module));
 }
 
 void
 rvmrpc_mod_tasks_exit(void)
 {
-	rvmrpc_builtin_remove(&tasks_module);
+	rvmrpc_builtin_remove(&rvmrpc_tasks_module);
 }

@@ -262,7 +262,9 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_clock_init, rvmrpc_mod_clock_exit },
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
+	{ rvmrpc_mod_files_init, rvmrpc_mod_files_exit },
 	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
+	{ rvmrpc_user_init, rvmrpc_user_exit },
 };
 
 static void
@@ -294,8 +296,9 @@ rvmrpc_modevent(module_t mod __unused, int what, void *arg __unused)
 	case MOD_UNLOAD:
 		rvmrpc_parts_exit(nitems(rvmrpc_parts));
 		return (0);
-	case MOD_SHUTDOWN:
 	case MOD_QUIESCE:
+		return (rvmrpc_user_busy());
+	case MOD_SHUTDOWN:
 		return (0);
 	default:
 		return (EOPNOTSUPP);

@@ -108,6 +108,24 @@ rvmrpc_uma_reclaim(void)
 #define	rvmrpc_vfs_msync(mp, flags)	vfs_msync(mp, flags)
 #endif
 
+/* 13.0 took its flags away. */
+#if __FreeBSD_version >= 1300000
+#define	rvmrpc_vop_unlock(vp)		VOP_UNLOCK(vp)
+#else
+#define	rvmrpc_vop_unlock(vp)		VOP_UNLOCK(vp, 0)
+#endif
+
+/* Of VOP_LOOKUP() and VOP_READDIR(). */
+#if __FreeBSD_version >= 1400097
+#define	RVMRPC_CN_SAVED			0
+#define	rvmrpc_cn_thread(cnp)		(void)(cnp)
+typedef uint64_t rvmrpc_cookie_t;
+#else
+#define	RVMRPC_CN_SAVED			(HASBUF | SAVENAME)
+#define	rvmrpc_cn_thread(cnp)		((cnp)->cn_thread = curthread)
+typedef u_long rvmrpc_cookie_t;
+#endif
+
 /* Before 14.0 one that was never full begins with NULs. */
 #if __FreeBSD_version >= 1400097
 #define	rvmrpc_msgbuf_wraps(mbp)	(((mbp)->msg_flags & MSGBUF_WRAP) != 0)

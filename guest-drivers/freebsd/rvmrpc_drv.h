@@ -28,6 +28,7 @@
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_lists.h"
 #include "rvmrpc_records.h"
 #include "rvmrpc_tell.h"
 #include "rvmrpc_compat.h"
@@ -92,7 +93,7 @@ enum rvmrpc_counter {
 	RVMRPC_CNT_MAX
 };
 
-/* All but the last may change at any time; fetched once, before any device. */
+/* All but the last two may change at any time; fetched once, before any device. */
 extern struct rvmrpc_tunables {
 	int		spin_us;
 	int		vmlp_idle_us;
@@ -100,6 +101,7 @@ extern struct rvmrpc_tunables {
 	int		watchdog_ms;
 	int		events;
 	int		hypercall;
+	int		user;
 } rvmrpc_tun;
 
 struct rvmrpc_job;
@@ -135,6 +137,8 @@ struct rvmrpc_softc {
 	struct rvmrpc_guest guest;
 	struct rvmrpc_taken taken;	/* the request at hand */
 	struct rvmrpc_accepted call;
+	void		*arg;		/* the copy of its argument */
+	uint32_t	arg_bytes;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];
 	bool		leave;		/* core.exit was called: until detach */
 	struct rvmrpc_retry retry;
@@ -202,6 +206,7 @@ bool	rvmrpc_jobs_give(struct rvmrpc_softc *sc,
 bool	rvmrpc_jobs_busy(struct rvmrpc_softc *sc);
 bool	rvmrpc_jobs_stuck(struct rvmrpc_softc *sc, sbintime_t grace);
 void	rvmrpc_jobs_cancel(struct rvmrpc_softc *sc, uint64_t xid);
+void	rvmrpc_jobs_forget(struct rvmrpc_softc *sc);
 bool	rvmrpc_jobs_hang(struct rvmrpc_softc *sc);
 int	rvmrpc_jobs_drain(struct rvmrpc_softc *sc);
 void	rvmrpc_jobs_free(struct rvmrpc_softc *sc);
@@ -225,6 +230,8 @@ void	rvmrpc_registry_done(struct rvmrpc_accepted *call);
 void	rvmrpc_registry_new_epoch(uint64_t epoch);
 int	rvmrpc_allow_set(const char *text);
 void	rvmrpc_allow_get(char *text);		/* RVMRPC_ALLOW_MAX bytes */
+/* What the core says, RVMRPC_STATUS_*, of a registration or a list. */
+int	rvmrpc_status_errno(int status);
 
 /* ---- Built-in modules ---- */
 
@@ -256,6 +263,14 @@ int	rvmrpc_mod_control_init(void);
 void	rvmrpc_mod_control_exit(void);
 int	rvmrpc_mod_freeze_init(void);
 void	rvmrpc_mod_freeze_exit(void);
+int	rvmrpc_mod_files_init(void);
+void	rvmrpc_mod_files_exit(void);
+int	rvmrpc_fs_allow_set(const char *text);
+void	rvmrpc_fs_allow_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
+int	rvmrpc_fs_write_set(const char *text);
+void	rvmrpc_fs_write_get(char *text);	/* RVMRPC_ALLOW_MAX bytes */
+/* A new epoch has so many workers; takes a mutex. */
+void	rvmrpc_files_epoch(u_int workers);
 
 /* Worker: writes back what is dirty, and waits for it. */
 bool	rvmrpc_sync(void);
@@ -269,6 +284,16 @@ enum rvmrpc_mount_kind {
 /* mountlist_mtx held, or the mount busy. */
 struct mount;
 enum rvmrpc_mount_kind rvmrpc_mount_kind(const struct mount *mp);
+
+/* ---- rvmrpc_user.c ---- */
+
+/* An epoch begins, with so many workers, or ends, 0; takes a mutex. */
+void	rvmrpc_user_epoch(u_int workers);
+void	rvmrpc_user_cancel(uint64_t xid);
+/* EBUSY while a program has the device open. */
+int	rvmrpc_user_busy(void);
+int	rvmrpc_user_init(void);
+void	rvmrpc_user_exit(void);
 
 /* ---- rvmrpc_sysctl.c ---- */
 

@@ -68,7 +68,8 @@ rvmrpc_worker(void *arg, int pending __unused)
 	/* Whom the caller has been told that it failed must not run. */
 	mtx_lock(&job->sc->jobs_mtx);
 	if (job->orphan || job->cancelled || sbinuptime() >= job->deadline ||
-	    !rvmrpc_guest_alive(&job->sc->guest))
+	    !rvmrpc_guest_alive(&job->sc->guest) ||
+	    rvmrpc_guest_unwanted(&job->sc->guest, job->taken.slot))
 		job->call.status = RVMRPC_STATUS_CANCELLED;
 	mtx_unlock(&job->sc->jobs_mtx);
 	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes,
@@ -136,6 +137,13 @@ rvmrpc_jobs_reap(struct rvmrpc_softc *sc)
 		rvmrpc_job_free(job);
 }
 
+/* One slot is kept for what never sleeps: a hung disk mutes no guest. */
+static u_int
+rvmrpc_jobs_max(const struct rvmrpc_softc *sc)
+{
+	return (MAX(sc->guest.layout.nslots - 1, 1));
+}
+
 /*
  * Has a worker for each slot of a new epoch; a slot without one answers BUSY
  * to what may sleep.  What fits is kept: the guest may have no memory to give.
@@ -162,6 +170,13 @@ rvmrpc_jobs_prepare(struct rvmrpc_softc *sc)
 		sc->jobs[i] = job;
 		room -= job != NULL;
 	}
+	if (sc->arg_bytes != layout->req_bytes) {
+		free(sc->arg, M_RVMRPC);
+		sc->arg = malloc(layout->req_bytes, M_RVMRPC, M_WAITOK);
+		sc->arg_bytes = layout->req_bytes;
+	}
+	rvmrpc_user_epoch(rvmrpc_jobs_max(sc));
+	rvmrpc_files_epoch(rvmrpc_jobs_max(sc));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */
@@ -182,6 +197,7 @@ rvmrpc_jobs_retire(struct rvmrpc_softc *sc)
 		sc->abandoned++;
 	}
 	mtx_unlock(&sc->jobs_mtx);
+	rvmrpc_user_epoch(0);
 }
 
 /* ---- The server thread's view ---- */
@@ -195,13 +211,6 @@ rvmrpc_jobs_running(struct rvmrpc_softc *sc)
 	for (i = 0; i < sc->guest.layout.nslots; i++)
 		n += sc->jobs[i] != NULL && sc->jobs[i]->busy;
 	return (n);
-}
-
-/* One slot is kept for what never sleeps: a hung disk mutes no guest. */
-static u_int
-rvmrpc_jobs_max(const struct rvmrpc_softc *sc)
-{
-	return (MAX(sc->guest.layout.nslots - 1, 1));
 }
 
 /* False: there is no worker for it, answer BUSY. */
@@ -301,6 +310,27 @@ rvmrpc_jobs_cancel(struct rvmrpc_softc *sc, uint64_t xid)
 			job->cancelled = true;
 	}
 	mtx_unlock(&sc->jobs_mtx);
+	rvmrpc_user_cancel(xid);
+}
+
+/*
+ * Programs are no longer waited for when the host has given up a call: nobody
+ * would read the answer.
+ */
+void
+rvmrpc_jobs_forget(struct rvmrpc_softc *sc)
+{
+	struct rvmrpc_job *job;
+	u_int i;
+
+	mtx_lock(&sc->jobs_mtx);
+	for (i = 0; i < sc->guest.layout.nslots; i++) {
+		job = sc->jobs[i];
+		if (job != NULL && job->busy &&
+		    rvmrpc_guest_unwanted(&sc->guest, i))
+			rvmrpc_user_cancel(job->taken.hdr.xid);
+	}
+	mtx_unlock(&sc->jobs_mtx);
 }
 
 /* ---- The device goes ---- */
@@ -352,4 +382,7 @@ rvmrpc_jobs_free(struct rvmrpc_softc *sc)
 		rvmrpc_job_free(sc->jobs[i]);
 		sc->jobs[i] = NULL;
 	}
+	free(sc->arg, M_RVMRPC);
+	sc->arg = NULL;
+	sc->arg_bytes = 0;
 }

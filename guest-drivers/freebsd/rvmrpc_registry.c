@@ -59,7 +59,7 @@ rvmrpc_registry_new_epoch(uint64_t epoch)
 
 /* ---- Registrations ---- */
 
-static int
+int
 rvmrpc_status_errno(int status)
 {
 	switch (status) {

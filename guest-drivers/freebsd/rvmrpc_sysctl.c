@@ -41,8 +41,11 @@ rvmrpc_tunables_fetch(void)
 	TUNABLE_INT_FETCH("hw.rvmrpc.watchdog_ms", &rvmrpc_tun.watchdog_ms);
 	TUNABLE_INT_FETCH("hw.rvmrpc.events", &rvmrpc_tun.events);
 	TUNABLE_INT_FETCH("hw.rvmrpc.hypercall", &rvmrpc_tun.hypercall);
+	TUNABLE_INT_FETCH("hw.rvmrpc.user", &rvmrpc_tun.user);
 	rvmrpc_allow_fetch("hw.rvmrpc.allow", rvmrpc_allow_set);
 	rvmrpc_allow_fetch("hw.rvmrpc.sysctl_allow", rvmrpc_sysctl_allow_set);
+	rvmrpc_allow_fetch("hw.rvmrpc.fs_allow", rvmrpc_fs_allow_set);
+	rvmrpc_allow_fetch("hw.rvmrpc.fs_write", rvmrpc_fs_write_set);
 }
 
 /* An integer from -1 on that the server thread looks at again. */
@@ -93,6 +96,20 @@ rvmrpc_sysctl_sysctl_allow(SYSCTL_HANDLER_ARGS)
 	    rvmrpc_sysctl_allow_set));
 }
 
+static int
+rvmrpc_sysctl_fs_allow(SYSCTL_HANDLER_ARGS)
+{
+	return (rvmrpc_sysctl_list(oidp, req, rvmrpc_fs_allow_get,
+	    rvmrpc_fs_allow_set));
+}
+
+static int
+rvmrpc_sysctl_fs_write(SYSCTL_HANDLER_ARGS)
+{
+	return (rvmrpc_sysctl_list(oidp, req, rvmrpc_fs_write_get,
+	    rvmrpc_fs_write_set));
+}
+
 static void
 rvmrpc_add_int(struct rvmrpc_softc *sc, const char *name, size_t offset,
     const char *what)
@@ -128,6 +145,12 @@ rvmrpc_add_parameters(struct rvmrpc_softc *sc)
 	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "sysctl_allow",
 	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
 	    rvmrpc_sysctl_sysctl_allow, "A", "variables the host may read");
+	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "fs_allow",
+	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
+	    rvmrpc_sysctl_fs_allow, "A", "folders whose files the host may read");
+	SYSCTL_ADD_PROC(ctx, top, OID_AUTO, "fs_write",
+	    CTLTYPE_STRING | CTLFLAG_RW | CTLFLAG_MPSAFE, sc, 0,
+	    rvmrpc_sysctl_fs_write, "A", "of these, those it may change");
 }
 
 /* ---- State ---- */

@@ -101,8 +101,13 @@ rvmrpc_answer(struct rvmrpc_softc *sc)
 	struct rvmrpc_guest *g = &sc->guest;
 	struct rvmrpc_hdr reply;
 
-	rvmrpc_server_run(&sc->call, rvmrpc_guest_arg(g, t->slot),
-	    rvmrpc_guest_res(g, t->slot), g->layout.res_bytes, &reply);
+	if (sc->call.status == RVMRPC_STATUS_OK &&
+	    !rvmrpc_guest_copy_arg(g, t, sc->arg)) {
+		rvmrpc_registry_done(&sc->call);
+		return;
+	}
+	rvmrpc_server_run(&sc->call, sc->arg, rvmrpc_guest_res(g, t->slot),
+	    g->layout.res_bytes, &reply);
 	rvmrpc_registry_done(&sc->call);
 	if (rvmrpc_guest_publish(g, t->slot, t->seq, &reply))
 		rvmrpc_window_ring(sc);
@@ -387,6 +392,7 @@ rvmrpc_turn(struct rvmrpc_softc *sc)
 		return;
 	if (sc->waits_since == 0)
 		sc->waits_since = sbinuptime();
+	rvmrpc_jobs_forget(sc);
 	rvmrpc_watchdog(sc);
 	if (sc->state == RVMRPC_STATE_CONNECTED && !rvmrpc_vmlp(sc))
 		rvmrpc_idle(sc);

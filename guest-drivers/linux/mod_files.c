@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Module files: files below the trees of fs_allow=, read as the guest's first process would, and never written.
+ * Module files: files below the trees of fs_allow=, read as the guest's first process would.  files_change.c has what is
+ * done to those below fs_write=.
  *
  * The kernel's own walk keeps a path in its tree, as openat2(2) does with RESOLVE_BENEATH, RESOLVE_NO_XDEV and
  * RESOLVE_NO_MAGICLINKS: "..", links and renames under way end in EXDEV, and so does every mount point, since what is
@@ -22,17 +23,21 @@
 #include <linux/stat.h>
 #include <linux/statfs.h>
 #include <linux/string.h>
+#include <linux/stringhash.h>
 #include <linux/uidgid.h>
+#include "files.h"
 #include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
-#include "rvmrpc_files.h"
 
 #define FILES_NAMES_MAX		32768	/* bytes of entries between two looks at attributes */
 #define FILES_TRIES		8	/* at a path while renames go on */
 #define FILES_BLOCK		512	/* bytes, in which the kernel counts what a file takes */
 
 static DEFINE_MUTEX(files_lock);	/* short */
-static struct rvmrpc_trees files_trees;	/* files_lock */
+static struct rvmrpc_trees files_trees;	/* files_lock, as the next */
+static struct rvmrpc_trees files_write_trees;
+static const struct rvmrpc_file_path *files_calls[RVMRPC_JOBS_MAX];	/* that run, of all epochs; files_lock, as the next */
+static u32 files_calls_max = 1;						/* of one tree */
 
 void *rvmrpc_os_file_alloc(size_t bytes)
 {
@@ -44,20 +49,66 @@ void rvmrpc_os_file_free(void *scratch)
 	kvfree(scratch);
 }
 
-int rvmrpc_os_file_split(const char *path, u32 length, struct rvmrpc_file_path *parts)
+int rvmrpc_os_file_split(const char *path, u32 length, bool write, struct rvmrpc_file_path *parts)
 {
 	int status;
 
 	mutex_lock(&files_lock);
 	status = rvmrpc_trees_split(&files_trees, path, length, parts);
+	if (status == RVMRPC_STATUS_OK)
+		parts->key = full_name_hash(NULL, parts->tree, strlen(parts->tree));
+	if (status == RVMRPC_STATUS_OK && write)
+		status = rvmrpc_trees_split(&files_write_trees, path, length, parts);
 	mutex_unlock(&files_lock);
 	return status;
 }
 
+/*
+ * A new epoch has so many workers.  A tree is one file system, since no mount is crossed: one that hangs must leave a worker
+ * to the others.
+ */
+void rvmrpc_files_epoch(u32 workers)
+{
+	mutex_lock(&files_lock);
+	files_calls_max = max_t(u32, workers, 2) - 1;
+	mutex_unlock(&files_lock);
+}
+
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
+{
+	const struct rvmrpc_file_path **place = NULL;
+	u32 i, n = 0;
+
+	mutex_lock(&files_lock);
+	for (i = 0; i < ARRAY_SIZE(files_calls); i++) {
+		if (!files_calls[i])
+			place = &files_calls[i];
+		else if (files_calls[i]->key == path->key)
+			n++;
+	}
+	if (place && n < files_calls_max)
+		*place = path;
+	else
+		place = NULL;
+	mutex_unlock(&files_lock);
+	return place ? RVMRPC_STATUS_OK : RVMRPC_STATUS_BUSY;
+}
+
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
+{
+	u32 i;
+
+	mutex_lock(&files_lock);
+	for (i = 0; i < ARRAY_SIZE(files_calls); i++) {
+		if (files_calls[i] == path)
+			files_calls[i] = NULL;
+	}
+	mutex_unlock(&files_lock);
+}
+
 /* ---- Finding ---- */
 
-/* What an error of the kernel's means. */
-static int files_status(int err, u32 *failed)
+int rvmrpc_files_status(int err, u32 *failed)
 {
 	static const struct {
 		int err;
@@ -69,6 +120,14 @@ static int files_status(int err, u32 *failed)
 		{ -ENAMETOOLONG, RVMRPC_FAILED_TOO_LONG },
 		{ -EACCES, RVMRPC_FAILED_ACCESS },
 		{ -EPERM, RVMRPC_FAILED_ACCESS },
+		{ -ETXTBSY, RVMRPC_FAILED_ACCESS },
+		{ -EEXIST, RVMRPC_FAILED_EXISTS },
+		{ -ENOTEMPTY, RVMRPC_FAILED_NOT_EMPTY },
+		{ -EISDIR, RVMRPC_FAILED_IS_DIRECTORY },
+		{ -ENOSPC, RVMRPC_FAILED_NO_SPACE },
+		{ -EDQUOT, RVMRPC_FAILED_NO_SPACE },
+		{ -EROFS, RVMRPC_FAILED_READ_ONLY },
+		{ -EFBIG, RVMRPC_FAILED_TOO_LARGE },
 	};
 	size_t i;
 
@@ -120,11 +179,7 @@ static int files_tree(const char *name, struct path *tree)
 	return -EXDEV;
 }
 
-/*
- * Context: worker, may sleep.
- * Return: 0 and @found, to be put; -EXDEV: it leads out of the tree; -errno.
- */
-static int files_find(const struct rvmrpc_file_path *path, unsigned int flags, struct path *found)
+int rvmrpc_files_find(const struct rvmrpc_file_path *path, unsigned int flags, struct path *found)
 {
 	/* Absolute links mean the guest's root, which is the tree or out of it. */
 	bool root = !strcmp(path->tree, "/");
@@ -203,14 +258,14 @@ int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_
 	struct path found;
 	int err;
 
-	err = files_find(path, link ? 0 : LOOKUP_FOLLOW, &found);
+	err = rvmrpc_files_find(path, link ? 0 : LOOKUP_FOLLOW, &found);
 	if (err)
-		return files_status(err, failed);
+		return rvmrpc_files_status(err, failed);
 	err = files_attributes(&found, a);
 	if (!err && link && S_ISLNK(a->mode))
 		err = files_link(&found, link, link_length);
 	path_put(&found);
-	return files_status(err, failed);
+	return rvmrpc_files_status(err, failed);
 }
 
 int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file_space *space, u32 *failed)
@@ -219,9 +274,9 @@ int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file
 	struct path found;
 	int err;
 
-	err = files_find(path, LOOKUP_FOLLOW, &found);
+	err = rvmrpc_files_find(path, LOOKUP_FOLLOW, &found);
 	if (err)
-		return files_status(err, failed);
+		return rvmrpc_files_status(err, failed);
 	err = vfs_statfs(&found, &st);
 	path_put(&found);
 	if (!err)
@@ -232,7 +287,7 @@ int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file
 			.files = st.f_files,
 			.files_free = st.f_ffree,
 		};
-	return files_status(err, failed);
+	return rvmrpc_files_status(err, failed);
 }
 
 /* ---- Folders ---- */
@@ -347,7 +402,7 @@ int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_recor
 	names.buffer = rvmrpc_os_file_alloc(FILES_NAMES_MAX);
 	if (!names.buffer)
 		return RVMRPC_STATUS_BUSY;
-	err = files_find(path, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &folder);
+	err = rvmrpc_files_find(path, LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &folder);
 	if (!err) {
 		err = files_read_names(&folder, w->wanted.cursor, &names);
 		if (!err)
@@ -355,7 +410,7 @@ int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_recor
 		path_put(&folder);
 	}
 	rvmrpc_os_file_free(names.buffer);
-	return files_status(err, failed);
+	return rvmrpc_files_status(err, failed);
 }
 
 /* ---- Reading ---- */
@@ -386,9 +441,9 @@ int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, u64 offset, void *t
 	struct path found;
 	int err;
 
-	err = files_find(path, LOOKUP_FOLLOW, &found);
+	err = rvmrpc_files_find(path, LOOKUP_FOLLOW, &found);
 	if (err)
-		return files_status(err, failed);
+		return rvmrpc_files_status(err, failed);
 	if (!d_is_reg(found.dentry)) {
 		path_put(&found);
 		*failed = RVMRPC_FAILED_NOT_REGULAR;
@@ -398,40 +453,43 @@ int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, u64 offset, void *t
 	if (!err)
 		err = files_read(&found, offset, to, length);
 	path_put(&found);
-	return files_status(err, failed);
+	return rvmrpc_files_status(err, failed);
 }
 
-/* ---- fs_allow= ---- */
+/* ---- fs_allow=, fs_write= ---- */
 
-static int files_allow_set(const char *text, const struct kernel_param *kp)
+static int files_trees_set(const char *text, const struct kernel_param *kp)
 {
 	u32 bad = 0;
 	int status;
 
 	mutex_lock(&files_lock);
-	status = rvmrpc_trees_set(&files_trees, text, &bad);
+	status = rvmrpc_trees_set(kp->arg, text, &bad);
 	mutex_unlock(&files_lock);
 	if (status == RVMRPC_STATUS_GARBAGE_ARGS)
-		pr_err("fs_allow: no absolute path of a folder from byte %u on\n", bad);
+		pr_err("%s: no absolute path of a folder from byte %u on\n", kp->name, bad);
 	return rvmrpc_status_errno(status);
 }
 
-static int files_allow_get(char *buffer, const struct kernel_param *kp)
+static int files_trees_get(char *buffer, const struct kernel_param *kp)
 {
+	const struct rvmrpc_trees *trees = kp->arg;
 	int length;
 
 	mutex_lock(&files_lock);
-	length = sysfs_emit(buffer, "%s\n", files_trees.text);
+	length = sysfs_emit(buffer, "%s\n", trees->text);
 	mutex_unlock(&files_lock);
 	return length;
 }
 
-static const struct kernel_param_ops files_allow_ops = {
-	.set = files_allow_set,
-	.get = files_allow_get,
+static const struct kernel_param_ops files_trees_ops = {
+	.set = files_trees_set,
+	.get = files_trees_get,
 };
-module_param_cb(fs_allow, &files_allow_ops, NULL, 0644);
+module_param_cb(fs_allow, &files_trees_ops, &files_trees, 0644);
 MODULE_PARM_DESC(fs_allow, "folders whose files the host may read: absolute paths, colon separated, no mount below them is crossed (default: none)");
+module_param_cb(fs_write, &files_trees_ops, &files_write_trees, 0644);
+MODULE_PARM_DESC(fs_write, "folders in those of fs_allow whose files the host may change, too, if allow= has the procedures: likewise (default: none)");
 
 int rvmrpc_mod_files_init(void)
 {

@@ -34,73 +34,43 @@ static void klog_record(struct rvmrpc_record_writer *w, u64 seq, size_t length)
 }
 
 /* From where on: what there is begins at iter's record, after the last clearing. */
-static int klog_seek(struct rvmrpc_kmsg_iter *iter, const struct rvmrpc_records_req *wanted)
+static void klog_seek(struct rvmrpc_kmsg_iter *iter, const struct rvmrpc_records_req *wanted)
 {
 	u64 last = wanted->limit ?: KLOG_LAST_DEFAULT;
 
-	if (wanted->select == RVMRPC_KLOG_FROM) {
+	if (wanted->select == RVMRPC_KLOG_FROM)
 		iter->cur_seq = max(iter->cur_seq, wanted->cursor);
-		return RVMRPC_STATUS_OK;
-	}
-	if (wanted->cursor)
-		return RVMRPC_STATUS_GARBAGE_ARGS;
-	if (iter->next_seq > last)
+	else if (iter->next_seq > last)
 		iter->cur_seq = max(iter->cur_seq, iter->next_seq - last);
-	return RVMRPC_STATUS_OK;
 }
 
-static int klog_read(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_klog_read(struct rvmrpc_record_writer *w, u32 ms)
 {
 	struct rvmrpc_kmsg_iter iter = { .cur_seq = 0 };
-	struct rvmrpc_record_writer w;
 	u64 end, next;
 	size_t length;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, RVMRPC_KLOG_LAST);
-	if (status)
-		return status;
 	rvmrpc_kmsg_begin(&iter);
 	/* No further: it may grow faster than it is read. */
 	end = iter.next_seq;
-	status = klog_seek(&iter, &w.wanted);
-	if (status)
-		return status;
+	klog_seek(&iter, &w->wanted);
 	next = min(iter.cur_seq, end);
 	while (next < end && kmsg_dump_get_line(&iter, true, klog_line, KLOG_LINE_MAX - 1, &length)) {
-		klog_record(&w, iter.cur_seq - 1, length);
-		if (!rvmrpc_record_end(&w, iter.cur_seq - 1))
+		klog_record(w, iter.cur_seq - 1, length);
+		if (!rvmrpc_record_end(w, iter.cur_seq - 1))
 			break;
 		next = iter.cur_seq;
 	}
-	rvmrpc_records_later(&w, next);
-	return rvmrpc_records_end(&w);
+	rvmrpc_records_later(w, next);
+	return RVMRPC_STATUS_OK;
 }
-
-static const struct rvmrpc_procedure klog_procs[] = {
-	{
-		.number = RVMRPC_KLOG_READ,
-		.name = "read",
-		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_SECRET,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = klog_read,
-	},
-};
-
-static struct rvmrpc_module klog_module = {
-	.number = RVMRPC_MOD_KLOG,
-	.version = 1,
-	.name = "klog",
-	.procs = klog_procs,
-	.nprocs = ARRAY_SIZE(klog_procs),
-};
 
 int rvmrpc_mod_klog_init(void)
 {
-	return rvmrpc_builtin_add(&klog_module);
+	return rvmrpc_builtin_add(&rvmrpc_klog_module);
 }
 
 void rvmrpc_mod_klog_exit(void)
 {
-	rvmrpc_builtin_remove(&klog_module);
+	rvmrpc_builtin_remove(&rvmrpc_klog_module);
 }

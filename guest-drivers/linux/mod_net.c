@@ -18,26 +18,26 @@
 #define NET_CURSOR(place, n)	((u64)(place) << 32 | (n))
 
 struct net_list {
-	struct rvmrpc_record_writer w;
+	struct rvmrpc_record_writer *w;
 	u32 place;
 	u32 n;		/* of the record that comes next in this place */
 };
 
 static void net_string(struct net_list *list, u16 key, const char *s)
 {
-	rvmrpc_record_string(&list->w, key, s, strlen(s));
+	rvmrpc_record_string(list->w, key, s, strlen(s));
 }
 
 /* False: the answer is full. */
 static bool net_end(struct net_list *list)
 {
-	return rvmrpc_record_end(&list->w, NET_CURSOR(list->place, list->n++));
+	return rvmrpc_record_end(list->w, NET_CURSOR(list->place, list->n++));
 }
 
 /* Whether an earlier answer has it. */
 static bool net_had(struct net_list *list)
 {
-	if (NET_CURSOR(list->place, list->n) >= list->w.wanted.cursor)
+	if (NET_CURSOR(list->place, list->n) >= list->w->wanted.cursor)
 		return false;
 	list->n++;
 	return true;
@@ -48,10 +48,10 @@ static bool net_had(struct net_list *list)
 static bool net_address(struct net_list *list, const struct net_device *dev, const void *address, size_t bytes,
 			u32 prefix, const char *scope)
 {
-	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_ADDRESS);
-	rvmrpc_record_u64(&list->w, RVMRPC_ADDRESS_INTERFACE, dev->ifindex);
-	rvmrpc_record_bytes(&list->w, RVMRPC_ADDRESS_BYTES, address, bytes);
-	rvmrpc_record_u64(&list->w, RVMRPC_ADDRESS_PREFIX, prefix);
+	rvmrpc_record_begin(list->w, RVMRPC_RECORD_ADDRESS);
+	rvmrpc_record_u64(list->w, RVMRPC_ADDRESS_INTERFACE, dev->ifindex);
+	rvmrpc_record_bytes(list->w, RVMRPC_ADDRESS_BYTES, address, bytes);
+	rvmrpc_record_u64(list->w, RVMRPC_ADDRESS_PREFIX, prefix);
 	net_string(list, RVMRPC_ADDRESS_SCOPE, scope);
 	return net_end(list);
 }
@@ -141,14 +141,14 @@ static void net_counters(struct net_list *list, struct net_device *dev)
 	struct rtnl_link_stats64 storage;
 	const struct rtnl_link_stats64 *stats = dev_get_stats(dev, &storage);
 
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_RX_BYTES, stats->rx_bytes);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_RX_PACKETS, stats->rx_packets);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_RX_ERRORS, stats->rx_errors);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_RX_DROPPED, stats->rx_dropped);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_TX_BYTES, stats->tx_bytes);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_TX_PACKETS, stats->tx_packets);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_TX_ERRORS, stats->tx_errors);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_TX_DROPPED, stats->tx_dropped);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_RX_BYTES, stats->rx_bytes);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_RX_PACKETS, stats->rx_packets);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_RX_ERRORS, stats->rx_errors);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_RX_DROPPED, stats->rx_dropped);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_TX_BYTES, stats->tx_bytes);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_TX_PACKETS, stats->tx_packets);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_TX_ERRORS, stats->tx_errors);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_TX_DROPPED, stats->tx_dropped);
 }
 
 static bool net_interface(struct net_list *list, struct net_device *dev)
@@ -158,29 +158,25 @@ static bool net_interface(struct net_list *list, struct net_device *dev)
 
 	/* Renaming may come between, but it ends with a NUL. */
 	memcpy(name, dev->name, sizeof(name));
-	rvmrpc_record_begin(&list->w, RVMRPC_RECORD_INTERFACE);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_INDEX, dev->ifindex);
-	rvmrpc_record_string(&list->w, RVMRPC_NET_NAME, name, strnlen(name, sizeof(name)));
+	rvmrpc_record_begin(list->w, RVMRPC_RECORD_INTERFACE);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_INDEX, dev->ifindex);
+	rvmrpc_record_string(list->w, RVMRPC_NET_NAME, name, strnlen(name, sizeof(name)));
 	if (dev->addr_len && !loopback)
-		rvmrpc_record_bytes(&list->w, RVMRPC_NET_MAC, dev->dev_addr, dev->addr_len);
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_MTU, READ_ONCE(dev->mtu));
-	rvmrpc_record_u64(&list->w, RVMRPC_NET_UP, !!(dev->flags & IFF_UP));
+		rvmrpc_record_bytes(list->w, RVMRPC_NET_MAC, dev->dev_addr, dev->addr_len);
+	rvmrpc_record_u64(list->w, RVMRPC_NET_MTU, READ_ONCE(dev->mtu));
+	rvmrpc_record_u64(list->w, RVMRPC_NET_UP, !!(dev->flags & IFF_UP));
 	net_string(list, RVMRPC_NET_STATE, net_state(dev));
 	if (loopback)
-		rvmrpc_record_u64(&list->w, RVMRPC_NET_LOOPBACK, 1);
+		rvmrpc_record_u64(list->w, RVMRPC_NET_LOOPBACK, 1);
 	net_counters(list, dev);
 	return net_end(list);
 }
 
-static int net_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_net_list(struct rvmrpc_record_writer *w, u32 ms)
 {
-	struct net_list list = { .place = 0 };
+	struct net_list list = { .w = w };
 	struct net_device *dev;
-	int status;
 
-	status = rvmrpc_records_begin(&list.w, req, res, 0);
-	if (status)
-		return status;
 	rcu_read_lock();
 	for_each_netdev_rcu(&init_net, dev) {
 		list.n = 0;
@@ -191,33 +187,15 @@ static int net_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
 		list.place++;
 	}
 	rcu_read_unlock();
-	return rvmrpc_records_end(&list.w);
+	return RVMRPC_STATUS_OK;
 }
-
-static const struct rvmrpc_procedure net_procs[] = {
-	{
-		.number = RVMRPC_NET_LIST,
-		.name = "list",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = net_list,
-	},
-};
-
-static struct rvmrpc_module net_module = {
-	.number = RVMRPC_MOD_NET,
-	.version = 1,
-	.name = "net",
-	.procs = net_procs,
-	.nprocs = ARRAY_SIZE(net_procs),
-};
 
 int rvmrpc_mod_net_init(void)
 {
-	return rvmrpc_builtin_add(&net_module);
+	return rvmrpc_builtin_add(&rvmrpc_net_module);
 }
 
 void rvmrpc_mod_net_exit(void)
 {
-	rvmrpc_builtin_remove(&net_module);
+	rvmrpc_builtin_remove(&rvmrpc_net_module);
 }

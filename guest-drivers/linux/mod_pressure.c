@@ -59,17 +59,12 @@ static void pressure_psi_record(struct rvmrpc_record_writer *w, const char *reso
 	}
 }
 
-static int pressure_psi(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_psi(struct rvmrpc_record_writer *w, u32 ms)
 {
-	struct rvmrpc_record_writer w;
 	ssize_t got;
-	int status;
 	u64 i;
 
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status)
-		return status;
-	for (i = w.wanted.cursor; i < ARRAY_SIZE(pressure_files); i++) {
+	for (i = w->wanted.cursor; i < ARRAY_SIZE(pressure_files); i++) {
 		const struct rvmrpc_procfile *pf = &pressure_files[i];
 
 		if (!pf->file)
@@ -78,11 +73,11 @@ static int pressure_psi(struct rvmrpc_request *req, struct rvmrpc_response *res)
 		if (got <= 0)
 			continue;
 		pressure_psi_text[got] = '\0';
-		pressure_psi_record(&w, pressure_resources[i]);
-		if (!rvmrpc_record_end(&w, i))
+		pressure_psi_record(w, pressure_resources[i]);
+		if (!rvmrpc_record_end(w, i))
 			break;
 	}
-	return rvmrpc_records_end(&w);
+	return RVMRPC_STATUS_OK;
 }
 
 /* ---- vmstat ---- */
@@ -102,7 +97,7 @@ static u64 pressure_stalls(void)
 	return sum;
 }
 
-static void pressure_vmstat_fields(struct rvmrpc_record_writer *w)
+void rvmrpc_os_vmstat(struct rvmrpc_record_writer *w)
 {
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_PAGE_SIZE, PAGE_SIZE);
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_FAULTS, rvmrpc_vm_event(PGFAULT));
@@ -122,22 +117,6 @@ static void pressure_vmstat_fields(struct rvmrpc_record_writer *w)
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_REFAULT_FILE, global_node_page_state(WORKINGSET_REFAULT_FILE));
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_STALLS, pressure_stalls());
 	rvmrpc_record_u64(w, RVMRPC_VMSTAT_OOM_KILLS, rvmrpc_vm_event(OOM_KILL));
-}
-
-static int pressure_vmstat(struct rvmrpc_request *req, struct rvmrpc_response *res)
-{
-	struct rvmrpc_record_writer w;
-	int status;
-
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status)
-		return status;
-	if (!w.wanted.cursor) {
-		rvmrpc_record_begin(&w, RVMRPC_RECORD_VMSTAT);
-		pressure_vmstat_fields(&w);
-		rvmrpc_record_end(&w, 0);
-	}
-	return rvmrpc_records_end(&w);
 }
 
 /* ---- disks ---- */
@@ -219,59 +198,24 @@ static void pressure_disk_records(struct rvmrpc_record_writer *w)
 	}
 }
 
-static int pressure_disks(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_disks(struct rvmrpc_record_writer *w, u32 ms)
 {
-	struct rvmrpc_record_writer w;
 	bool cut = false;
 	ssize_t got;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status)
-		return status;
 	mutex_lock(&pressure_disks_lock);
 	got = pressure_disks_read(&cut);
 	if (got >= 0)
-		pressure_disk_records(&w);
+		pressure_disk_records(w);
 	mutex_unlock(&pressure_disks_lock);
 	if (got < 0)
 		return RVMRPC_STATUS_SYSTEM_ERROR;
 	if (cut)
-		rvmrpc_records_partial(&w);
-	return rvmrpc_records_end(&w);
+		rvmrpc_records_partial(w);
+	return RVMRPC_STATUS_OK;
 }
 
 /* ---- Module ---- */
-
-static const struct rvmrpc_procedure pressure_procs[] = {
-	{
-		.number = RVMRPC_PRESSURE_PSI,
-		.name = "psi",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = pressure_psi,
-	}, {
-		.number = RVMRPC_PRESSURE_VMSTAT,
-		.name = "vmstat",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = pressure_vmstat,
-	}, {
-		.number = RVMRPC_PRESSURE_DISKS,
-		.name = "disks",
-		.flags = RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_MAY_SLEEP,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = pressure_disks,
-	},
-};
-
-static struct rvmrpc_module pressure_module = {
-	.number = RVMRPC_MOD_PRESSURE,
-	.version = 1,
-	.name = "pressure",
-	.procs = pressure_procs,
-	.nprocs = ARRAY_SIZE(pressure_procs),
-};
 
 static void pressure_release(void)
 {
@@ -303,7 +247,7 @@ int rvmrpc_mod_pressure_init(void)
 	int err = pressure_prepare();
 
 	if (!err)
-		err = rvmrpc_builtin_add(&pressure_module);
+		err = rvmrpc_builtin_add(&rvmrpc_pressure_module);
 	if (err)
 		pressure_release();
 	return err;
@@ -311,6 +255,6 @@ int rvmrpc_mod_pressure_init(void)
 
 void rvmrpc_mod_pressure_exit(void)
 {
-	rvmrpc_builtin_remove(&pressure_module);
+	rvmrpc_builtin_remove(&rvmrpc_pressure_module);
 	pressure_release();
 }

@@ -15,8 +15,7 @@
 #include <linux/topology.h>
 #include <linux/utsname.h>
 #include <linux/vmalloc.h>
-#include <asm/processor.h>
-#include <asm/tsc.h>
+#include "rvmrpc_arch.h"
 #include "rvmrpc_drv.h"
 #include "sysinfo_text.h"
 
@@ -243,29 +242,29 @@ static int sysinfo_loadavg(struct rvmrpc_request *req, struct rvmrpc_response *r
 /* ---- cpuinfo ---- */
 
 #define SYSINFO_CPU_ITEMS	8
-#define SYSINFO_CPU_TEXT	(sizeof_field(struct cpuinfo_x86, x86_vendor_id) + \
-				 sizeof_field(struct cpuinfo_x86, x86_model_id))
 
 static void sysinfo_cpu(struct sysinfo_answer *a, u32 cpu)
 {
-	const struct cpuinfo_x86 *c = &cpu_data(cpu);
+	struct rvmrpc_arch_cpu c;
 
-	sysinfo_string(a, RVMRPC_CPU_VENDOR, cpu, c->x86_vendor_id);
-	sysinfo_string(a, RVMRPC_CPU_MODEL_NAME, cpu, c->x86_model_id);
-	sysinfo_u64(a, RVMRPC_CPU_FAMILY, cpu, c->x86);
-	sysinfo_u64(a, RVMRPC_CPU_MODEL, cpu, c->x86_model);
-	sysinfo_u64(a, RVMRPC_CPU_STEPPING, cpu, c->x86_stepping);
-	sysinfo_u64(a, RVMRPC_CPU_HZ, cpu, (u64)cpu_khz * 1000);
+	if (rvmrpc_arch_cpu(cpu, &c)) {
+		sysinfo_string(a, RVMRPC_CPU_VENDOR, cpu, c.vendor);
+		sysinfo_string(a, RVMRPC_CPU_MODEL_NAME, cpu, c.model_name);
+		sysinfo_u64(a, RVMRPC_CPU_FAMILY, cpu, c.family);
+		sysinfo_u64(a, RVMRPC_CPU_MODEL, cpu, c.model);
+		sysinfo_u64(a, RVMRPC_CPU_STEPPING, cpu, c.stepping);
+		sysinfo_u64(a, RVMRPC_CPU_HZ, cpu, c.hz);
+	}
 	sysinfo_u64(a, RVMRPC_CPU_PACKAGE, cpu, topology_physical_package_id(cpu));
 	sysinfo_u64(a, RVMRPC_CPU_CORE, cpu, topology_core_id(cpu));
 }
 
 static int sysinfo_cpuinfo(struct rvmrpc_request *req, struct rvmrpc_response *res)
 {
-	const u32 per_cpu = SYSINFO_CPU_ITEMS * sizeof(struct rvmrpc_item) + SYSINFO_CPU_TEXT;
+	const u32 per_cpu = SYSINFO_CPU_ITEMS * sizeof(struct rvmrpc_item) + RVMRPC_ARCH_CPU_TEXT;
 	struct rvmrpc_info_page page = {
 		.items = SYSINFO_CPU_ITEMS,
-		.text = SYSINFO_CPU_TEXT,
+		.text = RVMRPC_ARCH_CPU_TEXT,
 		.next_key = RVMRPC_CPU_NEXT,
 	};
 	struct sysinfo_answer a;

@@ -18,7 +18,6 @@
 #include <linux/sched/task.h>
 #include <linux/string.h>
 #include <linux/uidgid.h>
-#include <asm/unwind.h>
 #include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
@@ -35,12 +34,12 @@ struct tasks_walk {
 	ktime_t deadline;
 };
 
-static void tasks_begin(struct tasks_walk *walk, const struct rvmrpc_request *req, enum pid_type type, u64 first)
+static void tasks_begin(struct tasks_walk *walk, u32 ms, enum pid_type type, u64 first)
 {
 	walk->type = type;
 	walk->pid = clamp_t(u64, first, 1, INT_MAX);
 	walk->batch = 0;
-	walk->deadline = ktime_add_ms(ktime_get(), min_t(u32, req->timeout_ms / 2, TASKS_WALK_MS));
+	walk->deadline = ktime_add_ms(ktime_get(), min_t(u32, ms / 2, TASKS_WALK_MS));
 }
 
 /*
@@ -234,25 +233,20 @@ static void tasks_first(struct rvmrpc_record_writer *w, struct tasks_walk *walk)
 	}
 }
 
-static int tasks_list(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_tasks_list(struct rvmrpc_record_writer *w, u32 ms)
 {
-	struct rvmrpc_record_writer w;
 	struct tasks_walk walk;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, RVMRPC_TASKS_BY_CPU);
-	if (status)
-		return status;
 	rcu_read_lock();
-	if (w.wanted.select == RVMRPC_TASKS_BY_PID) {
-		tasks_begin(&walk, req, PIDTYPE_TGID, w.wanted.cursor);
-		tasks_all(&w, &walk);
+	if (w->wanted.select == RVMRPC_TASKS_BY_PID) {
+		tasks_begin(&walk, ms, PIDTYPE_TGID, w->wanted.cursor);
+		tasks_all(w, &walk);
 	} else {
-		tasks_begin(&walk, req, PIDTYPE_TGID, 0);
-		tasks_first(&w, &walk);
+		tasks_begin(&walk, ms, PIDTYPE_TGID, 0);
+		tasks_first(w, &walk);
 	}
 	rcu_read_unlock();
-	return rvmrpc_records_end(&w);
+	return RVMRPC_STATUS_OK;
 }
 
 /* ---- blocked ---- */
@@ -288,68 +282,39 @@ static void tasks_stack(struct rvmrpc_record_writer *w, struct task_struct *task
 }
 #endif
 
-static int tasks_blocked(struct rvmrpc_request *req, struct rvmrpc_response *res)
+int rvmrpc_os_tasks_blocked(struct rvmrpc_record_writer *w, u32 ms)
 {
-	struct rvmrpc_record_writer w;
 	struct task_struct *task;
 	struct tasks_walk walk;
-	int status;
 
-	status = rvmrpc_records_begin(&w, req, res, 0);
-	if (status)
-		return status;
-	tasks_begin(&walk, req, PIDTYPE_PID, w.wanted.cursor);
+	tasks_begin(&walk, ms, PIDTYPE_PID, w->wanted.cursor);
 	rcu_read_lock();
 	for (task = tasks_next(&walk); task; walk.pid++, task = tasks_next(&walk)) {
 		if (tasks_late(&walk)) {
-			rvmrpc_records_more(&w, walk.pid);
+			rvmrpc_records_more(w, walk.pid);
 			break;
 		}
 		if (task_state_to_char(task) != 'D')
 			continue;
-		rvmrpc_record_begin(&w, RVMRPC_RECORD_TASK);
-		tasks_fields(&w, task);
-		rvmrpc_record_u64(&w, RVMRPC_TASK_THREAD, walk.pid);
-		tasks_stack(&w, task);
-		if (!rvmrpc_record_end(&w, walk.pid))
+		rvmrpc_record_begin(w, RVMRPC_RECORD_TASK);
+		tasks_fields(w, task);
+		rvmrpc_record_u64(w, RVMRPC_TASK_THREAD, walk.pid);
+		tasks_stack(w, task);
+		if (!rvmrpc_record_end(w, walk.pid))
 			break;
 	}
 	rcu_read_unlock();
-	return rvmrpc_records_end(&w);
+	return RVMRPC_STATUS_OK;
 }
 
 /* ---- Module ---- */
 
-static const struct rvmrpc_procedure tasks_procs[] = {
-	{
-		.number = RVMRPC_TASKS_LIST,
-		.name = "list",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = tasks_list,
-	}, {
-		.number = RVMRPC_TASKS_BLOCKED,
-		.name = "blocked",
-		.flags = RVMRPC_PROC_READ_ONLY,
-		.arg_max = sizeof(struct rvmrpc_records_req),
-		.handler = tasks_blocked,
-	},
-};
-
-static struct rvmrpc_module tasks_module = {
-	.number = RVMRPC_MOD_TASKS,
-	.version = 1,
-	.name = "tasks",
-	.procs = tasks_procs,
-	.nprocs = ARRAY_SIZE(tasks_procs),
-};
-
 int rvmrpc_mod_tasks_init(void)
 {
-	return rvmrpc_builtin_add(&tasks_module);
+	return rvmrpc_builtin_add(&rvmrpc_tasks_module);
 }
 
 void rvmrpc_mod_tasks_exit(void)
 {
-	rvmrpc_builtin_remove(&tasks_module);
+	rvmrpc_builtin_remove(&rvmrpc_tasks_module);
 }

@@ -14,6 +14,7 @@
 #include <linux/pm.h>
 #include <linux/version.h>
 #include <linux/vmstat.h>
+#include "rvmrpc_arch.h"
 
 /* 6.16 gave it another name, and the name of the file a struct. */
 static inline struct dentry *rvmrpc_lookup_positive(const char *name, struct dentry *parent, int length)
@@ -51,6 +52,13 @@ int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *nam
 #define RVMRPC_DEV_GROUPS(groups)	.dev_groups = (groups)
 #else
 #define RVMRPC_DEV_GROUPS(groups)	.driver.dev_groups = (groups)
+#endif
+
+/* Released when the driver leaves the device: 6.16 has no longer one function that does so for pcim_enable_device(). */
+#if KERNEL_VERSION(6, 13, 0) <= LINUX_VERSION_CODE
+#define rvmrpc_request_region	pcim_request_region
+#else
+#define rvmrpc_request_region	pci_request_region
 #endif
 
 /* New in 5.17. */
@@ -120,8 +128,12 @@ static inline void rvmrpc_kmsg_begin(struct kmsg_dump_iter *iter)
 	kmsg_dump_rewind(iter);
 }
 #else
+#ifdef CONFIG_PREEMPT_RT	/* it had that earlier, by another name */
+#define rvmrpc_kmsg_iter kmsg_dumper_iter
+#else
 #define rvmrpc_kmsg_iter kmsg_dumper
-static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
+#endif
+static inline void rvmrpc_kmsg_begin(struct rvmrpc_kmsg_iter *iter)
 {
 	iter->active = true;
 	kmsg_dump_rewind(iter);
@@ -136,6 +148,6 @@ static inline void rvmrpc_kmsg_begin(struct kmsg_dumper *iter)
 #endif
 
 /* Since 5.18 a stack is freed after a grace period, so that one can look at another task's under RCU. */
-#define RVMRPC_CAN_UNWIND	(KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
+#define RVMRPC_CAN_UNWIND	(RVMRPC_HAS_UNWIND && KERNEL_VERSION(5, 18, 0) <= LINUX_VERSION_CODE)
 
 #endif /* RVMRPC_COMPAT_H */

@@ -15,12 +15,14 @@
 #include <linux/mutex.h>
 #include <linux/pci.h>
 #include <linux/refcount.h>
+#include <linux/suspend.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include "rvmrpc.h"
 #include "rvmrpc_builtin.h"
 #include "rvmrpc_care.h"
 #include "rvmrpc_guest.h"
+#include "rvmrpc_lists.h"
 #include "rvmrpc_records.h"
 #include "rvmrpc_tell.h"
 
@@ -109,6 +111,7 @@ struct rvmrpc_window_dev {
 	void __iomem *ring;		/* register of the doorbell; all four from probe to remove */
 	void *base;
 	bool write_back;		/* how base is mapped */
+	bool vmapped;			/* by vmap_pfn(), else by memremap() */
 	u32 doorbell;			/* what the host wants to be written to the register */
 
 	/* The server thread's own; others while it does not run. */
@@ -116,6 +119,8 @@ struct rvmrpc_window_dev {
 	struct rvmrpc_origin origin;	/* of what comes in this epoch */
 	struct rvmrpc_taken taken;	/* the request at hand; here, since the stack is zeroed at each entry */
 	struct rvmrpc_accepted call;
+	void *arg;			/* the copy of its argument, of what runs in this thread; NULL: no memory */
+	u32 arg_bytes;
 	struct rvmrpc_job *jobs[RVMRPC_SLOTS_MAX];	/* NULL: no memory, or left to a worker of an old epoch */
 	u32 spin_us;			/* how long it spins at present */
 	bool waits;			/* it has waited since the last request */
@@ -184,6 +189,8 @@ struct rvmrpc_dev *rvmrpc_server_self(void);
 
 /* ---- rvmrpc_window.c ---- */
 
+void rvmrpc_window_show(struct pci_dev *pdev, u16 *command);
+void rvmrpc_window_hide(struct pci_dev *pdev, u16 command);
 bool rvmrpc_window_wanted(struct pci_dev *pdev);
 int rvmrpc_window_map(struct rvmrpc_dev *rdev);
 void rvmrpc_window_unmap(struct rvmrpc_dev *rdev);
@@ -238,6 +245,8 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev);
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms);
 void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev);
 void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid);
+bool rvmrpc_jobs_hold(void);
+void rvmrpc_jobs_let_go(void);
 
 /* Those left to hanging procedures, too; beyond it slots go without a worker until one of them ends. */
 #define RVMRPC_JOBS_MAX		RVMRPC_SLOTS_MAX
@@ -263,6 +272,17 @@ int rvmrpc_user_init(void);
 void rvmrpc_user_exit(void);
 void rvmrpc_user_epoch(u32 workers);
 void rvmrpc_user_cancel(u64 xid);
+
+/* ---- mod_connect.c: the guest's connections for its host ---- */
+
+void rvmrpc_connect_epoch(u32 workers);
+void rvmrpc_connect_cancel(u64 xid);
+
+/* Of what a PM notifier is told: before what runs is frozen. */
+static inline bool rvmrpc_pm_sleeps(unsigned long event)
+{
+	return event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE || event == PM_RESTORE_PREPARE;
+}
 
 /* ---- rvmrpc_registry.c ---- */
 
@@ -368,7 +388,10 @@ void rvmrpc_mod_control_exit(void);
 int rvmrpc_mod_freeze_init(void);
 void rvmrpc_mod_freeze_exit(void);
 int rvmrpc_mod_files_init(void);
+void rvmrpc_files_epoch(u32 workers);
 void rvmrpc_mod_files_exit(void);
+int rvmrpc_mod_connect_init(void);
+void rvmrpc_mod_connect_exit(void);
 int rvmrpc_mod_vmcoreinfo_init(void);
 void rvmrpc_mod_vmcoreinfo_exit(void);
 

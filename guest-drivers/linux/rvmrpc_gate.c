@@ -8,31 +8,11 @@
 #include <linux/gfp.h>
 #include <linux/io.h>
 #include <linux/srcu.h>
-#include <asm/asm.h>
-#include <asm/cpufeature.h>
+#include "rvmrpc_arch.h"
 #include "rvmrpc_drv.h"
 
 DEFINE_STATIC_SRCU(rvmrpc_gate_srcu);
 static struct rvmrpc_gate __rcu *rvmrpc_published;
-
-/*
- * After a move to another VMM the instruction may be undefined; the exception table then leaves RAX as
- * it was, which has no tag.
- */
-static u64 rvmrpc_hypercall(u32 number, u64 op, u64 a0, u64 a1, u64 a2)
-{
-	u64 rax = number;
-
-	if (boot_cpu_has(X86_FEATURE_VMMCALL))
-		asm volatile("1: vmmcall\n2:\n" _ASM_EXTABLE(1b, 2b)
-			     : "+a" (rax) : "b" (op), "c" (a0), "d" (a1), "S" (a2)
-			     : "memory", "cc");
-	else
-		asm volatile("1: vmcall\n2:\n" _ASM_EXTABLE(1b, 2b)
-			     : "+a" (rax) : "b" (op), "c" (a0), "d" (a1), "S" (a2)
-			     : "memory", "cc");
-	return rax;
-}
 
 /* The host has written the answer when the write returns. */
 static u64 rvmrpc_doorbell(struct rvmrpc_gate *gate, struct rvmrpc_frame *frame, u64 op, u64 a0,

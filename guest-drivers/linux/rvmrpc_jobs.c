@@ -8,15 +8,19 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/kref.h>
 #include <linux/ktime.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 #include "rvmrpc_drv.h"
 
 atomic_t rvmrpc_abandoned = ATOMIC_INIT(0);
+static atomic_t rvmrpc_held = ATOMIC_INIT(0);	/* workers that wait for others */
+static int rvmrpc_held_max = 1;
 
 struct rvmrpc_job {
 	struct work_struct work;
+	struct kref ref;		/* its slot's, and one of each time that it is queued */
 	struct mutex lock;		/* rdev; publishing against the end of the epoch */
 	struct rvmrpc_dev *rdev;	/* NULL: the epoch is over; lock */
 	void *arg;			/* req_bytes */
@@ -54,6 +58,7 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 	if (!job)
 		return NULL;
 	INIT_WORK(&job->work, rvmrpc_job_work);
+	kref_init(&job->ref);
 	mutex_init(&job->lock);
 	job->req_bytes = layout->req_bytes;
 	job->res_bytes = layout->res_bytes;
@@ -63,6 +68,20 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 		return job;
 	rvmrpc_job_free(job);
 	return NULL;
+}
+
+/*
+ * Who takes the slot away is still in mutex_unlock() when the worker may have the lock, and go: neither may free what the
+ * other has in its hands.
+ */
+static void rvmrpc_job_release(struct kref *ref)
+{
+	rvmrpc_job_free(container_of(ref, struct rvmrpc_job, ref));
+}
+
+static void rvmrpc_job_put(struct rvmrpc_job *job)
+{
+	kref_put(&job->ref, rvmrpc_job_release);
 }
 
 /* The host is told, which sees calls that are BUSY. */
@@ -81,9 +100,10 @@ static struct rvmrpc_job *rvmrpc_job_get(const struct rvmrpc_layout *layout)
 /* It is nobody's, but its worker may not have returned yet. */
 static void rvmrpc_job_drop(struct rvmrpc_job *job)
 {
-	if (job)
-		flush_work(&job->work);
-	rvmrpc_job_free(job);
+	if (!job)
+		return;
+	flush_work(&job->work);
+	rvmrpc_job_put(job);
 }
 
 static bool rvmrpc_job_fits(const struct rvmrpc_job *job, const struct rvmrpc_layout *layout)
@@ -125,7 +145,15 @@ void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev)
 			room--;
 		}
 	}
+	if (rdev->w.arg_bytes != layout->req_bytes) {
+		kvfree(rdev->w.arg);
+		rdev->w.arg = kvmalloc(layout->req_bytes, GFP_KERNEL | __GFP_NOWARN);
+		rdev->w.arg_bytes = rdev->w.arg ? layout->req_bytes : 0;
+	}
+	WRITE_ONCE(rvmrpc_held_max, max_t(u32, rvmrpc_jobs_max(rdev) - 1, 1));
 	rvmrpc_user_epoch(rvmrpc_jobs_max(rdev));
+	rvmrpc_connect_epoch(rvmrpc_jobs_max(rdev));
+	rvmrpc_files_epoch(rvmrpc_jobs_max(rdev));
 }
 
 /* The end of an epoch: what still runs goes on without a slot. */
@@ -135,19 +163,24 @@ void rvmrpc_jobs_retire(struct rvmrpc_dev *rdev)
 
 	for (i = 0; i < RVMRPC_SLOTS_MAX; i++) {
 		struct rvmrpc_job *job = rdev->w.jobs[i];
+		bool taken;
 
 		if (!job)
 			continue;
 		/* Whether or not it is busy: its worker may be about to have published. */
 		mutex_lock(&job->lock);
-		if (job->busy) {
+		taken = job->busy;
+		if (taken) {
 			job->rdev = NULL;
 			rdev->w.jobs[i] = NULL;
 			atomic_inc(&rvmrpc_abandoned);
 		}
 		mutex_unlock(&job->lock);
+		if (taken)
+			rvmrpc_job_put(job);
 	}
 	rvmrpc_user_epoch(0);
+	rvmrpc_connect_epoch(0);
 }
 
 /* The device goes. */
@@ -162,6 +195,9 @@ void rvmrpc_jobs_free(struct rvmrpc_dev *rdev)
 		rdev->w.jobs[i] = NULL;
 		rvmrpc_job_drop(job);
 	}
+	kvfree(rdev->w.arg);
+	rdev->w.arg = NULL;
+	rdev->w.arg_bytes = 0;
 }
 
 /* ---- Workers ---- */
@@ -172,7 +208,8 @@ static bool rvmrpc_job_due(struct rvmrpc_job *job)
 	bool alive;
 
 	mutex_lock(&job->lock);
-	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest);
+	alive = job->rdev && rvmrpc_guest_alive(&job->rdev->w.guest) &&
+		!rvmrpc_guest_unwanted(&job->rdev->w.guest, job->taken.slot);
 	mutex_unlock(&job->lock);
 	return alive && !READ_ONCE(job->cancelled) && ktime_get_boottime_ns() < job->deadline;
 }
@@ -207,11 +244,11 @@ static void rvmrpc_job_work(struct work_struct *work)
 		job->call.status = RVMRPC_STATUS_CANCELLED;
 	rvmrpc_server_run(&job->call, job->arg, job->res, job->res_bytes, &reply);
 	rvmrpc_registry_done(&job->call, job->owner);
-	if (rvmrpc_job_publish(job, &reply))
-		return;
-	rvmrpc_count(RVMRPC_CNT_LATE);
-	atomic_dec(&rvmrpc_abandoned);
-	rvmrpc_job_free(job);
+	if (!rvmrpc_job_publish(job, &reply)) {
+		rvmrpc_count(RVMRPC_CNT_LATE);
+		atomic_dec(&rvmrpc_abandoned);
+	}
+	rvmrpc_job_put(job);
 }
 
 static u32 rvmrpc_jobs_running(const struct rvmrpc_dev *rdev)
@@ -249,6 +286,7 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 	job->cancelled = false;
 	memcpy(job->arg, rvmrpc_guest_arg(&rdev->w.guest, taken->slot), taken->hdr.length);
 	WRITE_ONCE(job->busy, true);
+	kref_get(&job->ref);
 	rvmrpc_count_own(RVMRPC_CNT_WORKERS);
 	queue_work(rvmrpc_workers, &job->work);
 	return true;
@@ -296,7 +334,29 @@ bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 	return true;
 }
 
-/* Programs are no longer waited for when the host has given up a call: nobody would read the answer. */
+/* ---- Workers that wait for others ---- */
+
+/* One worker is left to what ends by itself, however many programs hang. */
+bool rvmrpc_jobs_hold(void)
+{
+	if (atomic_inc_return(&rvmrpc_held) <= READ_ONCE(rvmrpc_held_max))
+		return true;
+	atomic_dec(&rvmrpc_held);
+	return false;
+}
+
+void rvmrpc_jobs_let_go(void)
+{
+	atomic_dec(&rvmrpc_held);
+}
+
+static void rvmrpc_jobs_unwanted(u64 xid)
+{
+	rvmrpc_user_cancel(xid);
+	rvmrpc_connect_cancel(xid);
+}
+
+/* Others are no longer waited for when the host has given up a call: nobody would read the answer. */
 void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
 {
 	u32 i;
@@ -307,7 +367,7 @@ void rvmrpc_jobs_forget(struct rvmrpc_dev *rdev)
 		struct rvmrpc_job *job = rdev->w.jobs[i];
 
 		if (job && READ_ONCE(job->busy) && rvmrpc_guest_unwanted(&rdev->w.guest, i))
-			rvmrpc_user_cancel(job->taken.hdr.xid);
+			rvmrpc_jobs_unwanted(job->taken.hdr.xid);
 	}
 }
 
@@ -321,5 +381,5 @@ void rvmrpc_jobs_cancel(struct rvmrpc_dev *rdev, u64 xid)
 		if (job && READ_ONCE(job->busy) && job->taken.hdr.xid == xid)
 			WRITE_ONCE(job->cancelled, true);
 	}
-	rvmrpc_user_cancel(xid);
+	rvmrpc_jobs_unwanted(xid);
 }

@@ -102,13 +102,11 @@ static int rvmrpc_probe_start(struct rvmrpc_dev *rdev)
 	return err;
 }
 
-static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+static int rvmrpc_probe_device(struct pci_dev *pdev)
 {
 	struct rvmrpc_dev *rdev;
 	int err;
 
-	if (rvmrpc_is_ivshmem(pdev) && !rvmrpc_window_wanted(pdev))
-		return -ENODEV;
 	rdev = devm_kzalloc(&pdev->dev, sizeof(*rdev), GFP_KERNEL);
 	if (!rdev)
 		return -ENOMEM;
@@ -122,6 +120,20 @@ static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		err = rvmrpc_probe_start(rdev);
 	if (err)
 		rvmrpc_window_unmap(rdev);
+	return err;
+}
+
+static int rvmrpc_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	u16 command;
+	int err;
+
+	if (!rvmrpc_is_ivshmem(pdev))
+		return rvmrpc_probe_device(pdev);
+	rvmrpc_window_show(pdev, &command);
+	err = rvmrpc_window_wanted(pdev) ? rvmrpc_probe_device(pdev) : -ENODEV;
+	if (err)
+		rvmrpc_window_hide(pdev, command);
 	return err;
 }
 
@@ -224,6 +236,7 @@ static const struct rvmrpc_part rvmrpc_parts[] = {
 	{ rvmrpc_mod_control_init, rvmrpc_mod_control_exit },
 	{ rvmrpc_mod_freeze_init, rvmrpc_mod_freeze_exit },
 	{ rvmrpc_mod_files_init, rvmrpc_mod_files_exit },
+	{ rvmrpc_mod_connect_init, rvmrpc_mod_connect_exit },
 	{ rvmrpc_mod_vmcoreinfo_init, rvmrpc_mod_vmcoreinfo_exit },
 	{ rvmrpc_event_sources_init, rvmrpc_event_sources_exit },
 	{ rvmrpc_workers_init, rvmrpc_workers_exit },
@@ -262,5 +275,5 @@ module_exit(rvmrpc_exit);
 
 MODULE_DESCRIPTION("Reverse VMRPC: the host calls procedures of this kernel");
 MODULE_AUTHOR("The Reverse VMRPC project");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION("0.2.0");
 MODULE_LICENSE("GPL");

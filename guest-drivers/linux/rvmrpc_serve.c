@@ -38,8 +38,13 @@ static inline void rvmrpc_answer(struct rvmrpc_dev *rdev)
 	struct rvmrpc_guest *g = &rdev->w.guest;
 	struct rvmrpc_hdr reply;
 
-	rvmrpc_server_run(&rdev->w.call, rvmrpc_guest_arg(g, t->slot), rvmrpc_guest_res(g, t->slot),
-			  g->layout.res_bytes, &reply);
+	if (rdev->w.call.status == RVMRPC_STATUS_OK) {
+		if (t->hdr.length > rdev->w.arg_bytes)
+			rdev->w.call.status = RVMRPC_STATUS_BUSY;
+		else if (!rvmrpc_guest_copy_arg(g, t, rdev->w.arg))
+			return;
+	}
+	rvmrpc_server_run(&rdev->w.call, rdev->w.arg, rvmrpc_guest_res(g, t->slot), g->layout.res_bytes, &reply);
 	/* By value: the reply is built where it is published, and nowhere else. */
 	trace_rvmrpc_call_end(reply.xid, reply.status, reply.length, t->slot);
 	if (!rvmrpc_guest_publish(g, t->slot, t->seq, &reply))

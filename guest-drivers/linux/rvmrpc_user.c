@@ -7,6 +7,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/ioctl.h>
 #include <linux/kref.h>
 #include <linux/ktime.h>
 #include <linux/miscdevice.h>
@@ -15,69 +16,41 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
-#include <linux/suspend.h>
 #include <linux/uaccess.h>
 #include <linux/uio.h>
 #include "rvmrpc_drv.h"
-#include "rvmrpc_serve.h"
+#include "rvmrpc_programs.h"
 
 static bool user;
 module_param(user, bool, 0444);
 MODULE_PARM_DESC(user, "programs may serve procedures by " RVMRPC_SERVE_DEVICE " (default: 0)");
 
-/* The same for programs of 32 bits. */
-RVMRPC_ASSERT_SIZE(rvmrpc_serve_proc, 40);
-RVMRPC_ASSERT_SIZE(rvmrpc_serve_register, 64);
-RVMRPC_ASSERT_SIZE(rvmrpc_serve_request, 24);
-RVMRPC_ASSERT_SIZE(rvmrpc_serve_answer, 16);
-
-#define USER_FIRST_NUMBER	0x10000	/* of those that the driver picks */
-
-enum user_call_state {
-	USER_CALL_QUEUED,
-	USER_CALL_READ,
-	USER_CALL_OVER,
-};
-
 /* Of a worker; one who copies has a reference as well. */
 struct user_call {
+	struct rvmrpc_program_call call;	/* user_lock */
 	struct kref ref;
 	wait_queue_head_t done;
-	u64 id;
-	u64 xid;
-	u64 deadline;			/* ns since boot */
+	void *answer;			/* user_lock, as the next */
+	u32 answer_length;
+	u64 deadline;			/* ns since boot; fixed, as all that follows */
 	u32 procedure;
 	u32 res_max;
-	struct list_head link;		/* in queued or read of its file until it is over; user_lock, as all that follows */
-	enum user_call_state state;
-	u32 status;			/* RVMRPC_STATUS_*, once it is over */
-	void *answer;
-	u32 answer_length;
-	u32 length;			/* fixed */
+	u32 length;
 	u8 arg[];
 };
 
 /* An open file. */
 struct user_file {
 	struct list_head link;		/* in user_files from before its registration until after its end; user_lock */
-	struct list_head queued;	/* calls; user_lock */
-	struct list_head read;		/* likewise */
-	bool closed;			/* user_lock */
 	bool registered;		/* user_register_lock to write */
 	wait_queue_head_t wake;
-	struct rvmrpc_module module;	/* fixed while it is registered, as all that follows */
-	struct rvmrpc_procedure procs[RVMRPC_SERVE_PROCS_MAX];
-	struct rvmrpc_serve_proc entries[RVMRPC_SERVE_PROCS_MAX];
-	struct rvmrpc_serve_register description;
+	struct rvmrpc_program program;	/* says itself */
 };
 
 static DEFINE_MUTEX(user_register_lock);	/* before user_lock */
 static DEFINE_SPINLOCK(user_lock);
 static LIST_HEAD(user_files);		/* user_lock; user_register_lock to change */
-static u64 user_last_id;		/* user_lock */
-static u32 user_held;			/* workers that wait for programs; user_lock */
-static u32 user_held_max = 1;		/* user_lock */
-static bool user_asleep;		/* the machine is about to; user_lock */
+static struct rvmrpc_programs user_programs = { .held_max = 1 };	/* user_lock */
 
 /* ---- Calls ---- */
 
@@ -92,7 +65,7 @@ static struct user_call *user_call_new(const struct rvmrpc_request *req, const s
 	memset(call, 0, sizeof(*call));
 	kref_init(&call->ref);
 	init_waitqueue_head(&call->done);
-	call->xid = req->xid;
+	call->call.xid = req->xid;
 	call->deadline = ktime_get_boottime_ns() + (u64)req->timeout_ms * NSEC_PER_MSEC;
 	call->procedure = req->func;
 	call->res_max = res->resmax;
@@ -114,38 +87,14 @@ static void user_call_put(struct user_call *call)
 	kref_put(&call->ref, user_call_free);
 }
 
-/* False: it was over.  user_lock held. */
-static bool user_call_end(struct user_call *call, u32 status)
+static struct user_call *user_call_of(struct rvmrpc_program_call *call)
 {
-	if (call->state == USER_CALL_OVER)
-		return false;
-	list_del(&call->link);
-	call->status = status;
-	WRITE_ONCE(call->state, USER_CALL_OVER);
-	wake_up(&call->done);
-	return true;
+	return call ? container_of(call, struct user_call, call) : NULL;
 }
 
-/* Those of one xid, or all.  user_lock held. */
-static void user_calls_end(struct list_head *calls, u32 status, u64 xid)
+void rvmrpc_os_program_over(struct rvmrpc_program_call *call)
 {
-	struct user_call *call, *next;
-
-	list_for_each_entry_safe(call, next, calls, link) {
-		if (!xid || call->xid == xid)
-			user_call_end(call, status);
-	}
-}
-
-/* Of all files.  user_lock held. */
-static void user_calls_cancel(u64 xid)
-{
-	struct user_file *file;
-
-	list_for_each_entry(file, &user_files, link) {
-		user_calls_end(&file->queued, RVMRPC_STATUS_CANCELLED, xid);
-		user_calls_end(&file->read, RVMRPC_STATUS_CANCELLED, xid);
-	}
+	wake_up(&user_call_of(call)->done);
 }
 
 /* user_lock held. */
@@ -154,7 +103,7 @@ static struct user_file *user_file_find(u32 number)
 	struct user_file *file;
 
 	list_for_each_entry(file, &user_files, link) {
-		if (file->module.number == number)
+		if (file->program.module.number == number)
 			return file;
 	}
 	return NULL;
@@ -163,23 +112,31 @@ static struct user_file *user_file_find(u32 number)
 /* What ends it at once, or RVMRPC_STATUS_OK: a worker is held. */
 static int user_call_post(struct user_call *call, u32 number)
 {
-	int status = RVMRPC_STATUS_OK;
 	struct user_file *file;
+	int status;
 
+	/* Connections hold workers, too: together they leave one. */
+	if (!rvmrpc_jobs_hold())
+		return RVMRPC_STATUS_BUSY;
 	spin_lock(&user_lock);
 	file = user_file_find(number);
-	if (!file || file->closed) {
-		status = RVMRPC_STATUS_MODULE_UNAVAILABLE;
-	} else if (user_held >= user_held_max || user_asleep) {
-		status = RVMRPC_STATUS_BUSY;
-	} else {
-		user_held++;
-		call->id = ++user_last_id;
-		list_add_tail(&call->link, &file->queued);
+	status = rvmrpc_program_post(&user_programs, file ? &file->program : NULL, &call->call);
+	if (status == RVMRPC_STATUS_OK)
 		wake_up_interruptible(&file->wake);
-	}
 	spin_unlock(&user_lock);
+	if (status != RVMRPC_STATUS_OK)
+		rvmrpc_jobs_let_go();
 	return status;
+}
+
+static bool user_call_is_over(struct user_call *call)
+{
+	bool over;
+
+	spin_lock(&user_lock);
+	over = call->call.state == RVMRPC_PROGRAM_OVER;
+	spin_unlock(&user_lock);
+	return over;
 }
 
 static int user_call_wait(struct user_call *call, struct rvmrpc_response *res)
@@ -188,14 +145,14 @@ static int user_call_wait(struct user_call *call, struct rvmrpc_response *res)
 
 	/* Idle: it is neither load nor a task that hangs. */
 	if (left > 0)
-		wait_event_idle_timeout(call->done, READ_ONCE(call->state) == USER_CALL_OVER,
-					nsecs_to_jiffies(left) + 1);
+		wait_event_idle_timeout(call->done, user_call_is_over(call), nsecs_to_jiffies(left) + 1);
 	spin_lock(&user_lock);
-	user_call_end(call, RVMRPC_STATUS_CANCELLED);
-	user_held--;
+	rvmrpc_program_leave(&user_programs, &call->call);
 	spin_unlock(&user_lock);
-	if (call->status != RVMRPC_STATUS_OK)
-		return call->status;
+	rvmrpc_jobs_let_go();
+	/* It is over: nobody writes to it any more. */
+	if (call->call.status != RVMRPC_STATUS_OK)
+		return call->call.status;
 	if (call->answer_length)
 		memcpy(res->res, call->answer, call->answer_length);
 	res->reslen = call->answer_length;
@@ -220,35 +177,31 @@ static int user_dispatch(struct rvmrpc_request *req, struct rvmrpc_response *res
  * rvmrpc_user_epoch() - an epoch begins or ends: nobody waits for the calls of the last one
  * @workers: that may run at a time in the next one, or 0
  *
- * One worker is left to what the driver itself serves, however many programs hang.
- *
  * Context: may take a spinlock.
  */
 void rvmrpc_user_epoch(u32 workers)
 {
 	spin_lock(&user_lock);
-	if (workers)
-		user_held_max = max_t(u32, workers - 1, 1);
-	user_calls_cancel(0);
+	rvmrpc_programs_epoch(&user_programs, workers);
 	spin_unlock(&user_lock);
 }
 
 void rvmrpc_user_cancel(u64 xid)
 {
 	spin_lock(&user_lock);
-	user_calls_cancel(xid);
+	rvmrpc_programs_cancel(&user_programs, xid);
 	spin_unlock(&user_lock);
 }
 
 /* Programs are frozen before workers are, which would wait for them for as long as the deadlines say. */
 static int user_pm_notify(struct notifier_block *nb, unsigned long event, void *data)
 {
-	bool sleeps = event == PM_SUSPEND_PREPARE || event == PM_HIBERNATION_PREPARE || event == PM_RESTORE_PREPARE;
+	bool sleeps = rvmrpc_pm_sleeps(event);
 
 	spin_lock(&user_lock);
-	user_asleep = sleeps;
+	user_programs.asleep = sleeps;
 	if (sleeps)
-		user_calls_cancel(0);
+		rvmrpc_programs_cancel(&user_programs, 0);
 	spin_unlock(&user_lock);
 	return NOTIFY_DONE;
 }
@@ -263,14 +216,13 @@ static struct user_call *user_take(struct user_file *file, size_t room)
 	struct user_call *call;
 
 	spin_lock(&user_lock);
-	call = list_first_entry_or_null(&file->queued, struct user_call, link);
+	call = user_call_of(rvmrpc_program_next(&user_programs, &file->program));
 	if (!call) {
 		call = ERR_PTR(-EAGAIN);
 	} else if (room < sizeof(struct rvmrpc_serve_request) + call->length) {
 		call = ERR_PTR(-EMSGSIZE);
 	} else {
-		call->state = USER_CALL_READ;
-		list_move_tail(&call->link, &file->read);
+		call->call.state = RVMRPC_PROGRAM_READ;
 		kref_get(&call->ref);
 	}
 	spin_unlock(&user_lock);
@@ -281,12 +233,21 @@ static struct user_call *user_take(struct user_file *file, size_t room)
 static void user_take_back(struct user_file *file, struct user_call *call)
 {
 	spin_lock(&user_lock);
-	if (call->state == USER_CALL_READ) {
-		call->state = USER_CALL_QUEUED;
-		list_move(&call->link, &file->queued);
+	if (call->call.state == RVMRPC_PROGRAM_READ) {
+		call->call.state = RVMRPC_PROGRAM_QUEUED;
 		wake_up_interruptible(&file->wake);
 	}
 	spin_unlock(&user_lock);
+}
+
+static bool user_has_next(struct user_file *file)
+{
+	bool has;
+
+	spin_lock(&user_lock);
+	has = rvmrpc_program_next(&user_programs, &file->program);
+	spin_unlock(&user_lock);
+	return has;
 }
 
 static ssize_t user_read_iter(struct kiocb *iocb, struct iov_iter *to)
@@ -304,13 +265,13 @@ static ssize_t user_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		call = user_take(file, iov_iter_count(to));
 		if (call != ERR_PTR(-EAGAIN) || !wait)
 			break;
-		if (wait_event_interruptible(file->wake, !list_empty_careful(&file->queued)))
+		if (wait_event_interruptible(file->wake, user_has_next(file)))
 			return -ERESTARTSYS;
 	}
 	if (IS_ERR(call))
 		return PTR_ERR(call);
 	left = call->deadline - ktime_get_boottime_ns();
-	request.id = call->id;
+	request.id = call->call.id;
 	request.procedure = call->procedure;
 	request.length = call->length;
 	request.timeout_ms = left > 0 ? div_u64(left, NSEC_PER_MSEC) : 0;
@@ -327,18 +288,14 @@ static ssize_t user_read_iter(struct kiocb *iocb, struct iov_iter *to)
 /* Of those that were read and not answered, with a reference. */
 static struct user_call *user_call_find(struct user_file *file, u64 id)
 {
-	struct user_call *call, *found = NULL;
+	struct user_call *call;
 
 	spin_lock(&user_lock);
-	list_for_each_entry(call, &file->read, link) {
-		if (call->id == id) {
-			kref_get(&call->ref);
-			found = call;
-			break;
-		}
-	}
+	call = user_call_of(rvmrpc_program_find(&user_programs, &file->program, id));
+	if (call)
+		kref_get(&call->ref);
 	spin_unlock(&user_lock);
-	return found;
+	return call;
 }
 
 static int user_answer(struct user_call *call, const struct rvmrpc_serve_answer *answer, struct iov_iter *from)
@@ -358,8 +315,8 @@ static int user_answer(struct user_call *call, const struct rvmrpc_serve_answer 
 	}
 	spin_lock(&user_lock);
 	/* It may be over, or be the next to be read again. */
-	ended = call->state == USER_CALL_READ &&
-		user_call_end(call, fits ? answer->status : RVMRPC_STATUS_TOO_BIG);
+	ended = call->call.state == RVMRPC_PROGRAM_READ &&
+		rvmrpc_program_end(&call->call, fits ? answer->status : RVMRPC_STATUS_TOO_BIG);
 	if (ended && fits) {
 		call->answer = data;
 		call->answer_length = answer->length;
@@ -386,8 +343,7 @@ static ssize_t user_write_iter(struct kiocb *iocb, struct iov_iter *from)
 		return -EINVAL;
 	if (!copy_from_iter_full(&answer, sizeof(answer), from))
 		return -EFAULT;
-	if (answer.length != length - sizeof(answer) || !RVMRPC_STATUS_IS_GUESTS(answer.status) ||
-	    (answer.length && answer.status != RVMRPC_STATUS_OK))
+	if (!rvmrpc_program_may_answer(&answer, length - sizeof(answer)))
 		return -EINVAL;
 	call = user_call_find(file, answer.id);
 	if (!call)
@@ -404,42 +360,20 @@ static __poll_t user_poll(struct file *filp, struct poll_table_struct *wait)
 	poll_wait(filp, &file->wake, wait);
 	if (!READ_ONCE(file->registered))
 		return EPOLLERR;
-	return EPOLLOUT | EPOLLWRNORM | (list_empty_careful(&file->queued) ? 0 : EPOLLIN | EPOLLRDNORM);
+	return EPOLLOUT | EPOLLWRNORM | (user_has_next(file) ? EPOLLIN | EPOLLRDNORM : 0);
 }
 
 /* ---- Registration ---- */
 
-static int user_describe(struct user_file *file)
+static int user_describe(struct rvmrpc_program *program)
 {
-	struct rvmrpc_serve_register *d = &file->description;
-	u32 i;
+	const struct rvmrpc_serve_register *d = &program->description;
 
-	if (!d->nprocs || d->nprocs > RVMRPC_SERVE_PROCS_MAX || (d->number && d->number < RVMRPC_MOD_USER) ||
-	    d->reserved[0] || d->reserved[1] || d->name[RVMRPC_SERVE_NAME_SIZE - 1])
+	if (!rvmrpc_program_may(program))
 		return -EINVAL;
-	if (copy_from_user(file->entries, u64_to_user_ptr(d->procs), d->nprocs * sizeof(file->entries[0])))
+	if (copy_from_user(program->entries, u64_to_user_ptr(d->procs), d->nprocs * sizeof(program->entries[0])))
 		return -EFAULT;
-	for (i = 0; i < d->nprocs; i++) {
-		const struct rvmrpc_serve_proc *entry = &file->entries[i];
-
-		if (entry->name[RVMRPC_SERVE_NAME_SIZE - 1] ||
-		    (entry->flags & ~(RVMRPC_PROC_READ_ONLY | RVMRPC_PROC_SECRET)))
-			return -EINVAL;
-		file->procs[i] = (struct rvmrpc_procedure) {
-			.number = entry->number,
-			.flags = entry->flags | RVMRPC_PROC_MAY_SLEEP,
-			.arg_max = RVMRPC_ARG_ANY,
-			.name = entry->name,
-			.handler = user_dispatch,
-		};
-	}
-	file->module = (struct rvmrpc_module) {
-		.version = d->version,
-		.name = d->name,
-		.procs = file->procs,
-		.nprocs = d->nprocs,
-	};
-	return 0;
+	return rvmrpc_program_describe(program, user_dispatch) ? 0 : -EINVAL;
 }
 
 /* user_register_lock held. */
@@ -452,13 +386,13 @@ static int user_register_as(struct user_file *file, u32 number)
 	spin_lock(&user_lock);
 	taken = user_file_find(number);
 	if (!taken) {
-		file->module.number = number;
+		file->program.module.number = number;
 		list_add(&file->link, &user_files);
 	}
 	spin_unlock(&user_lock);
 	if (taken)
 		return -EEXIST;
-	err = rvmrpc_register_module(&file->module);
+	err = rvmrpc_register_module(&file->program.module);
 	if (!err)
 		return 0;
 	spin_lock(&user_lock);
@@ -469,16 +403,16 @@ static int user_register_as(struct user_file *file, u32 number)
 
 static int user_register(struct user_file *file)
 {
-	u32 number = file->description.number;
-	int err = user_describe(file);
+	u32 number = file->program.description.number, i;
+	int err = user_describe(&file->program);
 
 	if (err)
 		return err;
 	if (number)
 		return user_register_as(file, number);
 	/* With more numbers than there can be modules, EEXIST is the name's. */
-	for (number = USER_FIRST_NUMBER; number <= USER_FIRST_NUMBER + RVMRPC_MODULES_MAX; number++) {
-		err = user_register_as(file, number);
+	for (i = 0; i <= RVMRPC_MODULES_MAX; i++) {
+		err = user_register_as(file, RVMRPC_PROGRAM_NUMBER + i);
 		if (err != -EEXIST)
 			break;
 	}
@@ -496,13 +430,13 @@ static long user_ioctl(struct file *filp, unsigned int cmd, unsigned long arg)
 	mutex_lock(&user_register_lock);
 	if (!file->registered) {
 		err = -EFAULT;
-		if (!copy_from_user(&file->description, description, sizeof(file->description)))
+		if (!copy_from_user(&file->program.description, description, sizeof(*description)))
 			err = user_register(file);
 		WRITE_ONCE(file->registered, !err);
 	}
 	mutex_unlock(&user_register_lock);
 	if (!err)
-		err = put_user(file->module.number, &description->number);
+		err = put_user(file->program.module.number, &description->number);
 	return err;
 }
 
@@ -512,8 +446,6 @@ static int user_open(struct inode *inode, struct file *filp)
 
 	if (!file)
 		return -ENOMEM;
-	INIT_LIST_HEAD(&file->queued);
-	INIT_LIST_HEAD(&file->read);
 	init_waitqueue_head(&file->wake);
 	filp->private_data = file;
 	return stream_open(inode, filp);
@@ -525,12 +457,9 @@ static int user_release(struct inode *inode, struct file *filp)
 
 	if (file->registered) {
 		spin_lock(&user_lock);
-		file->closed = true;
-		/* What nobody has read did not run; the rest may have. */
-		user_calls_end(&file->queued, RVMRPC_STATUS_MODULE_UNAVAILABLE, 0);
-		user_calls_end(&file->read, RVMRPC_STATUS_SYSTEM_ERROR, 0);
+		rvmrpc_program_close(&user_programs, &file->program);
 		spin_unlock(&user_lock);
-		unregister_server_module(file->module.number);
+		unregister_server_module(file->program.module.number);
 		mutex_lock(&user_register_lock);
 		spin_lock(&user_lock);
 		list_del(&file->link);

@@ -14,6 +14,7 @@
 #include <linux/pci.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
+#include "rvmrpc_compat.h"
 #include "rvmrpc_drv.h"
 
 static char *ivshmem = "auto";
@@ -23,10 +24,7 @@ MODULE_PARM_DESC(ivshmem, "ivshmem devices to use as a window: off, auto, or one
 /* ---- Mapping ---- */
 
 #ifdef CONFIG_VMAP_PFN
-/*
- * The usual ways ask the MTRRs, in which firmware has made the PCI hole uncached; but this is RAM of the host, and on
- * AMD the type of our mapping is what counts.
- */
+/* For where memremap() does not do it: this is RAM of the host, and on AMD the type of our mapping is what counts. */
 static void *rvmrpc_map_write_back(phys_addr_t start, size_t size)
 {
 	size_t i, count = size >> PAGE_SHIFT;
@@ -64,12 +62,13 @@ static int rvmrpc_map(struct rvmrpc_dev *rdev)
 	phys_addr_t start = pci_resource_start(pdev, RVMRPC_BAR_WINDOW);
 	size_t size = pci_resource_len(pdev, RVMRPC_BAR_WINDOW);
 
-	rdev->w.base = rvmrpc_map_write_back(start, size);
-	rdev->w.write_back = rdev->w.base;
-	if (!rdev->w.base) {
+	rdev->w.base = RVMRPC_MEMREMAP_CACHED ? NULL : rvmrpc_map_write_back(start, size);
+	rdev->w.vmapped = rdev->w.base;
+	rdev->w.write_back = rdev->w.vmapped || RVMRPC_MEMREMAP_CACHED;
+	if (!rdev->w.write_back)
 		dev_notice(&pdev->dev, "this kernel cannot map the window write-back: calls will be slower\n");
+	if (!rdev->w.vmapped)
 		rdev->w.base = memremap(start, size, MEMREMAP_WB);
-	}
 	return rdev->w.base ? 0 : -ENOMEM;
 }
 
@@ -111,6 +110,32 @@ static bool rvmrpc_has_own_device(void)
 
 	pci_dev_put(own);
 	return own;
+}
+
+static bool rvmrpc_window_assigned(struct pci_dev *pdev)
+{
+	return pdev->resource[RVMRPC_IVSHMEM_BAR_REGS].parent && pdev->resource[RVMRPC_BAR_WINDOW].parent;
+}
+
+/**
+ * rvmrpc_window_show() - switch on an ivshmem device's memory for a look at it, where that is not firmware's business
+ * @pdev: device, not enabled by this driver
+ * @command: what was in its command register, for rvmrpc_window_hide()
+ *
+ * Context: probe.
+ */
+void rvmrpc_window_show(struct pci_dev *pdev, u16 *command)
+{
+	pci_read_config_word(pdev, PCI_COMMAND, command);
+	if (!RVMRPC_HAS_FIRMWARE && strcmp(ivshmem, "off") && rvmrpc_window_assigned(pdev))
+		pci_write_config_word(pdev, PCI_COMMAND, *command | PCI_COMMAND_MEMORY);
+}
+
+/* It is not ours: as it was. */
+void rvmrpc_window_hide(struct pci_dev *pdev, u16 command)
+{
+	if (!RVMRPC_HAS_FIRMWARE)
+		pci_write_config_word(pdev, PCI_COMMAND, command);
 }
 
 /* Whether the parameter lets this driver look into an ivshmem device; nothing of it is touched. */
@@ -156,7 +181,7 @@ static int rvmrpc_window_take(struct rvmrpc_dev *rdev)
 	void __iomem *regs;
 	int err;
 
-	err = pci_request_region(pdev, RVMRPC_BAR_WINDOW, KBUILD_MODNAME);
+	err = rvmrpc_request_region(pdev, RVMRPC_BAR_WINDOW, KBUILD_MODNAME);
 	if (!err)
 		err = pcim_iomap_regions(pdev, BIT(RVMRPC_BAR_REGS), KBUILD_MODNAME);
 	if (err)
@@ -204,7 +229,7 @@ void rvmrpc_window_unmap(struct rvmrpc_dev *rdev)
 {
 	if (!rdev->w.base)
 		return;
-	if (rdev->w.write_back)
+	if (rdev->w.vmapped)
 		rvmrpc_unmap_write_back(rdev->w.base);
 	else
 		memunmap(rdev->w.base);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * librvmrpc-guest: serve procedures to the host from a program of a Linux guest.
+ * librvmrpc-guest: serve procedures to the host from a program of a Linux or FreeBSD guest.
  *
- * The driver needs user=1, and its allow-list the module's name.  A file may be used by several threads: each takes requests
+ * The driver needs user=1 (FreeBSD: hw.rvmrpc.user=1), and its allow-list the module's name.  A file may be used by several threads: each takes requests
  * of its own.  Errors are negative errno values.
  */
 #ifndef RVMRPC_GUEST_LIB_H
@@ -33,7 +33,7 @@ struct rvmrpc_serve_module {
  * @module: what to serve
  * @number: its number, or NULL
  *
- * Return: a file descriptor, close-on-exec; closing it ends the module.  -ENOENT: no driver, or user=0; -EACCES: not root;
+ * Return: a file descriptor, close-on-exec; closing it ends the module.  -ENOENT: no driver, or it has no such setting; -EACCES: not root;
  * -EEXIST: name or number is taken; -EINVAL: bad name, number or procedures; -ENOSPC: too many modules.
  */
 int rvmrpc_serve_open(const struct rvmrpc_serve_module *module, uint32_t *number);

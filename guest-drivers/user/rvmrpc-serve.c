@@ -15,12 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "os.h"
 #include "rvmrpc-guest.h"
 
 #define JOBS_MAX	16
@@ -28,9 +26,9 @@
 /* A command that runs. */
 struct job {
 	uint64_t id;
-	int64_t deadline;	/* ms of CLOCK_BOOTTIME */
+	int64_t deadline;	/* ms of os_clock */
 	pid_t pid;		/* 0: none; leads a process group */
-	int pidfd;
+	int ended;		/* os_watch() */
 	int out;		/* its stdout; -1: at its end */
 	char *answer;
 	size_t length;
@@ -47,7 +45,7 @@ static int64_t now_ms(void)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_BOOTTIME, &now);
+	clock_gettime(os_clock, &now);
 	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
@@ -64,9 +62,9 @@ static void answer(uint64_t id, uint32_t status, const void *data, size_t length
 /* The argument as a file, so that nobody has to feed a pipe. */
 static int file_of(const void *data, size_t length)
 {
-	int fd = memfd_create("argument", MFD_CLOEXEC);
+	int fd = os_memory_file();
 
-	if (fd >= 0 && (write(fd, data, length) != (ssize_t)length || lseek(fd, 0, SEEK_SET))) {
+	if (fd >= 0 && (ftruncate(fd, length) || write(fd, data, length) != (ssize_t)length || lseek(fd, 0, SEEK_SET))) {
 		close(fd);
 		return -1;
 	}
@@ -84,7 +82,7 @@ static _Noreturn void run_command(const struct rvmrpc_serve_request *request, in
 	char text[16];
 
 	setpgid(0, 0);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	os_die_with_parent();
 	if (getppid() != parent)
 		_exit(126);
 	signal(SIGPIPE, SIG_DFL);
@@ -118,7 +116,7 @@ static void job_end(struct job *job, uint32_t status)
 	answer(job->id, status, job->answer, status == RVMRPC_STATUS_OK ? job->length : 0);
 	if (job->out >= 0)
 		close(job->out);
-	close(job->pidfd);
+	close(job->ended);
 	free(job->answer);
 	job->pid = 0;
 }
@@ -139,8 +137,8 @@ static void job_start(struct job *job, const struct rvmrpc_serve_request *reques
 		setpgid(job->pid, job->pid);
 		fcntl(out[0], F_SETFL, O_NONBLOCK);
 		job->out = out[0];
-		job->pidfd = syscall(SYS_pidfd_open, job->pid, 0);
-		if (job->pidfd < 0)
+		job->ended = os_watch(job->pid);
+		if (job->ended < 0)
 			job_end(job, RVMRPC_STATUS_SYSTEM_ERROR);
 	} else {
 		warn("cannot start %s", command[0]);
@@ -234,7 +232,7 @@ static void serve(void)
 	fds[0] = (struct pollfd){ .fd = unused ? device : -1, .events = POLLIN };
 	for (i = 0; i < jobs_max; i++) {
 		fds[1 + 2 * i] = (struct pollfd){ .fd = jobs[i].pid ? jobs[i].out : -1, .events = POLLIN };
-		fds[2 + 2 * i] = (struct pollfd){ .fd = jobs[i].pid ? jobs[i].pidfd : -1, .events = POLLIN };
+		fds[2 + 2 * i] = (struct pollfd){ .fd = jobs[i].pid ? jobs[i].ended : -1, .events = POLLIN };
 	}
 	if (poll(fds, 1 + 2 * jobs_max, next_deadline()) < 0) {
 		if (errno != EINTR)
@@ -344,7 +342,7 @@ static const char *register_error(int error)
 {
 	switch (error) {
 	case -ENOENT:
-		return "no such device: load rvmrpc.ko with user=1";
+		return "no such device: load rvmrpc.ko with user=1 (FreeBSD: hw.rvmrpc.user=1)";
 	case -EEXIST:
 		return "another module has that name or number";
 	case -EINVAL:

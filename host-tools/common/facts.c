@@ -3,11 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include "crowd.h"
 #include "facts.h"
 #include "rvmrpc_abi.h"
-
-/* Threads that wait for VMs; more VMs than that are asked in turns. */
-#define THREADS_MAX 512
 
 static guint left(gint64 end)
 {
@@ -173,15 +171,13 @@ GPtrArray *facts_gather_all(GPtrArray *vms, FactsKind kinds, guint timeout_ms,
     GPtrArray *all = g_ptr_array_new_with_free_func((GDestroyNotify)facts_free);
     Pass pass = { kinds, timeout_ms, cancellable };
     g_autofree Job *jobs = g_new0(Job, vms->len);
-    GThreadPool *pool;
+    g_autofree gpointer *items = g_new0(gpointer, vms->len);
 
-    pool = g_thread_pool_new(gather_job, &pass, CLAMP(vms->len, 1, THREADS_MAX),
-                             FALSE, NULL);
     for (guint i = 0; i < vms->len; i++) {
         jobs[i].vm = vms->pdata[i];
-        g_thread_pool_push(pool, &jobs[i], NULL);
+        items[i] = &jobs[i];
     }
-    g_thread_pool_free(pool, FALSE, TRUE);
+    crowd_run(gather_job, items, vms->len, &pass);
     for (guint i = 0; i < vms->len; i++) {
         g_ptr_array_add(all, jobs[i].facts);
     }

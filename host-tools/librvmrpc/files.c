@@ -28,6 +28,19 @@ static GError *file_error(const RvmrpcConn *conn, const char *path,
             "the guest's kernel refuses it" },
         [RVMRPC_FAILED_IO] = { G_IO_ERROR_FAILED,
             "the guest's file system failed, or cannot do that" },
+        [RVMRPC_FAILED_EXISTS] = { G_IO_ERROR_EXISTS, "it is there already" },
+        [RVMRPC_FAILED_NOT_EMPTY] = { G_IO_ERROR_NOT_EMPTY,
+            "the directory is not empty" },
+        [RVMRPC_FAILED_IS_DIRECTORY] = { G_IO_ERROR_IS_DIRECTORY,
+            "it is a directory" },
+        [RVMRPC_FAILED_NO_SPACE] = { G_IO_ERROR_NO_SPACE,
+            "no space left in the guest's file system" },
+        [RVMRPC_FAILED_READ_ONLY] = { G_IO_ERROR_READ_ONLY,
+            "the guest's file system is read-only" },
+        [RVMRPC_FAILED_TOO_LARGE] = { G_IO_ERROR_MESSAGE_TOO_LARGE,
+            "too large a file for the guest's file system" },
+        [RVMRPC_FAILED_OTHER_MOUNT] = { G_IO_ERROR_WOULD_RECURSE,
+            "the new name is in another file system: copy it" },
     };
     const guint i = reason < G_N_ELEMENTS(reasons) && reason ?
                     reason : RVMRPC_FAILED_IO;
@@ -38,13 +51,15 @@ static GError *file_error(const RvmrpcConn *conn, const char *path,
 
 /* A call's own error, with what it means for files.  Takes @err. */
 static void tell(GError **error, GError *err, const RvmrpcConn *conn,
-                 const char *path)
+                 const char *path, gboolean change)
 {
     if (g_error_matches(err, RVMRPC_ERROR, RVMRPC_ERROR_NOT_ALLOWED)) {
         g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NOT_ALLOWED,
-                    "%s:%s: not in a folder of the parameter 'fs_allow' of the "
-                    "guest's driver, or a link or mount leads out of it",
-                    conn->vm->label, path);
+                    "%s:%s: not in a folder of the parameter%s of the guest's "
+                    "driver, or a link or mount leads out of it%s",
+                    conn->vm->label, path,
+                    change ? "s 'fs_allow' and 'fs_write'" : " 'fs_allow'",
+                    change ? ", or its parameter 'allow' has no 'files.*'" : "");
         g_error_free(err);
     } else {
         g_propagate_error(error, err);
@@ -69,7 +84,7 @@ RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
 
     records = rvmrpc_get_records(conn, &what, timeout_ms, cancellable, &err);
     if (!records) {
-        tell(error, err, conn, path);
+        tell(error, err, conn, path, FALSE);
         return NULL;
     }
     if (!rvmrpc_records_get_count(records)) {
@@ -84,28 +99,13 @@ RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
     return g_steal_pointer(&records);
 }
 
-GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
-                         guint32 length, RvmrpcFileVersion *version,
-                         guint timeout_ms, GCancellable *cancellable,
-                         GError **error)
+GBytes *files_parse_read(const RvmrpcConn *conn, const char *path,
+                         GBytes *answer, guint32 length,
+                         RvmrpcFileVersion *version, GError **error)
 {
-    const struct rvmrpc_file_req req = { .offset = offset, .length = length };
-    g_autoptr(GByteArray) arg = g_byte_array_new();
-    g_autoptr(GBytes) bytes = NULL, answer = NULL;
+    const gsize size = g_bytes_get_size(answer);
     struct rvmrpc_file_res head;
-    GError *err = NULL;
-    gsize size;
 
-    g_byte_array_append(arg, (const guint8 *)&req, sizeof(req));
-    g_byte_array_append(arg, (const guint8 *)path, strlen(path));
-    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&arg));
-    answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, RVMRPC_FILES_READ, bytes,
-                         timeout_ms, NULL, cancellable, &err);
-    if (!answer) {
-        tell(error, err, conn, path);
-        return NULL;
-    }
-    size = g_bytes_get_size(answer);
     if (size < sizeof(head) || size - sizeof(head) > length) {
         g_propagate_error(error, malformed_error(conn->vm));
         return NULL;
@@ -121,4 +121,105 @@ GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
         .modified_ns = head.modified_ns,
     };
     return g_bytes_new_from_bytes(answer, sizeof(head), size - sizeof(head));
+}
+
+GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
+                         guint32 length, RvmrpcFileVersion *version,
+                         guint timeout_ms, GCancellable *cancellable,
+                         GError **error)
+{
+    const struct rvmrpc_file_req req = { .offset = offset, .length = length };
+    g_autoptr(GByteArray) arg = g_byte_array_new();
+    g_autoptr(GBytes) bytes = NULL, answer = NULL;
+    GError *err = NULL;
+
+    g_byte_array_append(arg, (const guint8 *)&req, sizeof(req));
+    g_byte_array_append(arg, (const guint8 *)path, strlen(path));
+    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&arg));
+    answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, RVMRPC_FILES_READ, bytes,
+                         timeout_ms, NULL, cancellable, &err);
+    if (!answer) {
+        tell(error, err, conn, path, FALSE);
+        return NULL;
+    }
+    return files_parse_read(conn, path, answer, length, version, error);
+}
+
+/* ---- Changes ---- */
+
+/* The head that the procedure wants, and what follows it. */
+static GBytes *change_arg(const RvmrpcFileChange *c)
+{
+    const struct rvmrpc_file_set_req set = {
+        .set = c->set,
+        .mode = c->set & RVMRPC_FILE_SET_MODE ? c->mode : 0,
+        .uid = c->set & RVMRPC_FILE_SET_UID ? c->uid : 0,
+        .gid = c->set & RVMRPC_FILE_SET_GID ? c->gid : 0,
+        .size = c->set & RVMRPC_FILE_SET_SIZE ? c->size : 0,
+        .accessed_ns = c->set & RVMRPC_FILE_SET_ACCESSED ? c->accessed_ns : 0,
+        .modified_ns = c->set & RVMRPC_FILE_SET_MODIFIED ? c->modified_ns : 0,
+    };
+    const gboolean write = c->procedure == RVMRPC_FILES_WRITE;
+    const gboolean rename = c->procedure == RVMRPC_FILES_RENAME;
+    const gboolean makes = c->procedure == RVMRPC_FILES_CREATE ||
+                           c->procedure == RVMRPC_FILES_MKDIR;
+    const struct rvmrpc_file_change_req req = {
+        .offset = write ? c->offset : 0,
+        .path_bytes = strlen(c->path),
+        .mode = makes ? c->mode : 0,
+        .flags = rename && c->keep ? RVMRPC_FILE_KEEP : 0,
+    };
+    const gboolean is_set = c->procedure == RVMRPC_FILES_SET;
+    GByteArray *arg = g_byte_array_new();
+
+    g_byte_array_append(arg, is_set ? (const void *)&set : &req,
+                        is_set ? sizeof(set) : sizeof(req));
+    g_byte_array_append(arg, (const guint8 *)c->path, strlen(c->path));
+    if (write) {
+        g_byte_array_append(arg, c->data, c->length);
+    } else if (rename) {
+        g_byte_array_append(arg, (const guint8 *)c->to, strlen(c->to));
+    }
+    return g_byte_array_free_to_bytes(arg);
+}
+
+gboolean files_parse_change(const RvmrpcConn *conn,
+                            const RvmrpcFileChange *change, GBytes *answer,
+                            guint32 *written, GError **error)
+{
+    struct rvmrpc_file_change_res res = { .failed = RVMRPC_FAILED_NOT };
+    const gsize max = change->procedure == RVMRPC_FILES_WRITE ?
+                      change->length : 0;
+
+    if (g_bytes_get_size(answer) == sizeof(res)) {
+        memcpy(&res, g_bytes_get_data(answer, NULL), sizeof(res));
+    }
+    if (g_bytes_get_size(answer) != sizeof(res) || res.written > max) {
+        g_propagate_error(error, malformed_error(conn->vm));
+        return FALSE;
+    }
+    if (res.failed) {
+        g_propagate_error(error, file_error(conn, change->path, res.failed));
+        return FALSE;
+    }
+    if (written) {
+        *written = res.written;
+    }
+    return TRUE;
+}
+
+gboolean rvmrpc_change_file(RvmrpcConn *conn, const RvmrpcFileChange *change,
+                            guint32 *written, guint timeout_ms,
+                            GCancellable *cancellable, GError **error)
+{
+    g_autoptr(GBytes) arg = change_arg(change), answer = NULL;
+    GError *err = NULL;
+
+    answer = rvmrpc_call(conn, RVMRPC_MOD_FILES, change->procedure, arg,
+                         timeout_ms, NULL, cancellable, &err);
+    if (!answer) {
+        tell(error, err, conn, change->path, TRUE);
+        return FALSE;
+    }
+    return files_parse_change(conn, change, answer, written, error);
 }

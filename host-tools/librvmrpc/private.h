@@ -84,6 +84,11 @@ struct RvmrpcConn {
     gboolean broken;
 };
 
+struct rvmrpc_sock_hdr;
+/* What all frames have in common. */
+void frame_begin(struct rvmrpc_sock_hdr *hdr, gsize length);
+gboolean frame_is_good(const struct rvmrpc_sock_hdr *hdr);
+
 GError *status_error(const RvmrpcVm *vm, guint32 status);
 GError *malformed_error(const RvmrpcVm *vm);
 /* Of query-rvmrpc's answer; @vm_running is known beside it. */
@@ -129,5 +134,14 @@ int process_connect(gint64 pid, const char *path, const Until *until,
 /* The VM, with what @socket says of itself when it is one of ours. */
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error);
+
+/* ---- files.c: what a guest answered ---- */
+
+GBytes *files_parse_read(const RvmrpcConn *conn, const char *path,
+                         GBytes *answer, guint32 length,
+                         RvmrpcFileVersion *version, GError **error);
+gboolean files_parse_change(const RvmrpcConn *conn,
+                            const RvmrpcFileChange *change, GBytes *answer,
+                            guint32 *written, GError **error);
 
 #endif

@@ -383,7 +383,10 @@ char **rvmrpc_record_get_strings(const RvmrpcRecord *record, guint key);
  *
  * As rvmrpc_get_records(). What the guest says of the path itself is a
  * #GIOErrorEnum: NOT_FOUND, NOT_DIRECTORY, NOT_REGULAR_FILE, TOO_MANY_LINKS,
- * FILENAME_TOO_LONG, PERMISSION_DENIED or FAILED. Names in records are bytes.
+ * FILENAME_TOO_LONG, PERMISSION_DENIED or FAILED; of a change also EXISTS,
+ * NOT_EMPTY, IS_DIRECTORY, NO_SPACE, READ_ONLY, MESSAGE_TOO_LARGE (a file for its
+ * file system) or WOULD_RECURSE (from one mount to another). Names in records are
+ * bytes.
  */
 RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
                                 const char *path, guint32 select,
@@ -409,6 +412,128 @@ GBytes *rvmrpc_read_file(RvmrpcConn *conn, const char *path, guint64 offset,
                          guint32 length, RvmrpcFileVersion *version,
                          guint timeout_ms, GCancellable *cancellable,
                          GError **error);
+
+/* ---- Several calls at a time ---- */
+
+/**
+ * RvmrpcCalls:
+ *
+ * Calls by one connection that do not wait for each other, from a main loop:
+ * they begin in the order of their submission, and end in any. For one thread,
+ * that of the loop.
+ */
+typedef struct RvmrpcCalls RvmrpcCalls;
+
+/* @answer: NULL and @error unless the guest's status is OK; both are the caller's. */
+typedef void RvmrpcCallDone(GBytes *answer, const GError *error, gpointer data);
+
+/**
+ * rvmrpc_calls_new:
+ * @conn: (transfer full): by the socket, else %RVMRPC_ERROR_UNSUPPORTED; freed
+ * with the calls, or here
+ * @context: (nullable): NULL: the thread's own
+ */
+RvmrpcCalls *rvmrpc_calls_new(RvmrpcConn *conn, GMainContext *context,
+                              GError **error);
+/**
+ * rvmrpc_calls_submit:
+ * @done: called once, from the loop or by rvmrpc_calls_free()
+ *
+ * When the connection has ended all calls fail, also those that come later: with
+ * %RVMRPC_ERROR_NO_WAY, _SILENT or _MALFORMED.
+ */
+void rvmrpc_calls_submit(RvmrpcCalls *calls, guint32 module, guint32 procedure,
+                         GBytes *arg, guint timeout_ms, RvmrpcCallDone *done,
+                         gpointer data);
+/* Its connection has ended. */
+gboolean rvmrpc_calls_is_broken(const RvmrpcCalls *calls);
+/* Its calls end with %RVMRPC_ERROR_CANCELLED.  Also from within a callback. */
+void rvmrpc_calls_free(RvmrpcCalls *calls);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcCalls, rvmrpc_calls_free)
+
+/* ---- What a guest can reach ---- */
+
+/* An address and a port, as the guest sees them. */
+typedef struct {
+    guint8 address[16];         /* IPv6; or ::ffff:a.b.c.d for IPv4 */
+    guint32 scope;              /* of a link-local one: the guest's interface's index */
+    guint16 port;
+} RvmrpcEndpoint;
+
+/**
+ * rvmrpc_parse_endpoint:
+ * @text: "ADDRESS:PORT", IPv6 in brackets, with "%INDEX" when it is link-local;
+ * "localhost" is 127.0.0.1. Other names are nobody's to resolve here.
+ */
+gboolean rvmrpc_parse_endpoint(const char *text, RvmrpcEndpoint *endpoint,
+                               GError **error);
+/* To be freed. */
+char *rvmrpc_endpoint_text(const RvmrpcEndpoint *endpoint);
+
+/**
+ * RvmrpcTunnel:
+ *
+ * TCP connections from within a guest, joined with files of this process; from
+ * a main loop, for its thread. They end with the guest's registration, and when
+ * this process stands still for longer than the guest's connect_lease.
+ */
+typedef struct RvmrpcTunnel RvmrpcTunnel;
+
+/* NULL: as of rvmrpc_calls_new().  @vm: as of rvmrpc_find_vm(). */
+RvmrpcTunnel *rvmrpc_tunnel_new(const char *vm, GMainContext *context);
+
+/* Whether the guest lets its host connect to there; waits. */
+gboolean rvmrpc_tunnel_check(RvmrpcTunnel *tunnel, const RvmrpcEndpoint *to,
+                             guint timeout_ms, GCancellable *cancellable,
+                             GError **error);
+
+/* @error: NULL when both directions have come to their ends. */
+typedef void RvmrpcTunnelEnded(const GError *error, gpointer data);
+
+/**
+ * rvmrpc_tunnel_join:
+ * @in: its bytes go to the guest; at its end the guest's end is told
+ * @out: what comes from the guest; a socket is shut down at its end. May be @in
+ * @ended: called once, from the loop; never when the tunnel is freed before
+ *
+ * The files are the tunnel's until then, which closes them: with a reset, if
+ * it is a socket and the connection failed. What one side does not take holds up
+ * the other: about 512 KiB are kept for each direction.
+ */
+void rvmrpc_tunnel_join(RvmrpcTunnel *tunnel, const RvmrpcEndpoint *to, int in,
+                        int out, RvmrpcTunnelEnded *ended, gpointer data);
+
+/* Ends all that it joined, in the guest as well.  Not from within a callback. */
+void rvmrpc_tunnel_free(RvmrpcTunnel *tunnel);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcTunnel, rvmrpc_tunnel_free)
+
+typedef struct {
+    guint32 procedure;          /* RVMRPC_FILES_WRITE and those that follow it */
+    const char *path;           /* absolute, in the guest */
+    const char *to;             /* rename: the new one */
+    gboolean keep;              /* rename: not over what has that name */
+    guint32 mode;               /* create, mkdir, set: permissions */
+    guint64 offset;             /* write */
+    const void *data;           /* write: @length bytes */
+    gsize length;
+    guint32 set;                /* set: RVMRPC_FILE_SET_*; of what follows */
+    guint32 uid, gid;
+    guint64 size;
+    gint64 accessed_ns, modified_ns;    /* since 1970; RVMRPC_FILE_NOW */
+} RvmrpcFileChange;
+
+/**
+ * rvmrpc_change_file:
+ * @written: (out) (optional): of write, bytes: fewer than @change's when the
+ * guest's file system took no more
+ *
+ * What else is set in @change but belongs to no such procedure is ignored. Errors
+ * as of rvmrpc_get_files(); %RVMRPC_ERROR_TOO_BIG: so many bytes do not fit into
+ * one request. After %RVMRPC_ERROR_TIMED_OUT it may yet be done.
+ */
+gboolean rvmrpc_change_file(RvmrpcConn *conn, const RvmrpcFileChange *change,
+                            guint32 *written, guint timeout_ms,
+                            GCancellable *cancellable, GError **error);
 
 /* ---- What is done to a guest ---- */
 

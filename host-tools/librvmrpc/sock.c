@@ -22,6 +22,20 @@ static gboolean malformed(GError **error, const char *what)
     return FALSE;
 }
 
+void frame_begin(Header *hdr, gsize length)
+{
+    hdr->magic = RVMRPC_SOCK_MAGIC;
+    hdr->version = RVMRPC_SOCK_VERSION;
+    hdr->length = length;
+}
+
+gboolean frame_is_good(const Header *hdr)
+{
+    return hdr->magic == RVMRPC_SOCK_MAGIC &&
+           hdr->version == RVMRPC_SOCK_VERSION &&
+           hdr->length <= RVMRPC_SOCK_PAYLOAD_MAX;
+}
+
 static gboolean send_frame(RvmrpcConn *conn, Header *hdr, GBytes *payload,
                            const Until *until, GError **error)
 {
@@ -29,9 +43,7 @@ static gboolean send_frame(RvmrpcConn *conn, Header *hdr, GBytes *payload,
     const void *data = payload ? g_bytes_get_data(payload, &size) : NULL;
     g_autoptr(GByteArray) frame = g_byte_array_new();
 
-    hdr->magic = RVMRPC_SOCK_MAGIC;
-    hdr->version = RVMRPC_SOCK_VERSION;
-    hdr->length = size;
+    frame_begin(hdr, size);
     g_byte_array_append(frame, (const guint8 *)hdr, sizeof(*hdr));
     if (size) {
         g_byte_array_append(frame, data, size);
@@ -75,9 +87,7 @@ static gboolean read_frame(RvmrpcConn *conn, Header *hdr, GBytes **payload,
         return FALSE;
     }
     memcpy(hdr, conn->in->data, sizeof(*hdr));
-    if (hdr->magic != RVMRPC_SOCK_MAGIC ||
-        hdr->version != RVMRPC_SOCK_VERSION ||
-        hdr->length > RVMRPC_SOCK_PAYLOAD_MAX) {
+    if (!frame_is_good(hdr)) {
         conn->broken = TRUE;
         return malformed(error, "not a frame");
     }

@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "private.h"
+#include "../common/crowd.h"
 
 /* rvmrpcd's, where root alone can write, and that of our QEMUs. */
 #define SOCKET_FOLDERS  "/run/rvmrpcd:/run/rvmrpc"
 /* For a socket to say which VM it is of. */
 #define IDENTIFY_MS     300
-#define THREADS_MAX     512
 /* For libvirt to say whether it knows a name; it may have to start first. */
 #define VIRSH_MS        3000
 
@@ -137,16 +137,14 @@ static void identify(void *data, void *user_data)
 static void identify_all(GPtrArray *vms)
 {
     Until until = until_ms(IDENTIFY_MS, NULL);
-    GThreadPool *pool = g_thread_pool_new(identify, &until,
-                                          CLAMP(vms->len, 1, THREADS_MAX),
-                                          FALSE, NULL);
+    g_autoptr(GPtrArray) with_socket = g_ptr_array_new();
 
     for (guint i = 0; i < vms->len; i++) {
         if (((RvmrpcVm *)vms->pdata[i])->socket) {
-            g_thread_pool_push(pool, vms->pdata[i], NULL);
+            g_ptr_array_add(with_socket, vms->pdata[i]);
         }
     }
-    g_thread_pool_free(pool, FALSE, TRUE);
+    crowd_run(identify, with_socket->pdata, with_socket->len, &until);
 }
 
 static void list_folders(GPtrArray *vms)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "balance.h"
 #include "monitor.h"
+#include "../common/crowd.h"
 #include "../common/stdio.h"
 
 #define SHRINK_TIMEOUT_MS   10000
@@ -235,8 +236,7 @@ static void ask(void *data, void *user_data)
 static void ask_all(Balance *balance)
 {
     GPtrArray *all = balance->all;
-    GThreadPool *pool = g_thread_pool_new(ask, NULL, CLAMP(all->len, 1, 512),
-                                          FALSE, NULL);
+    g_autoptr(GPtrArray) asked = g_ptr_array_new();
 
     for (guint i = 0; i < all->len; i++) {
         Balanced *b = all->pdata[i];
@@ -244,10 +244,10 @@ static void ask_all(Balance *balance)
         g_clear_error(&b->error);
         b->shrunk = (RvmrpcShrunk){ 0 };
         if (b->guest.ask) {
-            g_thread_pool_push(pool, b, NULL);
+            g_ptr_array_add(asked, b);
         }
     }
-    g_thread_pool_free(pool, FALSE, TRUE);
+    crowd_run(ask, asked->pdata, asked->len, NULL);
     for (guint i = 0; i < all->len; i++) {
         Balanced *b = all->pdata[i];
 

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 #include <string.h>
+#include "../common/size.h"
 #include "balance.h"
 
 #define INTERVAL_S      10
@@ -11,8 +12,7 @@
 
 static gboolean set_size(const char *text, guint64 *bytes, GError **error)
 {
-    *bytes = parse_size(text);
-    if (!*bytes && strcmp(text, "0") != 0) {
+    if (!size_parse(text, bytes)) {
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
                     "'%s' is no size, as 4G", text);
         return FALSE;

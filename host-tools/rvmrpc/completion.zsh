@@ -5,7 +5,11 @@
 
 _rvmrpc_vms() {
     local -a vms
-    vms=(${(f)"$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')"})
+    if [[ $words[2] == (attach|detach) ]]; then
+        vms=(${(f)"$(virsh list --all --name 2>/dev/null)"})
+    else
+        vms=(${(f)"$(rvmrpc list 2>/dev/null | awk 'NR > 1 { print $1 }')"})
+    fi
     compadd -a vms
 }
 
@@ -26,8 +30,13 @@ _rvmrpc() {
         'dmesg:the kernel'\''s log'
         'ls:files of a folder'
         'cat:a file'\''s bytes'
-        'cp:copy a file to this host'
+        'cp:copy a file to this host, or to the guest'
+        'mkdir:make a folder there'
+        'mv:rename a file or a folder'
+        'rm:remove a file or an empty folder'
         'mount:show its files below a folder'
+        'forward:listen here for a service of the guest'
+        'nc:a connection of the guest'
         'vmcoreinfo:for who reads a dump of its memory'
         'events:what the kernel tells by itself'
         'doctor:a report of a guest that seems dead'
@@ -42,6 +51,8 @@ _rvmrpc() {
         'call:call any procedure'
         'top:a live table'
         'watch:a line per VM and interval, and events'
+        'attach:give a domain of libvirt the device'
+        'detach:and take it away'
         'ping:time of null calls'
     )
 
@@ -60,11 +71,14 @@ _rvmrpc() {
         '--target=[balance: memory that this host shall have available]:size:' \
         '*--floor=[balance: a guest keeps that much in use]:floor:' \
         '--config=[balance: read this file]:file:_files' \
-        '--dry-run[balance: ask nobody, and explain]' \
+        '--dry-run[balance: ask nobody, and explain; attach, detach: only show]' \
+        '(-y --yes)'{-y,--yes}'[attach, detach: do not ask]' \
+        '--device=[attach: which]:device:(ivshmem rvmrpc)' \
         '--once[balance: one round]' \
         '--for=[freeze: seconds until the guest thaws by itself]:s:' \
         '--status[freeze: only ask]' \
         '--force[poweroff, reboot: by the kernel, if need be]' \
+        '--rw[mount: for writing, too]' \
         '(-h --help)'{-h,--help}'[print a text]' \
         '--version[print the version]' \
         '1:command:{_describe command commands}' \

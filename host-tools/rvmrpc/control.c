@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include "../common/size.h"
 #include "rvmrpc-cmd.h"
 
 #define FREEZE_TIMEOUT_MS   10000
@@ -88,34 +88,6 @@ int cmd_clock(int argc, char **argv)
 
 /* ---- reclaim ---- */
 
-guint64 parse_size(const char *text)
-{
-    static const char units[] = "KMGT";
-    guint64 value;
-    const char *unit;
-    char *end;
-
-    if (!g_ascii_isdigit(*text)) {
-        return 0;
-    }
-    errno = 0;
-    value = g_ascii_strtoull(text, &end, 10);
-    if (errno) {
-        return 0;
-    }
-    unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
-    if (unit) {
-        guint shift = 10 * (unit - units + 1);
-
-        if (value > G_MAXUINT64 >> shift) {
-            return 0;
-        }
-        value <<= shift;
-        end++;
-    }
-    return *end ? 0 : value;
-}
-
 /* What the guest says that it can spare without swapping: not free, but soon. */
 static gboolean spare_bytes(RvmrpcConn *conn, guint64 *bytes, int *code)
 {
@@ -172,14 +144,14 @@ static int print_shrunk(guint64 wanted, const RvmrpcShrunk *shrunk)
 
 int cmd_reclaim(int argc, char **argv)
 {
-    guint64 bytes = options.bytes ? parse_size(options.bytes) : 0;
+    guint64 bytes = 0;
     RvmrpcShrunk shrunk = { 0, 0, RVMRPC_SHRINK_EXHAUSTED };
     g_autoptr(RvmrpcConn) conn = NULL;
     GError *error = NULL;
     int code;
 
     (void)argc;
-    if (options.bytes && !bytes) {
+    if (options.bytes && (!size_parse(options.bytes, &bytes) || !bytes)) {
         return usage_error("--bytes must be a number above 0, as 200M, not "
                            "'%s'", options.bytes);
     }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include "doctor.h"
 #include "monitor.h"
+#include "../common/crowd.h"
 
 #define PART_MS     2500
 /*
@@ -172,19 +173,19 @@ static void part_job(void *data, void *user_data)
 
 static void ask_parts(Doctor *d)
 {
-    GThreadPool *pool = g_thread_pool_new(part_job, d, PARTS, FALSE, NULL);
     const char *way = d->facts->way;
     const guint turns = strcmp(way, "socket") == 0 ||
                         strcmp(way, "kernel") == 0 ? TURNS : TURNS_MONITOR;
+    gpointer kinds[PARTS];
 
     d->turns = g_async_queue_new();
     for (guint i = 0; i < turns; i++) {
         g_async_queue_push(d->turns, d);
     }
     for (guint kind = 0; kind < PARTS; kind++) {
-        g_thread_pool_push(pool, GUINT_TO_POINTER(kind + 1), NULL);
+        kinds[kind] = GUINT_TO_POINTER(kind + 1);
     }
-    g_thread_pool_free(pool, FALSE, TRUE);
+    crowd_run(part_job, kinds, PARTS, d);
     g_async_queue_unref(d->turns);
 }
 

@@ -16,7 +16,8 @@
 #include "rvmrpc-cmd.h"
 
 #define READ_MAX            (1u << 20)
-#define BUSY_WAIT_US        5000
+#define BUSY_WAIT_US        2000        /* at first, and at last */
+#define BUSY_WAIT_MAX_US    64000
 
 /* ---- Reading ---- */
 
@@ -35,34 +36,46 @@ typedef struct Lane {
     GThread *thread;
 } Lane;
 
-gboolean busy_again(const GError *error, gint64 end)
+gboolean busy_again(const GError *error, gint64 end, gulong *wait_us)
 {
     if (!g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY) ||
         g_get_monotonic_time() >= end) {
         return FALSE;
     }
-    g_usleep(BUSY_WAIT_US);
+    *wait_us = CLAMP(*wait_us * 2, BUSY_WAIT_US, BUSY_WAIT_MAX_US);
+    g_usleep(*wait_us);
     return TRUE;
 }
 
-GBytes *read_patiently(RvmrpcConn *conn, const char *path, guint64 offset,
-                       guint32 length, RvmrpcFileVersion *version,
-                       GError **error)
+/* As rvmrpc_read_file(), BUSY waited out. */
+static GBytes *read_patiently(RvmrpcConn *conn, const char *path,
+                              guint64 offset, guint32 length,
+                              RvmrpcFileVersion *version, GError **error)
 {
     const guint timeout = timeout_or(FILES_TIMEOUT_MS);
     const gint64 end = g_get_monotonic_time() + timeout * (gint64)1000;
     GError *err = NULL;
+    gulong wait_us = 0;
     GBytes *data;
 
     do {
         g_clear_error(&err);
         data = rvmrpc_read_file(conn, path, offset, length, version, timeout,
                                 options.cancellable, &err);
-    } while (!data && busy_again(err, end));
+    } while (!data && busy_again(err, end, &wait_us));
     if (!data) {
         g_propagate_error(error, err);
     }
     return data;
+}
+
+guint lanes_of(RvmrpcConn *conn)
+{
+    g_autoptr(RvmrpcChannel) channel = rvmrpc_query(conn, TIMEOUT_MS,
+                                                    options.cancellable, NULL);
+
+    return channel && channel->slots > 3 ? MIN(channel->slots - 2, LANES_MAX) :
+           1;
 }
 
 static void *lane_thread(void *data)
@@ -158,19 +171,19 @@ typedef struct Copy {
 } Copy;
 
 /* The parts from @offset on, each of @length bytes but the last. */
-static gboolean copy_rest(Copy *copy, Lane *lanes, guint64 offset,
+static gboolean copy_rest(Copy *copy, Lane *lanes, guint n, guint64 offset,
                           guint32 length, GError **error)
 {
     gboolean end = FALSE;
     gsize got;
 
-    for (guint i = 0; i < LANES; i++) {
+    for (guint i = 0; i < n; i++) {
         if (!lane_begin(&lanes[i], copy->vm, copy->path, error)) {
             return FALSE;
         }
         lane_want(&lanes[i], offset + i * (guint64)length, length);
     }
-    for (guint i = 0; !end; i = (i + 1) % LANES) {
+    for (guint i = 0; !end; i = (i + 1) % n) {
         Chunk *chunk = g_async_queue_pop(lanes[i].got);
         gboolean good = chunk->data &&
                         write_bytes(copy->fd, chunk->data, &chunk->error);
@@ -187,8 +200,7 @@ static gboolean copy_rest(Copy *copy, Lane *lanes, guint64 offset,
                          chunk->version.inode != copy->version.inode ||
                          chunk->version.modified_ns != copy->version.modified_ns;
         if (!end) {
-            lane_want(&lanes[i], chunk->offset + LANES * (guint64)length,
-                      length);
+            lane_want(&lanes[i], chunk->offset + n * (guint64)length, length);
         }
         chunk_free(chunk);
     }
@@ -198,7 +210,7 @@ static gboolean copy_rest(Copy *copy, Lane *lanes, guint64 offset,
 /* All of it to copy->fd, in order. */
 static gboolean copy_file(Copy *copy, GError **error)
 {
-    Lane lanes[LANES] = { 0 };
+    Lane lanes[LANES_MAX] = { 0 };
     g_autoptr(RvmrpcConn) conn = NULL;
     g_autoptr(GBytes) first = NULL;
     gboolean good;
@@ -220,8 +232,8 @@ static gboolean copy_file(Copy *copy, GError **error)
         copy->changed = length != copy->version.size;
         return TRUE;
     }
-    good = copy_rest(copy, lanes, length, length, error);
-    for (guint i = 0; i < LANES; i++) {
+    good = copy_rest(copy, lanes, lanes_of(conn), length, length, error);
+    for (guint i = 0; i < LANES_MAX; i++) {
         lane_end(&lanes[i]);
     }
     return good;
@@ -286,29 +298,51 @@ static gboolean copy_to(Copy *copy, const char *to, GError **error)
     return TRUE;
 }
 
+/* VM:/PATH, newly allocated; FALSE: a file of this host. */
+static gboolean guest_file(const char *arg, char **vm, const char **path)
+{
+    const char *colon = strstr(arg, ":/");
+
+    /* As scp(1) has it. */
+    if (!colon || colon == arg || memchr(arg, '/', colon - arg)) {
+        return FALSE;
+    }
+    *vm = g_strndup(arg, colon - arg);
+    *path = colon + 1;
+    return TRUE;
+}
+
+static int copy_out(RvmrpcVm *vm, const char *from, const char *local)
+{
+    g_autofree char *base = g_path_get_basename(from);
+    g_autofree char *to = g_file_test(local, G_FILE_TEST_IS_DIR) ?
+        g_build_filename(local, base, NULL) : g_strdup(local);
+    Copy copy = { .vm = vm, .path = from, .fd = -1 };
+    GError *error = NULL;
+
+    copy_to(&copy, to, &error);
+    return end_copy(&copy, error);
+}
+
 int cmd_cp(int argc, char **argv)
 {
-    const char *colon = strstr(argv[0], ":/");
+    g_autofree char *from_vm = NULL, *to_vm = NULL;
+    const char *from = argv[0], *to = argv[1];
+    const gboolean out = guest_file(from, &from_vm, &from);
+    const gboolean in = guest_file(to, &to_vm, &to);
     g_autoptr(RvmrpcVm) vm = NULL;
-    g_autofree char *name = NULL, *base = NULL, *to = NULL;
     GError *error = NULL;
-    Copy copy = { .fd = -1 };
 
     (void)argc;
-    if (!colon || colon == argv[0]) {
-        return usage_error("'%s' is no VM:/PATH of a guest", argv[0]);
+    if (out == in) {
+        return usage_error("one of '%s' and '%s' must be a VM:/PATH of a guest, "
+                           "the other a file of this host", argv[0], argv[1]);
     }
-    name = g_strndup(argv[0], colon - argv[0]);
-    copy.path = colon + 1;
-    base = g_path_get_basename(copy.path);
-    to = g_file_test(argv[1], G_FILE_TEST_IS_DIR) ?
-         g_build_filename(argv[1], base, NULL) : g_strdup(argv[1]);
-    vm = rvmrpc_find_vm(name, options.cancellable, &error);
-    copy.vm = vm;
-    if (vm) {
-        copy_to(&copy, to, &error);
+    vm = rvmrpc_find_vm(out ? from_vm : to_vm, options.cancellable, &error);
+    if (!vm) {
+        return fail(error);
     }
-    return end_copy(&copy, error);
+    return out ? copy_out(vm, from, to) : copy_in(from, vm, to);
 }
 
 /* ---- ls ---- */

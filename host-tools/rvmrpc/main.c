@@ -36,9 +36,17 @@ static const struct {
     { "dmesg", cmd_dmesg, 1, 1, "VM [-w] [-n N]", "the kernel's log" },
     { "ls", cmd_ls, 2, 2, "VM PATH", "files of a folder" },
     { "cat", cmd_cat, 2, 2, "VM PATH", "a file's bytes" },
-    { "cp", cmd_cp, 2, 2, "VM:PATH LOCAL", "copy a file to this host" },
-    { "mount", cmd_mount, 2, 2, "VM[:PATH] DIR",
+    { "cp", cmd_cp, 2, 2, "VM:PATH LOCAL | LOCAL VM:PATH",
+      "copy a file to this host, or to the guest" },
+    { "mkdir", cmd_mkdir, 2, 2, "VM PATH", "make a folder there" },
+    { "mv", cmd_mv, 3, 3, "VM PATH NEW", "rename a file or a folder" },
+    { "rm", cmd_rm, 2, 2, "VM PATH", "remove a file or an empty folder" },
+    { "mount", cmd_mount, 2, 2, "VM[:PATH] DIR [--rw]",
       "show its files below a folder of this host" },
+    { "forward", cmd_forward, 3, 3, "[ADDR:]PORT VM HOST:PORT",
+      "listen here for a service that the guest can reach" },
+    { "nc", cmd_nc, 2, 2, "VM HOST:PORT",
+      "standard input and output are a connection of the guest's" },
     { "vmcoreinfo", cmd_vmcoreinfo, 1, 1, "VM",
       "what the kernel tells those who read its memory's dump" },
     { "events", cmd_events, 1, 1, "VM [-n N]",
@@ -64,6 +72,10 @@ static const struct {
       "a live table; --json: a line per refresh" },
     { "watch", cmd_watch, 0, -1, "[VM...]",
       "a line per VM and interval, and events" },
+    { "attach", cmd_attach, 1, 1, "VM [--dry-run] [--yes] [--device D]",
+      "give a domain of libvirt the device" },
+    { "detach", cmd_detach, 1, 1, "VM [--dry-run] [--yes]",
+      "and take it away" },
     { "ping", cmd_ping, 1, 1, "VM [-c N]", "time of null calls" },
 };
 
@@ -148,13 +160,20 @@ static void *wait_for_signal(void *data)
 static void catch_signals(void)
 {
     static sigset_t set;
+    GThread *thread;
 
     options.cancellable = g_cancellable_new();
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
-    g_thread_unref(g_thread_new("signals", wait_for_signal, &set));
+    thread = g_thread_try_new("signals", wait_for_signal, &set, NULL);
+    if (thread) {
+        g_thread_unref(thread);
+    } else {
+        /* This host lets nobody have more threads: then a signal ends us there and then. */
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    }
 }
 
 /* ---- Arguments ---- */
@@ -219,7 +238,13 @@ static const GOptionEntry entries[] = {
     { "config", 0, 0, G_OPTION_ARG_FILENAME, &options.config,
       "balance: read this file", "FILE" },
     { "dry-run", 0, 0, G_OPTION_ARG_NONE, &options.dry_run,
-      "balance: ask nobody, and explain each decision", NULL },
+      "balance: ask nobody, and explain each decision; attach, detach: only "
+      "show what would change", NULL },
+    { "yes", 'y', 0, G_OPTION_ARG_NONE, &options.yes,
+      "attach, detach: do not ask", NULL },
+    { "device", 0, 0, G_OPTION_ARG_STRING, &options.device,
+      "attach: ivshmem (stock QEMU and rvmrpcd) or rvmrpc (our QEMU's own); "
+      "by default what the emulator has", "DEVICE" },
     { "once", 0, 0, G_OPTION_ARG_NONE, &options.once,
       "balance: one round", NULL },
     { "for", 0, 0, G_OPTION_ARG_INT, &options.thaw_s,
@@ -228,6 +253,8 @@ static const GOptionEntry entries[] = {
       "freeze: only say whether it is frozen", NULL },
     { "force", 0, 0, G_OPTION_ARG_NONE, &options.force,
       "poweroff, reboot: by the kernel, if need be", NULL },
+    { "rw", 0, 0, G_OPTION_ARG_NONE, &options.rw,
+      "mount: for writing, too", NULL },
     { "version", 0, G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK,
       print_version, "Print the version", NULL },
     { 0 },

@@ -3,6 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "monitor.h"
 
@@ -17,6 +19,19 @@ gboolean monitor_sleep(GCancellable *cancellable, double seconds)
         g_cancellable_release_fd(cancellable);
     }
     return !g_cancellable_is_cancelled(cancellable);
+}
+
+GThread *monitor_thread(const char *name, GThreadFunc func, gpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    GThread *thread = g_thread_try_new(name, func, data, &error);
+
+    if (!thread) {
+        fprintf(stderr, "rvmrpc: %s; each VM needs threads of its own: "
+                "raise ulimit -u or the cgroup's pids.max\n", error->message);
+        exit(EXIT_OTHER);
+    }
+    return thread;
 }
 
 /* ---- One VM ---- */
@@ -58,7 +73,7 @@ static Watched *watched_new(RvmrpcVm *vm)
     w->cancellable = g_cancellable_new();
     w->seen = TRUE;
     g_mutex_init(&w->lock);
-    w->thread = g_thread_new("vm", watch_thread, w);
+    w->thread = monitor_thread("vm", watch_thread, w);
     return w;
 }
 

@@ -33,6 +33,9 @@ void monitor_free(Monitor *monitor);
 /* Begins with VMs that are new, ends with those that are gone. */
 void monitor_refresh(Monitor *monitor);
 
+/* A thread of its own, or the end of the program when this host allows none. */
+GThread *monitor_thread(const char *name, GThreadFunc func, gpointer data);
+
 /* Sleeps; FALSE when it was interrupted. */
 gboolean monitor_sleep(GCancellable *cancellable, double seconds);
 

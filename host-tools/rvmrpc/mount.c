@@ -10,6 +10,7 @@
 #define FUSE_USE_VERSION 32
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fuse.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,8 @@
 
 #define ATTRIBUTES_S        1.0         /* the kernel believes them for so long */
 #define READAHEAD_BYTES     (1u << 20)
+/* Of one of the kernel's requests: whole pages that fit into a slot. */
+#define READ_BYTES          61440
 #define WATCH_MS            500
 #define GONE_TIMES          4           /* in a row that nobody answered */
 
@@ -28,6 +31,7 @@ typedef struct Mount {
     RvmrpcVm *vm;
     const char *root;           /* in the guest, "" for all */
     GAsyncQueue *conns;         /* of RvmrpcConn: those that nobody uses */
+    guint nconns;               /* that there are */
     struct fuse *fuse;
     pthread_t loop;             /* thread that waits for the end */
     int ended;                  /* atomic: it has */
@@ -52,6 +56,13 @@ static int error_number(GError *error)
         { G_IO_ERROR_TOO_MANY_LINKS, ELOOP },
         { G_IO_ERROR_FILENAME_TOO_LONG, ENAMETOOLONG },
         { G_IO_ERROR_PERMISSION_DENIED, EACCES },
+        { G_IO_ERROR_EXISTS, EEXIST },
+        { G_IO_ERROR_NOT_EMPTY, ENOTEMPTY },
+        { G_IO_ERROR_IS_DIRECTORY, EISDIR },
+        { G_IO_ERROR_NO_SPACE, ENOSPC },
+        { G_IO_ERROR_READ_ONLY, EROFS },
+        { G_IO_ERROR_MESSAGE_TOO_LARGE, EFBIG },
+        { G_IO_ERROR_WOULD_RECURSE, EXDEV },
     };
     int number = EIO;
 
@@ -64,6 +75,10 @@ static int error_number(GError *error)
         number = EACCES;
     } else if (g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT)) {
         number = ETIMEDOUT;
+    } else if (g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_BUSY)) {
+        number = EBUSY;
+    } else if (g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_TOO_BIG)) {
+        number = ENAMETOOLONG;
     }
     g_error_free(error);
     return number;
@@ -79,33 +94,72 @@ static char *guest_path(const Mount *m, const char *path)
     return g_strconcat(m->root, path, NULL);
 }
 
+/* One call by one connection, FALSE and @error if it fails. */
+typedef gboolean (*AskFn)(RvmrpcConn *conn, const char *path, void *data,
+                          GError **error);
+
+/*
+ * A connection is kept for a call alone: who waits for a guest's file system
+ * that hangs must not keep the others from theirs.
+ */
+static gboolean ask(const char *path, AskFn fn, void *data, GError **error)
+{
+    Mount *m = this_mount();
+    g_autofree char *full = guest_path(m, path);
+    const gint64 end = g_get_monotonic_time() +
+                       timeout_or(FILES_TIMEOUT_MS) * (gint64)1000;
+    GError *err = NULL;
+    gulong wait_us = 0;
+    gboolean done;
+
+    do {
+        RvmrpcConn *conn = g_async_queue_pop(m->conns);
+
+        g_clear_error(&err);
+        done = fn(conn, full, data, &err);
+        g_async_queue_push(m->conns, conn);
+    } while (!done && busy_again(err, end, &wait_us));
+    if (!done) {
+        g_propagate_error(error, err);
+    }
+    return done;
+}
+
+typedef struct Files {
+    guint32 procedure, select;
+    RvmrpcRecords *records;
+} Files;
+
+static gboolean ask_files(RvmrpcConn *conn, const char *path, void *data,
+                          GError **error)
+{
+    Files *files = data;
+
+    files->records = rvmrpc_get_files(conn, files->procedure, path,
+                                      files->select,
+                                      timeout_or(FILES_TIMEOUT_MS),
+                                      options.cancellable, error);
+    return files->records != NULL;
+}
+
 /* NULL and *number. */
 static RvmrpcRecords *get_files(const char *path, guint32 procedure,
                                 guint32 select, int *number)
 {
-    Mount *m = this_mount();
-    g_autofree char *full = guest_path(m, path);
-    RvmrpcConn *conn = g_async_queue_pop(m->conns);
-    const guint timeout = timeout_or(FILES_TIMEOUT_MS);
-    const gint64 end = g_get_monotonic_time() + timeout * (gint64)1000;
-    RvmrpcRecords *records;
+    Files files = { .procedure = procedure, .select = select };
     GError *error = NULL;
 
-    do {
-        g_clear_error(&error);
-        records = rvmrpc_get_files(conn, procedure, full, select, timeout,
-                                   options.cancellable, &error);
-    } while (!records && busy_again(error, end));
-    g_async_queue_push(m->conns, conn);
-    if (records && (!rvmrpc_records_get_count(records) ?
-                    procedure != RVMRPC_FILES_LIST :
-                    rvmrpc_records_get_cut(records) != NULL)) {
-        g_clear_pointer(&records, rvmrpc_records_free);
-        *number = EIO;
-    } else if (!records) {
+    if (!ask(path, ask_files, &files, &error)) {
         *number = error_number(error);
+        return NULL;
     }
-    return records;
+    if (!rvmrpc_records_get_count(files.records) ?
+        procedure != RVMRPC_FILES_LIST :
+        rvmrpc_records_get_cut(files.records) != NULL) {
+        g_clear_pointer(&files.records, rvmrpc_records_free);
+        *number = EIO;
+    }
+    return files.records;
 }
 
 static struct timespec time_of(const RvmrpcRecord *r, guint key)
@@ -181,7 +235,12 @@ static int do_readlink(const char *path, char *text, size_t size)
     if (!link) {
         return -EINVAL;
     }
-    length = MIN(g_bytes_get_size(link), size - 1);
+    /* What no link can say. */
+    length = g_bytes_get_size(link);
+    if (!length || length >= size || length > RVMRPC_FILES_PATH_MAX ||
+        memchr(g_bytes_get_data(link, NULL), '\0', length)) {
+        return -EIO;
+    }
     memcpy(text, g_bytes_get_data(link, NULL), length);
     text[length] = '\0';
     return 0;
@@ -238,31 +297,46 @@ static int do_readdir(const char *path, void *buffer, fuse_fill_dir_t fill,
     return 0;
 }
 
+typedef struct Part {
+    guint64 offset;
+    guint32 length;
+    RvmrpcFileVersion version;
+    GBytes *bytes;
+} Part;
+
+static gboolean ask_read(RvmrpcConn *conn, const char *path, void *data,
+                         GError **error)
+{
+    Part *part = data;
+
+    part->bytes = rvmrpc_read_file(conn, path, part->offset, part->length,
+                                   &part->version, timeout_or(FILES_TIMEOUT_MS),
+                                   options.cancellable, error);
+    return part->bytes != NULL;
+}
+
 static int do_read(const char *path, char *buffer, size_t size, off_t offset,
                    struct fuse_file_info *info)
 {
-    Mount *m = this_mount();
-    g_autofree char *full = guest_path(m, path);
-    RvmrpcConn *conn = g_async_queue_pop(m->conns);
+    Part part = { .version.size = G_MAXUINT64 };
     gsize done = 0, got = 1;
     GError *error = NULL;
 
     (void)info;
-    while (done < size && got) {
-        RvmrpcFileVersion version;
-        g_autoptr(GBytes) bytes = read_patiently(conn, full, offset + done,
-                                                 size - done, &version,
-                                                 &error);
-
-        if (!bytes) {
-            break;
+    while (done < size && got && offset + done < part.version.size) {
+        part.offset = offset + done;
+        part.length = size - done;
+        if (!ask(path, ask_read, &part, &error)) {
+            return -error_number(error);
         }
-        got = g_bytes_get_size(bytes);
-        memcpy(buffer + done, g_bytes_get_data(bytes, NULL), got);
+        got = g_bytes_get_size(part.bytes);
+        if (got) {
+            memcpy(buffer + done, g_bytes_get_data(part.bytes, NULL), got);
+        }
+        g_bytes_unref(part.bytes);
         done += got;
     }
-    g_async_queue_push(m->conns, conn);
-    return error ? -error_number(error) : (int)done;
+    return done;
 }
 
 static int do_statfs(const char *path, struct statvfs *st)
@@ -290,10 +364,173 @@ static int do_statfs(const char *path, struct statvfs *st)
     return 0;
 }
 
+/* ---- Those that change something ---- */
+
+static gboolean ask_change(RvmrpcConn *conn, const char *path, void *data,
+                           GError **error)
+{
+    RvmrpcFileChange *what = data;
+
+    what->path = path;
+    return what->procedure == RVMRPC_FILES_WRITE ?
+        write_all_parts(conn, what, error) :
+        rvmrpc_change_file(conn, what, NULL, timeout_or(FILES_TIMEOUT_MS),
+                           options.cancellable, error);
+}
+
+/* 0 or a negative errno. */
+static int change(RvmrpcFileChange *what, const char *path)
+{
+    GError *error = NULL;
+
+    return ask(path, ask_change, what, &error) ? 0 : -error_number(error);
+}
+
+static int change_name(guint32 procedure, const char *path)
+{
+    RvmrpcFileChange what = { .procedure = procedure };
+
+    return change(&what, path);
+}
+
+static int make(guint32 procedure, const char *path, mode_t mode)
+{
+    RvmrpcFileChange what = {
+        .procedure = procedure,
+        .mode = mode & 07777,
+    };
+
+    return mode & (S_ISUID | S_ISGID) ? -EPERM : change(&what, path);
+}
+
+static int do_create(const char *path, mode_t mode, struct fuse_file_info *info)
+{
+    const int err = make(RVMRPC_FILES_CREATE, path, mode);
+
+    /* The guest made it meanwhile. */
+    return err == -EEXIST && !(info->flags & O_EXCL) ? 0 : err;
+}
+
+static int do_mkdir(const char *path, mode_t mode)
+{
+    return make(RVMRPC_FILES_MKDIR, path, mode);
+}
+
+static int do_unlink(const char *path)
+{
+    return change_name(RVMRPC_FILES_REMOVE, path);
+}
+
+static int do_rmdir(const char *path)
+{
+    return change_name(RVMRPC_FILES_RMDIR, path);
+}
+
+static int do_rename(const char *path, const char *to, unsigned int flags)
+{
+    g_autofree char *full = guest_path(this_mount(), to);
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_RENAME,
+        .to = full,
+        .keep = flags & RENAME_NOREPLACE,
+    };
+
+    return flags & ~(unsigned int)RENAME_NOREPLACE ? -EINVAL :
+           change(&what, path);
+}
+
+static int do_write(const char *path, const char *data, size_t size,
+                    off_t offset, struct fuse_file_info *info)
+{
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_WRITE,
+        .offset = offset,
+        .data = data,
+        .length = size,
+    };
+    const int err = change(&what, path);
+
+    (void)info;
+    return what.length < size ? (int)(size - what.length) : err;
+}
+
+static int do_fsync(const char *path, int data_only,
+                    struct fuse_file_info *info)
+{
+    (void)data_only;
+    (void)info;
+    return change_name(RVMRPC_FILES_SYNC, path);
+}
+
+static int do_truncate(const char *path, off_t size,
+                       struct fuse_file_info *info)
+{
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_SET,
+        .set = RVMRPC_FILE_SET_SIZE,
+        .size = size,
+    };
+
+    (void)info;
+    return change(&what, path);
+}
+
+static int do_chmod(const char *path, mode_t mode, struct fuse_file_info *info)
+{
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_SET,
+        .set = RVMRPC_FILE_SET_MODE,
+        .mode = mode & 07777,
+    };
+
+    (void)info;
+    return mode & (S_ISUID | S_ISGID) ? -EPERM : change(&what, path);
+}
+
+static int do_chown(const char *path, uid_t uid, gid_t gid,
+                    struct fuse_file_info *info)
+{
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_SET,
+        .set = (uid == (uid_t)-1 ? 0 : RVMRPC_FILE_SET_UID) |
+               (gid == (gid_t)-1 ? 0 : RVMRPC_FILE_SET_GID),
+        .uid = uid,
+        .gid = gid,
+    };
+
+    (void)info;
+    return what.set ? change(&what, path) : 0;
+}
+
+static gint64 ns_of(const struct timespec *time)
+{
+    return time->tv_nsec == UTIME_NOW ? (gint64)RVMRPC_FILE_NOW :
+           time->tv_sec * G_GINT64_CONSTANT(1000000000) + time->tv_nsec;
+}
+
+static int do_utimens(const char *path, const struct timespec times[2],
+                      struct fuse_file_info *info)
+{
+    RvmrpcFileChange what = {
+        .procedure = RVMRPC_FILES_SET,
+        .set = (times[0].tv_nsec == UTIME_OMIT ? 0 : RVMRPC_FILE_SET_ACCESSED) |
+               (times[1].tv_nsec == UTIME_OMIT ? 0 : RVMRPC_FILE_SET_MODIFIED),
+        .accessed_ns = ns_of(&times[0]),
+        .modified_ns = ns_of(&times[1]),
+    };
+
+    (void)info;
+    return what.set ? change(&what, path) : 0;
+}
+
 /* What the kernel has of a file ends when size or time are others at its opening. */
 static void *do_init(struct fuse_conn_info *conn, struct fuse_config *config)
 {
     conn->max_readahead = READAHEAD_BYTES;
+    conn->max_read = READ_BYTES;
+    /* By truncate(), as if it were another call of the program's. */
+    conn->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;
+    config->hard_remove = 1;
     config->use_ino = 1;
     config->auto_cache = 1;
     config->attr_timeout = ATTRIBUTES_S;
@@ -310,6 +547,18 @@ static const struct fuse_operations operations = {
     .readdir = do_readdir,
     .read = do_read,
     .statfs = do_statfs,
+    .create = do_create,
+    .mkdir = do_mkdir,
+    .unlink = do_unlink,
+    .rmdir = do_rmdir,
+    .rename = do_rename,
+    .write = do_write,
+    .fsync = do_fsync,
+    .fsyncdir = do_fsync,
+    .truncate = do_truncate,
+    .chmod = do_chmod,
+    .chown = do_chown,
+    .utimens = do_utimens,
 };
 
 /* ---- Life ---- */
@@ -352,24 +601,31 @@ static void *watch_thread(void *data)
     return NULL;
 }
 
+/* As many as may be in flight, and one for what is not of a folder that hangs. */
 static gboolean open_conns(Mount *m, GError **error)
 {
-    for (guint i = 0; i < LANES; i++) {
+    guint n = 1;
+
+    for (guint i = 0; i < n; i++) {
         RvmrpcConn *conn = rvmrpc_connect(m->vm, timeout_or(TIMEOUT_MS),
                                           options.cancellable, error);
 
         if (!conn) {
             return FALSE;
         }
+        if (!i) {
+            n = lanes_of(conn) + 1;
+        }
         g_async_queue_push(m->conns, conn);
     }
+    m->nconns = n;
     return TRUE;
 }
 
 static int run_loop(Mount *m, const char *name, const char *dir)
 {
     const struct sigaction wake = { .sa_handler = on_wake };
-    struct fuse_loop_config config = { .clone_fd = 0, .max_idle_threads = LANES };
+    struct fuse_loop_config config = { .clone_fd = 0, .max_idle_threads = m->nconns };
     GThread *watch;
     int err;
 
@@ -391,7 +647,9 @@ static int serve(Mount *m, const char *name, const char *dir)
     int code = EXIT_OTHER;
 
     fuse_opt_add_arg(&args, "rvmrpc");
-    fuse_opt_add_arg(&args, "-oro,nosuid,nodev,subtype=rvmrpc,fsname=rvmrpc");
+    fuse_opt_add_arg(&args, options.rw ? "-orw" : "-oro");
+    fuse_opt_add_arg(&args, "-onosuid,nodev,subtype=rvmrpc,fsname=rvmrpc");
+    fuse_opt_add_arg(&args, "-omax_read=" G_STRINGIFY(READ_BYTES));
     m->fuse = fuse_new(&args, &operations, sizeof(operations), m);
     /* Both say themselves what is wrong. */
     if (m->fuse && fuse_mount(m->fuse, dir) == 0) {

@@ -186,9 +186,10 @@ char *address_text(const RvmrpcRecord *r)
 char *record_bytes_text(const RvmrpcRecord *r, guint key)
 {
     g_autoptr(GBytes) bytes = rvmrpc_record_get_bytes(r, key);
+    gsize size = 0;
+    const char *data = bytes ? g_bytes_get_data(bytes, &size) : NULL;
 
-    return bytes ? g_utf8_make_valid(g_bytes_get_data(bytes, NULL),
-                                     g_bytes_get_size(bytes)) : NULL;
+    return bytes ? g_utf8_make_valid(data ?: "", size) : NULL;
 }
 
 static void add_u64(JsonBuilder *b, const Key *key, guint64 value)

@@ -34,10 +34,14 @@ typedef struct Options {
     gboolean set;               /* clock */
     gboolean status;            /* freeze */
     gboolean force;             /* poweroff, reboot */
+    gboolean rw;                /* mount */
     char *by;                   /* ps; NULL: as usual */
     char *output;               /* doctor's file; NULL: standard output */
     char *bytes;                /* reclaim; NULL: what can be spared */
-    gboolean dry_run, once;     /* balance */
+    gboolean dry_run;           /* balance, attach, detach */
+    gboolean yes;               /* attach, detach */
+    char *device;               /* attach; NULL: as the emulator has it */
+    gboolean once;              /* balance */
     char *target, *config;      /* balance; NULL: not given */
     char **floors;              /* balance; NULL: not given */
     int thaw_s;                 /* freeze: until the guest thaws by itself */
@@ -77,7 +81,12 @@ int cmd_psi(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_cp(int argc, char **argv);
+int cmd_mkdir(int argc, char **argv);
+int cmd_mv(int argc, char **argv);
+int cmd_rm(int argc, char **argv);
 int cmd_mount(int argc, char **argv);
+int cmd_forward(int argc, char **argv);
+int cmd_nc(int argc, char **argv);
 int cmd_dmesg(int argc, char **argv);
 int cmd_vmcoreinfo(int argc, char **argv);
 int cmd_events(int argc, char **argv);
@@ -94,9 +103,8 @@ int cmd_ping(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_balance(int argc, char **argv);
 int cmd_top(int argc, char **argv);
-
-/* "200M" and the like, in bytes; 0: it is none. */
-guint64 parse_size(const char *text);
+int cmd_attach(int argc, char **argv);
+int cmd_detach(int argc, char **argv);
 
 /* ---- Asking ---- */
 
@@ -111,14 +119,22 @@ int end_records(const RvmrpcRecords *records);
 /* ---- Files ---- */
 
 #define FILES_TIMEOUT_MS    10000
-#define LANES               3       /* the default window has 4 slots, one for quick calls */
+#define LANES_MAX           8
 
-/* A guest may have other callers: waits a little if it was BUSY; FALSE: no use. */
-gboolean busy_again(const GError *error, gint64 end);
-/* As rvmrpc_read_file(), BUSY waited out. */
-GBytes *read_patiently(RvmrpcConn *conn, const char *path, guint64 offset,
-                       guint32 length, RvmrpcFileVersion *version,
-                       GError **error);
+/* Calls of a copy that a guest runs at a time: it keeps a slot for quick ones, and one for other folders. */
+guint lanes_of(RvmrpcConn *conn);
+
+/*
+ * A guest may have other callers: waits a little if it was BUSY, longer than the
+ * last time, 0 at first; FALSE: no use.
+ */
+gboolean busy_again(const GError *error, gint64 end, gulong *wait_us);
+/* All of it, in as many calls as it takes; @write has the rest of it then. */
+gboolean write_all_parts(RvmrpcConn *conn, RvmrpcFileChange *write,
+                         GError **error);
+
+/* Copies a file of this host into the guest's folder or file @to. */
+int copy_in(const char *from, RvmrpcVm *vm, const char *to);
 
 /* ---- Tables ---- */
 

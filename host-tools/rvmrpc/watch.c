@@ -47,7 +47,7 @@ static Follower *follower_new(RvmrpcVm *vm)
     f->vm = rvmrpc_vm_ref(vm);
     f->cancellable = g_cancellable_new();
     f->lines = g_async_queue_new_full(g_free);
-    f->thread = g_thread_new("events", follow, f);
+    f->thread = monitor_thread("events", follow, f);
     return f;
 }
 

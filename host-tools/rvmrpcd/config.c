@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
-#include <errno.h>
 #include <grp.h>
 #include <string.h>
+#include "../common/size.h"
 #include "config.h"
 #include "rvmrpc_owner.h"
 #include "rvmrpc_text.h"
@@ -21,35 +21,6 @@ static gboolean bad(GError **error, const char *where, const char *key,
     g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
                 "%s: %s=%s: %s", where, key, value, wanted);
     return FALSE;
-}
-
-/* "512K" */
-static gboolean parse_size(const char *text, guint64 *bytes)
-{
-    char *end;
-    guint shift = 0;
-
-    errno = 0;
-    *bytes = g_ascii_strtoull(text, &end, 10);
-    if (end == text || errno || !g_ascii_isdigit(text[0])) {
-        return FALSE;
-    }
-    switch (*end) {
-    case 'G':
-        shift += 10;
-        /* fall through */
-    case 'M':
-        shift += 10;
-        /* fall through */
-    case 'K':
-        shift += 10;
-        end++;
-    }
-    if (*end || *bytes > G_MAXUINT64 >> shift) {
-        return FALSE;
-    }
-    *bytes <<= shift;
-    return TRUE;
 }
 
 static gboolean parse_mode(const char *text, mode_t *mode)
@@ -122,7 +93,7 @@ static gboolean set_window(WindowConfig *w, const char *where,
                            const char *key, const char *value, GError **error)
 {
     guint64 number;
-    gboolean ok = parse_size(value, &number);
+    gboolean ok = size_parse(value, &number);
 
     if (strcmp(key, "size") == 0) {
         w->size = number;

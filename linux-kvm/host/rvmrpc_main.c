@@ -70,4 +70,4 @@ module_exit(rvmrpc_host_exit);
 MODULE_DESCRIPTION("Reverse VMRPC: calls into guests' kernels");
 MODULE_AUTHOR("The Reverse VMRPC project");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION("0.2.0");

@@ -21,14 +21,15 @@ import growth
 import report
 import rows
 import stand as stands
+import tunnels
 import waiting
 import window
 
 QUICK = {"rounds": 2, "divide": 10, "payload": 5, "flood_ms": 300, "again": 1, "ask": 2, "ask_s": 3,
-         "idle_s": 3, "job_s": 1, "turns": 1, "vcpus": (1,)}
+         "idle_s": 3, "job_s": 1, "turns": 1, "stream": 4 << 20, "streams": 1, "vcpus": (1,)}
 FULL = {"rounds": 8, "divide": 1, "payload": 40, "flood_ms": 1000, "again": 5, "ask": 5, "ask_s": 6,
-        "idle_s": 300, "job_s": 1, "turns": 12, "vcpus": waiting.VCPUS}
-PARTS = ("core", "rows", "payload", "clients", "vms", "states", "jobs", "idle")
+        "idle_s": 300, "job_s": 1, "turns": 12, "stream": 32 << 20, "streams": 5, "vcpus": waiting.VCPUS}
+PARTS = ("core", "rows", "payload", "clients", "vms", "states", "forward", "jobs", "idle")
 # Of guests that they start themselves.
 ALONE = ("core", "jobs", "idle")
 # What there is of the rows beside their limit.
@@ -99,7 +100,8 @@ def with_peers(stand, size, parts, result):
     steps = {"payload": lambda: growth.payload(stand, size["payload"], size["again"]),
              "clients": lambda: growth.clients(stand, size["flood_ms"], size["again"]),
              "vms": lambda: growth.machines(stand, size["flood_ms"]),
-             "states": lambda: growth.states(stand, size["ask"], size["ask_s"])}
+             "states": lambda: growth.states(stand, size["ask"], size["ask_s"]),
+             "forward": lambda: tunnels.forward(stand, size["stream"], size["streams"])}
     for name, step in steps.items():
         if name in parts:
             attempt(result, name, step)

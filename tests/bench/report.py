@@ -131,7 +131,7 @@ def target_lines(about, ratios, parts):
 
 
 def growth_text(parts):
-    """Tables of payload, clients, VMs and states."""
+    """Tables of payload, clients, VMs, states and connections."""
     out = []
     if parts.get("payload"):
         out += ["## Payload", "Echo: the bytes go there, are copied by the guest, and come back.", "",
@@ -149,6 +149,10 @@ def growth_text(parts):
         out += ["## Who answers", "Median in us; – is no answer in time, or a stale value.", "",
                 table(["the guest is", *keys],
                       [[r["state"], *(r[key] for key in keys)] for r in parts["states"]])]
+    if parts.get("forward"):
+        out += ["## A service of the guest", "MiB/s through a connection, programs' start included.", "",
+                table(["way", "median", "best"],
+                      [[name, r["median"], r["best"]] for name, r in parts["forward"].items()])]
     return out
 
 

@@ -195,11 +195,11 @@ class Stand:
         return json.loads(self.sh(
             f"{self.bench}/bench_client counters none 0 0 {(vm or self.vm).process.pid} bench"))
 
-    def ssh(self, command):
+    def ssh(self, command="", options=""):
         """A command line that runs a command in the guest."""
         return (f"HOME=/tmp {self.peers}/lib/ld-linux-x86-64.so.2 --library-path {self.peers}/lib "
-                f"{self.peers}/{self.ssh_name} -y -y -i {self.key} -p {SSH_PORT} "
-                f"root@127.0.0.1 {shlex.quote(command)} 2>/dev/null")
+                f"{self.peers}/{self.ssh_name} -y -y -i {self.key} -p {SSH_PORT} {options} "
+                f"root@127.0.0.1 {shlex.quote(command) if command else ''} 2>/dev/null")
 
     def start_agent(self, vm):
         """qemu-ga in a guest."""

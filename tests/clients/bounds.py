@@ -7,6 +7,8 @@ import ctypes
 import json
 import os
 import pathlib
+import resource
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,10 +18,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from fake import MEMORY, FakeVM, hang, only_submits, sysinfo  # noqa: E402
-from harness import BUILD, case, comment, main  # noqa: E402
-from tools import rvmrpc  # noqa: E402
+from harness import BUILD, Skip, case, comment, main  # noqa: E402
+from tools import COMPLAINTS, RVMRPC, rvmrpc  # noqa: E402
 
 BUSY = 7
+NOBODY = 65534
 
 
 class GError(ctypes.Structure):
@@ -123,6 +126,44 @@ class Virsh:
     def words(self):
         """How virsh was called."""
         return pathlib.Path(self.folder.name, "words").read_text(encoding="utf-8")
+
+
+def without_threads(folder, *words):
+    """The command of a user who may have no thread but its first; (exit status, all output)."""
+    def become():
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+    # LeakSanitizer would need a thread.
+    env = dict(os.environ, LC_ALL="C.UTF-8", ASAN_OPTIONS="detect_leaks=0", RVMRPC_PATH=folder)
+    done = subprocess.run([RVMRPC, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=env, preexec_fn=become, timeout=20, check=False)
+    text = done.stdout.decode()
+    assert not any(word in text for word in COMPLAINTS) and done.returncode >= 0, (words, done.returncode, text)
+    return done.returncode, text
+
+
+@case("a host that allows no more threads: what can be asked is asked, the rest says why")
+def no_threads():
+    """GLib's pools waited for ever, and its threads ended the program."""
+    if os.geteuid():
+        raise Skip("needs root to become somebody else")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        vms = [FakeVM(folder, name) for name in ("one", "two")]
+        for vm in vms:
+            os.chmod(vm.path, 0o666)
+        status, text = without_threads(folder, "list")
+        assert status == 0 and "one" in text and "two" in text, (status, text)
+        status, text = without_threads(folder, "meminfo", "two")
+        assert status == 0, (status, text)
+        status, text = without_threads(folder, "doctor", "one")
+        assert status == 0, (status, text)
+        status, text = without_threads(folder, "watch", "-n", "1")
+        assert status == 1 and "ulimit -u" in text, (status, text)
+        for vm in vms:
+            vm.close()
 
 
 @case("through libvirt: a warning on virsh's stderr spoils nothing")

@@ -241,7 +241,7 @@ def practices():
         assert value(text, "rvmrpc_scrape_success", domain="web") == 1
         assert value(text, "rvmrpc_scrape_success", domain="hung") == 0
         assert 0.3 < value(text, "rvmrpc_exporter_scrape_duration_seconds") < 2
-        assert value(text, "rvmrpc_exporter_build_info", version="0.1.0") == 1
+        assert value(text, "rvmrpc_exporter_build_info", version="0.2.0") == 1
         for line in re.findall(r"^# TYPE (\w+) counter$", text, re.M):
             assert line.endswith("_total"), line
         assert len({line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}) == text.count("# TYPE")

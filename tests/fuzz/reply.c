@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What a VM answers, as librvmrpc reads it: the guest's sysinfo and list of modules, and the host's JSON.
+ * What a VM answers, as librvmrpc reads it: the guest's sysinfo, list of modules and files, and the host's JSON.
  */
 #include "input.h"
 #include "private.h"
@@ -75,6 +75,24 @@ static void check_modules(GBytes *answer)
 	g_ptr_array_unref(modules);
 }
 
+static void check_files(GBytes *answer)
+{
+	RvmrpcVm vm = { .label = (char *)"fuzz" };
+	const RvmrpcConn conn = { .vm = &vm };
+	const RvmrpcFileChange write = { .procedure = RVMRPC_FILES_WRITE, .path = "/a", .length = 100 };
+	RvmrpcFileVersion version;
+	GError *error = NULL;
+	guint32 written = 0;
+	GBytes *bytes = files_parse_read(&conn, "/a", answer, 64, &version, &error);
+
+	CHECK(!bytes == !!error);
+	CHECK(!bytes || g_bytes_get_size(bytes) <= 64);
+	g_clear_error(&error);
+	g_clear_pointer(&bytes, g_bytes_unref);
+	CHECK(files_parse_change(&conn, &write, answer, &written, &error) == !error && written <= 100);
+	g_clear_error(&error);
+}
+
 static void check_json(const uint8_t *data, size_t size)
 {
 	JsonParser *parser = json_parser_new();
@@ -97,7 +115,7 @@ static void check_json(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	uint32_t kind = input_u8(&in) % 5;
+	uint32_t kind = input_u8(&in) % 6;
 	/* A copy of exactly this size: ASan sees the first byte behind it. */
 	GBytes *answer;
 
@@ -112,6 +130,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_rest(answer);
 	else if (kind == 3)
 		check_modules(answer);
+	else if (kind == 4)
+		check_files(answer);
 	else
 		check_json(in.data, in.left);
 	g_bytes_unref(answer);

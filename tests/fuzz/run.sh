@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# run.sh SOURCE-ROOT WORK-FOLDER HARNESS: builds one harness with libFuzzer,
-# ASan and UBSan and runs it for FUZZ_SECONDS (10). Prints TAP; an input that
-# fails is kept in the work folder.
+# run.sh SOURCE-ROOT WORK-FOLDER HARNESS SECONDS: builds one harness with
+# libFuzzer, ASan and UBSan and runs it for so long, or FUZZ_SECONDS. Prints TAP;
+# an input that fails is kept in the work folder, and those that reached
+# something new in the cache, for the next run: at its end without the others.
 set -euo pipefail
 
 root=$1
 work=$2/$3
 harness=$3
-seconds=${FUZZ_SECONDS:-10}
+seconds=${FUZZ_SECONDS:-$4}
+corpus=${RVMRPC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmrpc}/fuzz/$harness
 
 sources=("$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader,ring,tell}.c)
 flags=()
+if [[ $harness == files ]]; then
+    sources+=("$root"/core/rvmrpc_{files,files_change}.c)
+fi
 if [[ $harness == reply ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
@@ -20,7 +25,9 @@ if [[ $harness == reply ]]; then
         -I "$root/linux-kvm/host/include/uapi")
 fi
 
-mkdir -p "$work"
+if [[ $harness == connect ]]; then sources=("$root/core/rvmrpc_connect.c"); fi
+
+mkdir -p "$work" "$corpus"
 echo 1..2
 if ! clang -std=gnu11 -g -O1 -Wall -Wextra -Werror \
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -pthread \
@@ -35,9 +42,16 @@ echo "ok 1 $harness builds"
 
 status=0
 "$work/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 \
-    -print_final_stats=1 -artifact_prefix="$work/" >"$work/log" 2>&1 || status=$?
+    -print_final_stats=1 -artifact_prefix="$work/" "$corpus" >"$work/log" 2>&1 || status=$?
 # No input run at all would be no success.
 if [[ $status == 0 ]] && grep -Eq '^Done [1-9][0-9]* runs' "$work/log"; then
+    # A folder beside it, so that an interrupt loses nothing.
+    mkdir -p "$corpus.new"
+    if "$work/fuzz" -merge=1 "$corpus.new" "$corpus" >"$work/merge.log" 2>&1; then
+        rm -rf "$corpus"
+        mv "$corpus.new" "$corpus"
+    fi
+    rm -rf "$corpus.new"
     grep -E '^(INFO: Seed|Done|stat::)' "$work/log" | sed 's/^/# /'
     echo "ok 2 $harness survives $seconds s"
 else

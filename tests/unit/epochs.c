@@ -78,6 +78,29 @@ static void test_hello_again(void)
 	world_end();
 }
 
+/* A VM that moves finds the window of where it is, which nobody has written to. */
+static void test_argument_moves(void)
+{
+	const char sent[] = "argument";
+	struct rvmrpc_taken t;
+	char got[sizeof(sent)];
+
+	world_begin();
+	greet();
+	g_free(post_new());
+	g_assert_true(rvmrpc_guest_take(&w.guest, &t));
+	t.hdr.length = sizeof(sent);
+	memcpy(rvmrpc_guest_arg(&w.guest, t.slot), sent, sizeof(sent));
+	g_assert_true(rvmrpc_guest_copy_arg(&w.guest, &t, got));
+	g_assert_cmpmem(got, sizeof(got), sent, sizeof(sent));
+	memset(w.guest.win.base, 0, SIZE);
+	g_assert_false(rvmrpc_guest_copy_arg(&w.guest, &t, got));
+	/* Without one there is nothing that could be another's. */
+	t.hdr.length = 0;
+	g_assert_true(rvmrpc_guest_copy_arg(&w.guest, &t, got));
+	world_end();
+}
+
 static void test_release(void)
 {
 	char name[80];
@@ -334,6 +357,9 @@ static void test_new_owner(void)
 		g_assert_false(rvmrpc_guest_alive(&w.guest));
 		g_assert_false(rvmrpc_guest_sleep(&w.guest));
 		greet();
+		/* Nothing of before may look like a request. */
+		for (i = 0; i < w.guest.layout.nslots; i++)
+			g_assert_cmpuint(rvmrpc_guest_seq(&w.guest, i), ==, 0);
 		assert_works();
 	}
 	world_end();
@@ -623,6 +649,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/epochs/guest-intact", test_guest_intact);
 	g_test_add_func("/epochs/beat", test_beat);
 	g_test_add_func("/epochs/spin", test_spin);
+	g_test_add_func("/epochs/argument-moves", test_argument_moves);
 	g_test_add_func("/epochs/bad-answers", test_bad_answers);
 	g_test_add_func("/epochs/posted-jumps", test_posted_jumps);
 	g_test_add_func("/epochs/seq-garbage", test_seq_garbage);

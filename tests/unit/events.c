@@ -227,6 +227,7 @@ static void test_flood(void)
 /* The budget is the VM's, whatever epochs begin. */
 static void test_epochs(void)
 {
+	struct rvmrpc_event_writer late;
 	struct rvmrpc_told told;
 	int i;
 
@@ -248,6 +249,13 @@ static void test_epochs(void)
 	assert_counts(65, 0, 0);
 	/* What an old epoch left, or a writer of it that was late, is none of this one. */
 	time_passes(100);
+	rvmrpc_owner_hear(&w.owner, w.now);
+	g_assert_false(take_one(&told));
+	assert_counts(65, 0, 0);
+	/* Nor does its number, however high, make the lower ones of this one lost. */
+	rvmrpc_event_begin(&late, 1, 1, 0);
+	rvmrpc_event_end(&late);
+	rvmrpc_tell(&teller, w.owner.proxy.epoch + 1, 500, &late);
 	rvmrpc_owner_hear(&w.owner, w.now);
 	g_assert_false(take_one(&told));
 	assert_counts(65, 0, 0);

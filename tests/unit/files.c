@@ -5,7 +5,7 @@
 #include "rvmrpc_files.h"
 #include "rvmrpc_reader.h"
 
-static struct rvmrpc_trees trees;
+static struct rvmrpc_trees trees, write_trees;
 
 /* ---- The OS ---- */
 
@@ -31,9 +31,29 @@ void rvmrpc_os_file_free(void *scratch)
 	g_free(scratch);
 }
 
-int rvmrpc_os_file_split(const char *path, uint32_t length, struct rvmrpc_file_path *parts)
+int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts)
 {
-	return rvmrpc_trees_split(&trees, path, length, parts);
+	return rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
+}
+
+static const struct rvmrpc_file_path *os_entered;
+static uint32_t os_calls;	/* that entered */
+static int os_enter_status;
+
+int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
+{
+	if (os_enter_status != RVMRPC_STATUS_OK)
+		return os_enter_status;
+	g_assert_null(os_entered);
+	os_entered = path;
+	os_calls++;
+	return RVMRPC_STATUS_OK;
+}
+
+void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
+{
+	g_assert_true(path == os_entered);
+	os_entered = NULL;
 }
 
 int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,
@@ -74,6 +94,58 @@ int rvmrpc_os_file_space(const struct rvmrpc_file_path *path, struct rvmrpc_file
 {
 	space->size = 10;
 	return os_answer(path, failed);
+}
+
+/* What was asked for last, in words. */
+static int os_done(const struct rvmrpc_file_path *path, uint32_t *failed, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+static int os_done(const struct rvmrpc_file_path *path, uint32_t *failed, const char *format, ...)
+{
+	g_autofree char *what = NULL;
+	va_list ap;
+	int status = os_answer(path, failed);
+
+	va_start(ap, format);
+	what = g_strdup_vprintf(format, ap);
+	va_end(ap);
+	g_strlcat(os_path, what, sizeof(os_path));
+	return status;
+}
+
+int rvmrpc_os_file_write(const struct rvmrpc_file_path *path, uint64_t offset, const void *from, uint32_t *length,
+			 uint32_t *failed)
+{
+	int status = os_done(path, failed, " %" G_GUINT64_FORMAT " %.*s", offset, (int)*length, (const char *)from);
+
+	*length = *length ? *length - 1 : 0;
+	return status;
+}
+
+int rvmrpc_os_file_create(const struct rvmrpc_file_place *place, bool folder, uint16_t mode, uint32_t *failed)
+{
+	return os_done(&place->folder, failed, " %s %s %o", folder ? "mkdir" : "create", place->name, mode);
+}
+
+int rvmrpc_os_file_remove(const struct rvmrpc_file_place *place, bool folder, uint32_t *failed)
+{
+	return os_done(&place->folder, failed, " %s %s", folder ? "rmdir" : "remove", place->name);
+}
+
+int rvmrpc_os_file_rename(const struct rvmrpc_file_place *from, const struct rvmrpc_file_place *to, bool keep,
+			  uint32_t *failed)
+{
+	return os_done(&from->folder, failed, " %s %s %s|%s %s", keep ? "keep" : "rename", from->name, to->folder.tree,
+		       to->folder.rest, to->name);
+}
+
+int rvmrpc_os_file_sync(const struct rvmrpc_file_path *path, uint32_t *failed)
+{
+	return os_done(path, failed, " sync");
+}
+
+int rvmrpc_os_file_set(const struct rvmrpc_file_path *path, const struct rvmrpc_file_set_req *set, uint32_t *failed)
+{
+	return os_done(path, failed, " set %x", set->set);
 }
 
 /* ---- Trees ---- */
@@ -154,20 +226,23 @@ static void test_split(void)
 
 static struct rvmrpc_response res;
 
-/* Runs one on a head of 16 bytes and a path, in memory of exactly their size. */
+/* Runs one on a head and what follows it, in memory of exactly their size. */
 static int run(uint32_t number, const void *head, const char *path, uint32_t room)
 {
 	const struct rvmrpc_procedure *proc = &rvmrpc_files_module.procs[number];
-	const uint32_t length = strlen(path);
-	g_autofree char *arg = g_malloc(16 + length);
-	struct rvmrpc_request req = { .arg = arg, .arglen = 16 + length, .timeout_ms = 1000 };
+	const uint32_t size = number == RVMRPC_FILES_SET ? sizeof(struct rvmrpc_file_set_req) : 16, length = strlen(path);
+	g_autofree char *arg = g_malloc(size + length);
+	struct rvmrpc_request req = { .func = number, .arg = arg, .arglen = size + length, .timeout_ms = 1000 };
+	int status;
 
 	g_assert_cmpuint(proc->number, ==, number);
-	memcpy(arg, head, 16);
-	memcpy(arg + 16, path, length);
+	memcpy(arg, head, size);
+	memcpy(arg + size, path, length);
 	g_free(res.res);
 	res = (struct rvmrpc_response){ .resmax = room, .res = g_malloc(room) };
-	return proc->handler(&req, &res);
+	status = proc->handler(&req, &res);
+	g_assert_null(os_entered);
+	return status;
 }
 
 static void setup(void)
@@ -177,6 +252,7 @@ static void setup(void)
 	os_failed = RVMRPC_FAILED_NOT;
 	os_status = RVMRPC_STATUS_OK;
 	g_assert_cmpint(rvmrpc_trees_set(&trees, "/srv", &at), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpint(rvmrpc_trees_set(&write_trees, "/srv/w", &at), ==, RVMRPC_STATUS_OK);
 }
 
 /* The only record's field of that key, in r. */
@@ -266,6 +342,136 @@ static void test_read(void)
 	g_assert_true(got.failed == RVMRPC_FAILED_NOT_REGULAR && !got.size && !got.inode);
 }
 
+/* ---- Changes ---- */
+
+/* "garbage", "no", or what the OS was asked for and what the answer says. */
+static void change(uint32_t number, struct rvmrpc_file_change_req head, const char *path, const char *tail,
+		   const char *want)
+{
+	g_autofree char *both = g_strconcat(path, tail, NULL), *got = NULL;
+	struct rvmrpc_file_change_res done;
+	int status;
+
+	if (!head.path_bytes)
+		head.path_bytes = strlen(path);
+	status = run(number, &head, both, sizeof(done));
+	if (status == RVMRPC_STATUS_OK) {
+		g_assert_cmpuint(res.reslen, ==, sizeof(done));
+		memcpy(&done, res.res, sizeof(done));
+		got = done.failed ? g_strdup_printf("failed %u", done.failed) : g_strdup_printf("%s, %u", os_path, done.written);
+	} else {
+		got = g_strdup(status == RVMRPC_STATUS_NOT_ALLOWED ? "no" : "garbage");
+		g_assert_true(status == RVMRPC_STATUS_NOT_ALLOWED || status == RVMRPC_STATUS_GARBAGE_ARGS);
+	}
+	g_assert_cmpstr(got, ==, want);
+}
+
+#define HEAD(...)	((struct rvmrpc_file_change_req){ __VA_ARGS__ })
+
+static void test_change(void)
+{
+	setup();
+	change(RVMRPC_FILES_WRITE, HEAD(.offset = 7), "/srv/w/a", "data", "/srv/w|a 7 data, 3");
+	change(RVMRPC_FILES_WRITE, HEAD(0), "/srv/w/a", "", "/srv/w|a 0 , 0");
+	change(RVMRPC_FILES_CREATE, HEAD(.mode = 01777), "/srv/w/b/c/a", "", "/srv/w|b/c/ create a 1777, 0");
+	change(RVMRPC_FILES_MKDIR, HEAD(.mode = 0700), "/srv/w/a", "", "/srv/w| mkdir a 700, 0");
+	change(RVMRPC_FILES_REMOVE, HEAD(0), "/srv/w//a", "", "/srv/w| remove a, 0");
+	change(RVMRPC_FILES_RMDIR, HEAD(0), "/srv/w/../a", "", "/srv/w|../ rmdir a, 0");
+	change(RVMRPC_FILES_SYNC, HEAD(0), "/srv/w", "", "/srv/w| sync, 0");
+	change(RVMRPC_FILES_RENAME, HEAD(.flags = RVMRPC_FILE_KEEP), "/srv/w/a", "/srv/w/b/c",
+	       "/srv/w| keep a /srv/w|b/ c, 0");
+	os_failed = RVMRPC_FAILED_EXISTS;
+	change(RVMRPC_FILES_CREATE, HEAD(0), "/srv/w/a", "", "failed 8");
+	/* What is read may not be written. */
+	change(RVMRPC_FILES_WRITE, HEAD(0), "/srv/a", "data", "no");
+	change(RVMRPC_FILES_RENAME, HEAD(0), "/srv/w/a", "/srv/a", "no");
+	change(RVMRPC_FILES_RENAME, HEAD(0), "/srv/a", "/srv/w/a", "no");
+}
+
+/* What may not be there, and names that are none. */
+static void test_change_bad(void)
+{
+	static const char *const names[] = { "/srv/w/", "/srv/w/a/", "/srv/w/.", "/srv/w/..", "/srv/w/a/..", "/srv/w/a/." };
+	g_autofree char *name = g_strnfill(RVMRPC_FILE_NAME_MAX + 1, 'n'), *path = g_strconcat("/srv/w/", name, NULL);
+
+	setup();
+	for (uint32_t proc = RVMRPC_FILES_CREATE; proc <= RVMRPC_FILES_RMDIR; proc++) {
+		const char *tail = proc == RVMRPC_FILES_RENAME ? "/srv/w/x" : "";
+
+		for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+			change(proc, HEAD(0), names[i], tail, i ? "garbage" : "no");
+		change(proc, HEAD(0), path, tail, "failed 5");
+		change(proc, HEAD(.offset = 1), "/srv/w/a", tail, "garbage");
+		change(proc, HEAD(.flags = proc == RVMRPC_FILES_RENAME ? 2 : 1), "/srv/w/a", tail, "garbage");
+		change(proc, HEAD(.mode = proc <= RVMRPC_FILES_MKDIR ? 04755 : 0644), "/srv/w/a", tail, "garbage");
+		if (proc != RVMRPC_FILES_RENAME)
+			change(proc, HEAD(0), "/srv/w/a", "x", "garbage");
+	}
+	for (gsize i = 0; i < G_N_ELEMENTS(names); i++)
+		change(RVMRPC_FILES_RENAME, HEAD(0), "/srv/w/a", names[i], i ? "garbage" : "no");
+	change(RVMRPC_FILES_RENAME, HEAD(0), "/srv/w/a", path, "failed 5");
+	change(RVMRPC_FILES_RENAME, HEAD(0), "/srv/w/a", "", "garbage");
+	change(RVMRPC_FILES_WRITE, HEAD(.path_bytes = 13), "/srv/w/a", "data", "garbage");
+	change(RVMRPC_FILES_WRITE, HEAD(.path_bytes = UINT32_MAX), "/srv/w/a", "data", "garbage");
+	change(RVMRPC_FILES_WRITE, HEAD(.offset = INT64_MAX - 3), "/srv/w/a", "data", "garbage");
+	change(RVMRPC_FILES_WRITE, HEAD(.offset = INT64_MAX - 4), "/srv/w/a", "data",
+	       "/srv/w|a 9223372036854775803 data, 3");
+	change(RVMRPC_FILES_WRITE, HEAD(.mode = 1), "/srv/w/a", "data", "garbage");
+	g_assert_cmpint(run(RVMRPC_FILES_SYNC, &HEAD(.path_bytes = 6), "/srv/w", 7), ==, RVMRPC_STATUS_TOO_BIG);
+}
+
+static void test_set(void)
+{
+	const struct rvmrpc_file_set_req all = { RVMRPC_FILE_SET_ALL, 0644, 1, 1, 1, 1, RVMRPC_FILE_NOW };
+	struct rvmrpc_file_set_req set = all;
+
+	setup();
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpstr(os_path, ==, "/srv/w|a set 3f");
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/a", 8), ==, RVMRPC_STATUS_NOT_ALLOWED);
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 7), ==, RVMRPC_STATUS_TOO_BIG);
+	for (uint32_t bit = 0; bit < 6; bit++) {
+		set.set = RVMRPC_FILE_SET_ALL & ~(1u << bit);
+		g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	}
+	set = all;
+	set.set |= RVMRPC_FILE_SET_ALL + 1;
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	set = all;
+	set.mode = 02644;
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	set = all;
+	set.size = 1ull << 63;
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+	memset(&set, 0, sizeof(set));
+	g_assert_cmpint(run(RVMRPC_FILES_SET, &set, "/srv/w/a", 8), ==, RVMRPC_STATUS_GARBAGE_ARGS);
+}
+
+/* Each procedure counts in its tree, and none runs when that has enough. */
+static void test_enter(void)
+{
+	static const char zeros[sizeof(struct rvmrpc_file_set_req)];
+	const struct rvmrpc_file_change_req change_head = { .path_bytes = 8 };
+	const struct rvmrpc_file_set_req set = { .set = RVMRPC_FILE_SET_SIZE };
+
+	setup();
+	for (uint32_t proc = 0; proc < rvmrpc_files_module.nprocs; proc++) {
+		const void *head = proc < RVMRPC_FILES_WRITE ? (const void *)zeros : &change_head;
+		const char *path = proc == RVMRPC_FILES_RENAME ? "/srv/w/a/srv/w/b" : "/srv/w/a";
+		const uint32_t before = os_calls;
+
+		if (proc == RVMRPC_FILES_SET)
+			head = &set;
+		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_OK);
+		g_assert_cmpuint(os_calls, ==, before + 1);
+		os_enter_status = RVMRPC_STATUS_BUSY;
+		os_path[0] = '\0';
+		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_BUSY);
+		g_assert_cmpstr(os_path, ==, "");
+		os_enter_status = RVMRPC_STATUS_OK;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	int status;
@@ -276,6 +482,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/files/stat", test_stat);
 	g_test_add_func("/files/list", test_list);
 	g_test_add_func("/files/read", test_read);
+	g_test_add_func("/files/change", test_change);
+	g_test_add_func("/files/change-bad", test_change_bad);
+	g_test_add_func("/files/set", test_set);
+	g_test_add_func("/files/enter", test_enter);
 	status = g_test_run();
 	g_free(res.res);
 	return status;

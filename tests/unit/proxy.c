@@ -254,6 +254,10 @@ static void test_header(void)
 	deliver(&hdr);
 	g_assert_cmphex(hdr.xid, ==, XID + 1);
 	g_assert_cmpuint(hdr.timeout_ms, ==, RVMRPC_TIMEOUT_MS_MAX);
+	/* Rounded up, at any time. */
+	g_assert_cmpuint(rvmrpc_ms_left(UINT64_MAX, 0), ==, RVMRPC_TIMEOUT_MS_MAX);
+	g_assert_cmpuint(rvmrpc_ms_left(1, 0), ==, 1);
+	g_assert_cmpuint(rvmrpc_ms_left(MS + 1, 0), ==, 2);
 }
 
 static void test_xid(void)
@@ -645,6 +649,16 @@ static void test_expire(void)
 	g_assert_cmpuint(proxy.stats.late_replies, ==, 1);
 	g_assert_cmpuint(deliver(NULL), ==, 0);
 	g_assert_cmpuint(rvmrpc_proxy_expire(&proxy, NOW + 9 * MS, &done), ==, UINT64_MAX);
+
+	/* At the deadline, not after it: with the guest, too. */
+	setup(1);
+	calls[0].deadline = NOW + MS;
+	submit_ok(0);
+	deliver(&hdr);
+	g_assert_cmpuint(rvmrpc_proxy_expire(&proxy, NOW + MS - 1, &done), ==, NOW + MS);
+	assert_none_ended();
+	g_assert_cmpuint(rvmrpc_proxy_expire(&proxy, NOW + MS, &done), ==, UINT64_MAX);
+	assert_ended(0, RVMRPC_STATUS_TIMED_OUT);
 }
 
 static void test_expired_not_delivered(void)

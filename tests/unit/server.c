@@ -474,6 +474,19 @@ static void test_allow_secret(void)
 	g_assert_cmpuint(status_of(RVMRPC_MOD_KLOG, 0, 0), ==, RVMRPC_STATUS_OK);
 }
 
+/* What a module of your own says of itself does not let it in. */
+static void test_allow_own(void)
+{
+	static const struct rvmrpc_procedure procs[] = { { 0, RVMRPC_PROC_READ_ONLY, 0, 0, "read", record } };
+	static struct rvmrpc_module own = { RVMRPC_MOD_USER + 7, 1, "own", procs, G_N_ELEMENTS(procs) };
+
+	setup();
+	g_assert_cmpint(rvmrpc_server_add(&server, &own), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(status_of(RVMRPC_MOD_USER + 7, 0, 0), ==, RVMRPC_STATUS_NOT_ALLOWED);
+	allow("default,own.read");
+	g_assert_cmpuint(status_of(RVMRPC_MOD_USER + 7, 0, 0), ==, RVMRPC_STATUS_OK);
+}
+
 static void test_allow_grammar(void)
 {
 	static const struct { const char *text, *normal, *allowed; } cases[] = {
@@ -787,6 +800,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/server/run/dispatch", test_dispatch);
 	g_test_add_func("/server/allow/grammar", test_allow_grammar);
 	g_test_add_func("/server/allow/secret", test_allow_secret);
+	g_test_add_func("/server/allow/own", test_allow_own);
 	g_test_add_func("/server/allow/bad", test_allow_bad);
 	g_test_add_func("/server/allow/size", test_allow_size);
 	g_test_add_func("/server/list/all", test_list_all);

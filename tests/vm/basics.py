@@ -329,7 +329,7 @@ def modules():
     assert {name: m["number"] for name, m in found.items()} == {
         "core": 0, "echo": 1, "sysinfo": 2, "reclaim": 3, "procfs": 4,
         "pressure": 6, "tasks": 7, "klog": 8, "fs": 9, "net": 10, "clock": 11, "control": 12, "freeze": 13,
-        "files": 14, "vmcoreinfo": 15}
+        "files": 14, "vmcoreinfo": 15, "connect": 16}
     flags = {(name, p["name"]): (p["number"], p["read-only"], p["may-sleep"], p["allowed"])
              for name, m in found.items() for p in m["procedures"]}
     assert flags["core", "exit"] == (3, False, False, False)
@@ -342,8 +342,11 @@ def modules():
     assert flags["control", "sysrq"] == (0, False, False, False)
     assert flags["freeze", "freeze"] == (0, False, True, False)
     assert flags["files", "read"] == (2, True, True, True)
+    assert flags["files", "write"] == (4, False, True, False)
+    assert flags["connect", "open"] == (0, False, True, True)
+    assert flags["connect", "recv"] == (2, False, False, True)
     assert flags["reclaim", "shrink"] == (1, False, True, False)
-    assert len(flags) == 36, flags
+    assert len(flags) == 49, flags
 
 
 @case("query-rvmrpc counts calls, answers and gate calls; the histogram adds up")

@@ -20,6 +20,7 @@ from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STA
 
 CORE, ECHO, SYSINFO, TEST = 0, 1, 2, 0x101
 SLEEP_INLINE, SLEEP, BIG = 0, 1, 2
+COUNT_SLEEP = 7
 UUID = "6b6e9a4c-5f3c-4d0e-9d0a-0e6f4a1c2b3d"
 OPTIONS = {"append": "rvmrpc.allow=default,test.*", "device_opts": "id=rvmrpc0,socket=rpc.sock",
            "extra": ["-name", "guest=data path", "-uuid", UUID]}
@@ -134,6 +135,27 @@ def cancels():
         assert {STATUS[f.status] for f in frames} == {"cancelled"}
         assert time.monotonic() - start < 1
         wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+
+
+@case("a call that is cancelled while it waits for its worker does not run", timeout=90)
+def cancelled_work():
+    """As while a guest goes to sleep: its work queues are frozen. The call's time is not over, but its caller was told.
+
+    The kernel waits on one CPU; on the other the driver takes the request.
+    """
+    with VM(smp=2, **OPTIONS) as vm, client(vm) as c:
+        insmod(vm, "rvmrpc_test_mod")
+        before = int.from_bytes(c.call(TEST, COUNT_SLEEP, timeout=20000)[1], "little")
+        freezes = vm.guest.start("dmesg -n 7; echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
+                                 "echo none > /sys/power/pm_test; dmesg -n 5", 60)
+        wait_for(lambda: "Waiting for 5 second" in vm.console(), 10, "the freezer")
+        cookie = c.submit(TEST, COUNT_SLEEP, timeout=60000)
+        time.sleep(1)
+        c.sock.sendall(Frame(CANCEL, cookie=cookie).pack())
+        assert STATUS[c.recv().status] == "cancelled"
+        vm.guest.finish(freezes)
+        after = int.from_bytes(c.call(TEST, COUNT_SLEEP, timeout=20000)[1], "little")
+        assert after == before + 1, (before, after)
 
 
 @case("query says what query-rvmrpc says, and which VM it is")

@@ -9,6 +9,7 @@ import threading
 import time
 
 from harness import QMP, VM, call, case, comment, insmod, main, set_parameter, shared, stats, wait_for
+from harness.patient import oom_kill
 from harness.records import only, records
 from harness.sock import EVENT, SUBSCRIBE, SocketClient
 
@@ -123,11 +124,9 @@ def own():
 def oom():
     """In a small cgroup: the process that the kernel's own log names."""
     vm = guest()
-    vm.guest.check(f"mkdir -p /sys/fs/cgroup/small && cd /sys/fs/cgroup/small && echo 24M > memory.max && "
-                   f"{{ sh -c 'echo $$ > cgroup.procs; exec {HOG}' > /dev/null; true; }}", timeout=60)
+    victim = oom_kill(vm)
     data = assert_told(vm, lambda d: d["type"] == "oom-kill", "OOM kill")
-    line = vm.guest.check("dmesg | grep -o 'Killed process [0-9]* ([^)]*)' | tail -1").split()
-    assert data["pid"] == int(line[2]) and f"({data['process']})" == line[3], (data, line)
+    assert (data["pid"], data["process"]) == victim, (data, victim)
     assert 10 << 20 < data["rss"] < 26 << 20, data
     assert int(vm.guest.check("sed -n 's/^oom_kill //p' /sys/fs/cgroup/small/memory.events")) == 1
 

@@ -1,15 +1,17 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs; and what it tells by itself.
+"""A FreeBSD kernel without a user space: what looks after a guest, on UFS, with a disk that hangs; what it tells by itself; and
+its files, by paths that are hostile, and a program of it that serves.
 
 RVMRPC_FREEBSD_BARE  a kernel, as its build has it (ELF, amd64, before 14), with FFS, virtio_blk and uart
-RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko and rvmrpc_test_mod.ko for it
+RVMRPC_FREEBSD_KLD   folder with the rvmrpc.ko and rvmrpc_test_mod.ko for it, and its own nullfs.ko if there is one
 
 makefs(8), clang and lld make the rest. Without a kernel every case is skipped.
 """
 import base64
 import os
 import pathlib
+import random
 import re
 import shutil
 import struct
@@ -17,14 +19,24 @@ import subprocess
 import tempfile
 import time
 
-from harness import VM, Skip, call, case, comment, main, shared, wait_for
-from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, records
+from harness import TOP, VM, Skip, call, call_args, case, comment, main, shared, wait_for
+from harness.files import (ACCESS, DEVICE, EXISTS, GID, IS_DIRECTORY, LINK, LOOP, MODE, MODIFIED, NOFOLLOW, NOT_DIRECTORY,
+                           NOT_EMPTY, NOT_FOUND, NOT_REGULAR, SIZE, TOO_LONG, UID, ask, change, done, listed, put, race, read_all,
+                           read_at, told)
+from harness.records import DISK, INTERFACE, LOG, MORE, TASK, VMSTAT, only, page, parse, records
 
 KERNEL = os.environ.get("RVMRPC_FREEBSD_BARE")
 KLD = os.environ.get("RVMRPC_FREEBSD_KLD", "")
+NULLFS = (pathlib.Path(KLD) / "nullfs.ko").exists()    # a mount more that a freeze skips
 SOURCES = pathlib.Path(__file__).resolve().parent / "freebsd-bare"
 TMP = tempfile.TemporaryDirectory(prefix="rvmrpc-bare-")
 MEMORY = 512 << 20
+LONG = "a-rather-long-name-of-number-"
+BIG = random.Random(1).randbytes(3 << 20)
+SECRET = b"nobody's business"
+LINKS = {"good": "file", "roundabout": "sub/../file", "sub/up": "../file", "sub/biglink": "../big", "absolute": "/outside/secret",
+         "relative": "../../outside/secret", "outside": "/outside", "above": "../..", "loop": "loop", "chain": "above/outside",
+         "inside": "/srv/tree/file", "root": "/", "device": "/dev/null"}
 # The kernel's own, of its file systems' order at a shutdown, is known.
 COMPLAINT = re.compile(r"panic: (?!kdb_sysctl_panic)|Fatal trap|KDB: enter|Sleeping .* with|could sleep with|leaked|rvmrpc.*reversal")
 TARGET = ["clang", "--target=x86_64-unknown-freebsd12.1", "-O1", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-c"]
@@ -53,6 +65,28 @@ def flatten():
     return entry, (end + 0xfff) & ~0xfff
 
 
+def make_files(srv, outside):
+    """What module files is to find, and what it is not."""
+    for name in ("tree/sub/deep", "tree/swap/a/b", "tree/tmp", "tree/dev", "tree/bind", "tmp"):
+        (srv / name).mkdir(parents=True)
+    (outside / "a/b").mkdir(parents=True)
+    for name in ("secret", "a/secret", "a/b/secret"):
+        (outside / name).write_bytes(SECRET)
+    tree = srv / "tree"
+    (tree / "swap/a/b/secret").write_text("inside")
+    (tree / "file").write_text("hello")
+    (tree / "file").chmod(0o640)
+    (tree / "big").write_bytes(BIG)
+    os.mkfifo(tree / "fifo")
+    (tree / "hard").write_text("twice")
+    os.link(tree / "hard", outside / "hard")
+    (tree / "suid").write_text("root's")
+    (tree / "suid").chmod(0o4755)
+    for name, target in LINKS.items():
+        (tree / name).symlink_to(target)
+    (srv / "linked").symlink_to("/outside")
+
+
 def make():
     """boot.bin and disk.img."""
     folder = pathlib.Path(TMP.name)
@@ -60,12 +94,13 @@ def make():
     run("clang", "--target=x86_64-unknown-none", "-c", f"-DENTRY={entry:#x}", f"-DMETA={meta:#x}", f"-DMEMORY={MEMORY:#x}",
         SOURCES / "boot.S", "-o", "boot.o")
     run("ld.lld", "-Ttext=0x100000", "--oformat=binary", "-e", "0x100000", "boot.o", "-o", "boot.bin")
-    run(*TARGET, SOURCES / "init.c", "-o", "init.o")
+    run(*TARGET, f"-I{TOP}/include", SOURCES / "init.c", "-o", "init.o")
     for name in ("sbin", "dev"):
         (folder / "root" / name).mkdir(parents=True)
+    make_files(folder / "root/srv", folder / "root/outside")
     run("ld.lld", "-m", "elf_x86_64_fbsd", "-static", "-e", "_start", "init.o", "-o", "root/sbin/init")
-    for name in ("rvmrpc.ko", "rvmrpc_test_mod.ko"):
-        shutil.copy(pathlib.Path(KLD) / name, folder / "root")
+    for module in pathlib.Path(KLD).glob("*.ko"):
+        shutil.copy(module, folder / "root")
     run("makefs", "-t", "ffs", "-B", "little", "-s", "32m", "-o", "version=2", "disk.img", "root")
 
 
@@ -126,7 +161,8 @@ def lists():
     """What there is in such a guest."""
     vm = guest()
     assert vm.console().count("rvmrpc0: detached") == 2 and "kldunload -" not in vm.console()
-    (_, root), = records(vm.qmp, "fs", "list")
+    assert "open 2" in vm.console() and "held -16" in vm.console()
+    root, = [f for _, f in records(vm.qmp, "fs", "list") if only(f, 1) == "/"]
     assert (only(root, 1), only(root, 3), only(root, 6)) == ("/", "ufs", 0) and only(root, 8) > only(root, 9) > 0, root
     assert "lo0" in [only(f, 2) for kind, f in records(vm.qmp, "net", "list") if kind == INTERFACE]
     (kind, vmstat), = records(vm.qmp, "pressure", "vmstat")
@@ -145,7 +181,7 @@ def tasks():
     got = [f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK]
     pids = [only(f, 1) for f in got]
     assert pids == sorted(set(pids)) and pids[:2] == [0, 1], pids
-    assert sum(only(f, 3) == "init" for f in got) == 103 and "idle" not in [only(f, 3) for f in got]
+    assert sum(only(f, 3) == "init" for f in got) == 106 and "idle" not in [only(f, 3) for f in got]
     first, following, flags = page(vm.qmp, "tasks", "list")
     assert len(first) == 64 and flags == MORE and following == only(first[-1][1], 1) + 1, (len(first), following, flags)
     assert [only(f, 1) for _, f in records(vm.qmp, "tasks", "list", limit=7)] == pids
@@ -157,10 +193,12 @@ def tasks():
     assert records(vm.qmp, "tasks", "blocked") == []
 
 
-@case("freeze: nothing is written until thaw, or the guest's own deadline")
+@case("freeze: nothing is written until thaw, or the guest's own deadline", timeout=120)
 def freeze():
     """Who waits is in tasks.blocked."""
     vm = guest()
+    # The image's inodes have no generation: whoever sees one first has it written.
+    assert read_at(vm, "/srv/tree/file") == b"hello" and told(vm, "stat", "/srv/tree/good")
     assert freeze_state(vm, "freeze", freeze_for(60000))[:3] == ("ok", 2, 1)
     before = vm.written()
     time.sleep(2)
@@ -168,7 +206,10 @@ def freeze():
     (_, writer), = records(vm.qmp, "tasks", "blocked")
     assert (only(writer, 4), only(writer, 13)) == ("D", "suspfs"), writer
     assert freeze_state(vm, "freeze", freeze_for(1000)) == ("busy",)
-    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
+    assert read_at(vm, "/srv/tree/file") == b"hello" and told(vm, "stat", "/srv/tree/good"), "reading is no writing"
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree") == "ok"
+    assert change(vm, "write", "/srv/tree/file", b"hello") == change(vm, "create", "/srv/tree/x") == "busy"
+    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, NULLFS, 0)
     wait_for(lambda: vm.written() > before + 1, 10, "the writer")
     assert freeze_state(vm, "freeze", freeze_for(1500))[:3] == ("ok", 2, 1)
     before = vm.written()
@@ -176,7 +217,7 @@ def freeze():
     assert freeze_state(vm, "status")[:3] == ("ok", 3, 0)
 
 
-@case("a disk that hangs: what does not need it answers, freezing ends when the disk is back", timeout=90)
+@case("a disk that hangs: what does not need it answers, freezing ends when the disk is back", timeout=150)
 def hung():
     """One that is being frozen longer than it may is thawed at once after."""
     vm = guest()
@@ -199,7 +240,12 @@ def hung():
     before = vm.written()
     wait_for(lambda: vm.written() > before + 1, 20, "the writer")
     assert freeze_state(vm, "freeze", freeze_for(5000))[:3] == ("ok", 2, 1)
-    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, 0, 0)
+    assert freeze_state(vm, "thaw")[:5] == ("ok", 0, 1, NULLFS, 0)
+    vm.throttle(1)
+    assert ask(vm, "read", "/srv/tree/big", 1 << 20, 65536, 0, timeout=1000)[0] == "timed-out"
+    assert read_at(vm, f"/srv/tmp/{LONG}007") == b"007"
+    vm.throttle(0)
+    wait_for(lambda: ask(vm, "read", "/srv/tree/big", 1 << 20, 65536, 0, timeout=1000)[0] == "ok", 20, "the file")
 
 
 @case("clock.set, control.sync, reclaim.shrink; what FreeBSD has not")
@@ -220,14 +266,232 @@ def rest():
     assert records(vm.qmp, "pressure", "psi") == []
 
 
-def told(vm, match):
+def set_variable(vm, name, value, timeout=5000):
+    """The status of having the guest set one of its integers."""
+    return call(vm.qmp, "test", "set", struct.pack("<I", value) + name.encode(), timeout)[0]
+
+
+def set_text(vm, name, text):
+    """The status of having the guest set one of its texts."""
+    return call(vm.qmp, "test", "set-text", struct.pack("<I", len(name)) + name.encode() + text.encode(), 5000)[0]
+
+
+def heard(vm, match):
     """The next event of the guest's that matches."""
     return vm.qmp.wait_event("GUEST_KERNEL_EVENT", 10, match)["data"]
 
 
-def set_variable(vm, name, value, timeout=5000):
-    """The status of having the guest set one of its integers."""
-    return call(vm.qmp, "test", "set", struct.pack("<I", value) + name.encode(), timeout)[0]
+@case("files: stat, read, list and statfs, of UFS and of a tmpfs", timeout=60)
+def files():
+    """By what was put there."""
+    vm = guest()
+    for path, mode, size in (("file", 0o100640, 5), ("good", 0o100640, 5), ("roundabout", 0o100640, 5), ("sub/up", 0o100640, 5),
+                             ("sub//deep/./../../file", 0o100640, 5), ("big", 0o100644, len(BIG)), ("", 0o40755, None),
+                             ("sub/", 0o40755, None), ("fifo", 0o10644, 0)):
+        got = told(vm, "stat", f"/srv/tree/{path}")
+        assert only(got, MODE) == mode and size in (None, only(got, SIZE)) and LINK not in got, (path, got)
+    link = told(vm, "stat", "/srv/tree/absolute", NOFOLLOW)
+    assert only(link, LINK) == b"/outside/secret" and only(link, MODE) & 0o170000 == 0o120000, link
+    for path, why in (("none", NOT_FOUND), ("file/x", NOT_DIRECTORY), ("file/", NOT_DIRECTORY), ("loop", LOOP),
+                      ("x" * 300, TOO_LONG), ("sub/none/../../file", NOT_FOUND), ("y/" * 200, NOT_FOUND)):
+        assert told(vm, "stat", f"/srv/tree/{path}") == why, path
+    assert read_at(vm, "/srv/tree/file", 2, 2) == b"ll" and read_at(vm, "/srv/tree/file", 5) == b""
+    assert read_all(vm, "/srv/tree/sub/biglink") == BIG
+    start = time.monotonic()
+    for path in ("fifo", "sub", ""):
+        assert read_at(vm, f"/srv/tree/{path}") == NOT_REGULAR, path
+    assert time.monotonic() - start < 5
+    for limit, answers in ((0, 2), (99, 8)):
+        found, took = listed(vm, "/srv/tmp", limit)
+        assert set(found) == {f"{LONG}{i:03}".encode() for i in range(700)} and took >= answers, (len(found), took)
+    tree = listed(vm, "/srv/tree")[0]
+    names = {"file", "big", "fifo", "hard", "suid", "sub", "swap", "tmp", "dev", "bind", *(n for n in LINKS if "/" not in n)}
+    assert {name.decode() for name in tree} == names, tree
+    assert DEVICE not in tree[b"file"] and only(tree[b"good"], MODE) & 0o170000 == 0o120000
+    assert told(vm, "list", "/srv/tree/file") == NOT_DIRECTORY and told(vm, "list", "/srv/tree/none") == NOT_FOUND
+    ((_, space),), _, _ = parse(ask(vm, "statfs", "/srv/tree/file")[1])
+    assert only(space, 8) >= only(space, 9) > 0, space
+
+
+# Below /srv/tree: none tells anything of what is not in it.
+HOSTILE = [
+    "..", "../..", "../../outside/secret", "sub/../../../outside/secret", "sub/deep/../../../tree/file", "../tree/file", "./..",
+    "absolute", "relative", "outside", "outside/secret", "above", "above/secret", "above/outside/secret", "chain/secret",
+    "root", "root/outside/secret", "device", "inside", "sub/../absolute", "sub/deep/../../..", "outside/../tree/file",
+    "above/srv/tree/file", "tmp", "tmp/file", "tmp/../file", "dev", "dev/null", "dev/fd/0", "dev/../file",
+]
+
+
+@case("files: hostile paths: none gets out; what may be read is the guest's to say", timeout=60)
+def hostile():
+    """By every procedure, and by words that are no paths."""
+    vm = guest()
+    inside = HOSTILE + ["bind", "bind/secret", "bind/../file"] * NULLFS
+    for rest in inside:
+        for procedure in ("stat", "list", "read", "statfs"):
+            status, answer = ask(vm, procedure, f"/srv/tree/{rest}")
+            assert status == "not-allowed", (rest, procedure, status, answer)
+    garbage = (b"/srv/tree/fi\0le", b"srv/tree/file", b"\0")
+    for path in garbage:
+        assert ask(vm, "read", path)[0] == "garbage-args", path
+    outside = ("/outside/secret", "/", "/srv", "/srv/treefile", "//srv/tree/file", "/srv/../srv/tree/file", "/srv/linked/secret")
+    for path in outside:
+        assert ask(vm, "read", path)[0] == "not-allowed", path
+    comment(f"{len(inside) + len(garbage) + len(outside)} paths")
+    # A tree is not named by a link, and devfs is none. But a mount may be one of its own.
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/srv/linked:/dev:/srv/tree/dev:/srv/tree/tmp:/srv/tree/bind") == "ok"
+    for path in ("/srv/linked/secret", "/srv/linked", "/dev/null", "/dev", "/srv/tree/dev/null"):
+        assert ask(vm, "stat", path)[0] == "not-allowed", path
+    assert read_at(vm, "/srv/tree/tmp/file") == b"in\n"
+    assert read_at(vm, "/srv/tree/bind/secret") == (SECRET if NULLFS else NOT_FOUND)
+    assert not NULLFS or ask(vm, "read", "/srv/tree/bind/../tree/file")[0] == "not-allowed"
+    # The root: absolute links are the guest's own, mounts are not crossed.
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/") == "ok"
+    assert read_at(vm, "/srv/tree/absolute") == SECRET and read_at(vm, "/srv/tree/inside") == b"hello"
+    assert read_at(vm, "/srv/tree/../../../../outside/secret") == SECRET
+    for path in ("/dev/null", "/srv/tree/device", "/srv/tree/tmp/file", "/srv/tmp"):
+        assert ask(vm, "read", path)[0] == "not-allowed", path
+    for bad in ("srv", "/srv/", "/srv/..", "/a:", "/" + 1100 * "0"):
+        assert set_text(vm, "dev.rvmrpc.0.fs_allow", bad) == "system-error", bad
+    assert read_at(vm, "/srv/tree/file") == b"hello"
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "") == "ok"
+    assert ask(vm, "read", "/srv/tree/file")[0] == "not-allowed"
+    assert set_text(vm, "dev.rvmrpc.0.fs_allow", "/srv/tree:/srv/tmp") == "ok"
+
+
+@case("files: create, mkdir, write, rename, remove, set and sync, on UFS and a tmpfs, where the guest lets it", timeout=90)
+def changes():
+    """What becomes of them is read; nothing is changed elsewhere."""
+    vm = guest()
+    assert change(vm, "create", "/srv/tree/new") == "not-allowed"
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree:/srv/tmp") == "ok"
+    for top in ("/srv/tree/new", "/srv/tmp/new"):
+        done(vm, "mkdir", top, mode=0o1777)
+        done(vm, "create", f"{top}/a", mode=0o666)
+        assert [only(told(vm, "stat", path), MODE) for path in (top, f"{top}/a")] == [0o41777, 0o100666]
+        assert done(vm, "write", f"{top}/a", BIG[:3000], offset=5000) == 3000 and done(vm, "write", f"{top}/a", b"begin") == 5
+        assert read_all(vm, f"{top}/a") == b"begin" + bytes(4995) + BIG[:3000]
+        done(vm, "sync", f"{top}/a")
+        done(vm, "sync", top)
+        assert put(vm, f"{top}/a", 0x2f, mode=0o640, uid=12, gid=34, size=7, modified=2**64 - 2 * 10**9) == ("ok", 0)
+        got = told(vm, "stat", f"{top}/a")
+        assert [only(got, key) for key in (MODE, UID, GID, SIZE, MODIFIED)] == [0o100640, 12, 34, 7, 2**64 - 2 * 10**9], got
+        done(vm, "mkdir", f"{top}/d")
+        done(vm, "rename", f"{top}/a", f"{top}/d/b")
+        done(vm, "rename", f"{top}/d", f"{top}/e")
+        done(vm, "create", f"{top}/c")
+        assert change(vm, "rename", f"{top}/c", f"{top}/e/b", flags=1) == ("failed", EXISTS)
+        done(vm, "rename", f"{top}/c", f"{top}/e/b")
+        done(vm, "rename", f"{top}/e/b", f"{top}/e/b")
+        assert set(listed(vm, top)[0]) == {b"e"} and set(listed(vm, f"{top}/e")[0]) == {b"b"}
+        for procedure, path, tail, why in (
+                ("create", f"{top}/e/b", b"", EXISTS), ("mkdir", f"{top}/e", b"", EXISTS), ("rmdir", f"{top}/e", b"", NOT_EMPTY),
+                ("remove", f"{top}/e", b"", IS_DIRECTORY), ("rmdir", f"{top}/e/b", b"", NOT_DIRECTORY),
+                ("remove", f"{top}/none", b"", NOT_FOUND), ("rename", f"{top}/none", f"{top}/x", NOT_FOUND),
+                ("create", f"{top}/none/x", b"", NOT_FOUND), ("create", f"{top}/e/b/x", b"", NOT_DIRECTORY),
+                ("mkdir", f"{top}/{'x' * 256}", b"", TOO_LONG), ("write", f"{top}/none", b"x", NOT_FOUND),
+                ("write", f"{top}/e", b"x", NOT_REGULAR), ("rename", f"{top}/e/b", f"{top}/e", IS_DIRECTORY)):
+            assert change(vm, procedure, path, tail) == ("failed", why), (procedure, path)
+        assert change(vm, "rename", f"{top}/e", f"{top}/e/x")[0] == "failed"
+        done(vm, "remove", f"{top}/e/b")
+        done(vm, "rmdir", f"{top}/e")
+        done(vm, "rmdir", top)
+        assert told(vm, "stat", top) == NOT_FOUND
+
+
+@case("files: hostile paths: no change gets out; what has another name or is set-user-ID is not written", timeout=90)
+def hostile_changes():
+    """A link itself may be renamed and removed: as a name."""
+    vm = guest()
+    assert set_text(vm, "dev.rvmrpc.0.fs_write", "/srv/tree:/srv/tmp") == "ok"
+    tried = 0
+    for rest in HOSTILE:
+        path = f"/srv/tree/{rest}"
+        got = [change(vm, procedure, f"{path}/x") for procedure in ("create", "mkdir", "remove", "rmdir", "sync")]
+        got += [change(vm, "rename", f"{path}/x", f"{path}/y"), change(vm, "rename", "/srv/tree/file", f"{path}/x"),
+                change(vm, "write", f"{path}/x", b"x"), put(vm, f"{path}/x", 2)]
+        assert set(got) <= {"not-allowed"}, (rest, got)
+        own = [change(vm, "write", path, b"x"), put(vm, path, 1), put(vm, path, 2), change(vm, "create", path),
+               change(vm, "mkdir", path)]
+        assert not [one for one in own if one[0] == "ok"], (rest, own)
+        tried += len(got) + len(own)
+    for path in ("tmp", "dev"):
+        assert {change(vm, "remove", f"/srv/tree/{path}"), change(vm, "rmdir", f"/srv/tree/{path}"),
+                change(vm, "rename", f"/srv/tree/{path}", "/srv/tree/x"),
+                change(vm, "rename", "/srv/tree/file", f"/srv/tree/{path}")} == {"not-allowed"}, path
+    for path in ("/", "/srv/tree", "/srv/x", "/outside/x", "/srv/linked/x"):
+        assert change(vm, "create", path) == change(vm, "rename", "/srv/tree/file", path) == "not-allowed", path
+    comment(f"{tried} calls")
+    for name, data in (("hard", b"twice"), ("suid", b"root's")):
+        assert change(vm, "write", f"/srv/tree/{name}", b"x") == ("failed", ACCESS) == put(vm, f"/srv/tree/{name}", 1), name
+        assert read_at(vm, f"/srv/tree/{name}") == data
+    assert put(vm, "/srv/tree/suid", 4, uid=7) == ("ok", 0)
+    assert only(told(vm, "stat", "/srv/tree/suid"), MODE) == 0o100755
+    assert change(vm, "write", "/srv/tree/fifo", b"x") == ("failed", NOT_REGULAR)
+    assert read_at(vm, "/srv/tree/file") == b"hello"
+
+
+@case("files: a folder that is swapped for a link, and moved out, while it is walked", timeout=60)
+def swapped():
+    """For some seconds."""
+    vm = guest()
+    assert set_variable(vm, "kern.maxprocperuid", 12345) == "ok"
+    seen = race(vm, "/srv/tree", SECRET, 6)
+    assert set_variable(vm, "kern.maxprocperuid", 1000) == "ok"
+    comment(str(seen))
+    assert seen.get(0, 0) and seen.get("not-allowed", 0) and seen.get(NOT_FOUND, 0), seen
+
+
+def noted(vm):
+    """What the kernel told the program that serves since it was asked last."""
+    status, data = call(vm.qmp, "bsd", "noted", timeout=5000)
+    assert status == "ok", status
+    return [value for value, in struct.iter_unpack("<i", data)]
+
+
+# Of FreeBSD.
+ENOENT, EEXIST, EINVAL, EAGAIN, EMSGSIZE, ENOTCONN = 2, 17, 22, 35, 40, 57
+
+
+@case("serve: echo; another program of that name; what is malformed, too much, or of no call", timeout=60)
+def serve():
+    """The call ends with a status, or with the right answer that follows."""
+    vm = guest()
+    wait_for(lambda: call(vm.qmp, "bsd", "echo", b"abc", 5000) == ("ok", b"abc"), 10, "the program")
+    said = noted(vm)
+    assert said == [-EINVAL, -EINVAL, -ENOTCONN, 0, -EEXIST, -EAGAIN], said
+    large = bytes(range(256)) * 16
+    for data in (b"", large):
+        assert call(vm.qmp, "bsd", "echo", data, 5000) == ("ok", data)
+    assert call(vm.qmp, "bsd", "big", timeout=5000) == ("too-big", b"")
+    said = noted(vm)
+    assert said == [-EMSGSIZE], said
+    assert call(vm.qmp, "bsd", "wrong", b"after all that", 5000) == ("ok", b"after all that")
+    said = noted(vm)
+    assert said == [-EINVAL, -EINVAL, -EINVAL, -ENOENT, -ENOENT], said
+    module, = [m for m in vm.query()["modules"] if m["name"] == "bsd"]
+    assert module["number"] == 0x10000 and module["version"] == 3 and [p["name"] for p in module["procedures"]] == [
+        "echo", "die", "never", "big", "wrong", "noted"], module
+
+
+@case("serve: a program that dies: its callers know at once; one that never answers holds nobody else", timeout=60)
+def dies():
+    """Of 4 slots programs may hold two workers."""
+    vm = guest()
+    start = time.monotonic()
+    assert call(vm.qmp, "bsd", "die", timeout=20000)[0] == "system-error" and time.monotonic() - start < 3
+    assert call(vm.qmp, "bsd", "echo")[0] == "module-unavailable"
+    wait_for(lambda: call(vm.qmp, "bsd", "echo", b"x", 5000) == ("ok", b"x"), 10, "the next one")
+    first = vm.qmp.send("guest-kernel-call", call_args("bsd", "never", b"", 20000))
+    time.sleep(0.3)
+    status, _ = call(vm.qmp2, "bsd", "never", timeout=300)
+    assert status == "timed-out", status
+    wait_for(lambda: call(vm.qmp2, "bsd", "echo", b"x", 5000) == ("ok", b"x"), 3, "a worker that the caller gave back")
+    second = vm.qmp2.send("guest-kernel-call", call_args("bsd", "die", b"", 20000))
+    start = time.monotonic()
+    assert vm.qmp2.recv(second, timeout=5)["status"] == "system-error"
+    assert vm.qmp.recv(first, timeout=5)["status"] == "system-error" and time.monotonic() - start < 3
+    wait_for(lambda: call(vm.qmp, "bsd", "echo", b"x", 5000) == ("ok", b"x"), 10, "the next one")
 
 
 @case("events: a module's own, by its text; low memory, unless the host asked; none when the guest does not want it")
@@ -236,20 +500,20 @@ def events():
     vm = guest()
     (_, before), = records(vm.qmp, "clock", "read")
     assert call(vm.qmp, "test", "event", b"disk 7 is slow") == ("ok", b"")
-    own = told(vm, lambda d: d["module"] == 0x101)
+    own = heard(vm, lambda d: d["module"] == 0x101)
     (_, after), = records(vm.qmp, "clock", "read")
     assert (own["type"], own["kind"], own["text"]) == ("other", 7, "disk 7 is slow"), own
     assert base64.b64decode(own["data"]) == b"\1\2\3" and only(before, 3) <= own["time-ns"] <= only(after, 3), own
     for flags, text in ((1, "too little kernel memory"), (2, "too few free pages")):
         assert set_variable(vm, "debug.vm_lowmem", flags) == "ok"
-        low = told(vm, lambda d: d["module"] == 0)
+        low = heard(vm, lambda d: d["module"] == 0)
         assert (low["type"], low["kind"], low["text"], low["number"]) == ("low-memory", 18, text, own["number"] + flags), low
     assert set_variable(vm, "dev.rvmrpc.0.events", 0) == "ok"
     assert call(vm.qmp, "test", "event", b"silent")[0] == "system-error" and set_variable(vm, "debug.vm_lowmem", 2) == "ok"
     assert set_variable(vm, "dev.rvmrpc.0.events", 1) == "ok"
     assert call(vm.qmp, "reclaim", "drop_caches", struct.pack("<II", 3, 0), 10000)[0] == "ok"
     assert call(vm.qmp, "test", "event", b"last")[0] == "ok"
-    last = told(vm, lambda d: True)
+    last = heard(vm, lambda d: True)
     assert (last["text"], last["number"], last["missed"]) == ("last", low["number"] + 1, 0), last
 
 
@@ -259,11 +523,11 @@ def out_of_memory():
     vm = guest()
     assert set_variable(vm, "vm.pfault_oom_wait", 1) == "ok" and set_variable(vm, "kern.logsigexit", 0) == "ok"
     kill = vm.qmp.wait_event("GUEST_KERNEL_EVENT", 60, lambda d: d["type"] == "oom-kill")["data"]
-    low = told(vm, lambda d: d["kind"] == 18)
+    low = heard(vm, lambda d: d["kind"] == 18)
     assert low["text"] == "too few free pages" and low["number"] < kill["number"], (low, kill)
     pid, name = wait_for(lambda: re.findall(r"^pid (\d+) \((\w+)\).* was killed: ", vm.console(), re.M), 10, "its log")[0]
     assert (kill["pid"], kill["process"]) == (int(pid), name) == (kill["pid"], "init"), (kill, pid, name)
-    assert MEMORY // 2 < kill["rss"] < MEMORY, kill
+    assert MEMORY // 4 < kill["rss"] < MEMORY, kill
     assert call(vm.qmp, "echo", "echo", b"on")[0] == "ok"
 
 
@@ -284,7 +548,7 @@ def panic():
     """A guest's last word."""
     vm = guest()
     call(vm.qmp, "test", "set", struct.pack("<I", 1) + b"debug.kdb.panic", 100)
-    data = told(vm, lambda d: d["type"] == "panic")
+    data = heard(vm, lambda d: d["type"] == "panic")
     assert (data["text"], data["pid"], data["process"]) == ("kdb_sysctl_panic", 0, "kernel"), data
 
 

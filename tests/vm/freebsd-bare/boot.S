@@ -104,6 +104,8 @@ meta:
 	.asciz "vfs.root.mountfrom=ufs:/dev/vtbd0"
 	.asciz "debug.debugger_on_panic=0"
 	.asciz "hw.rvmrpc.allow=*.*"
+	.asciz "hw.rvmrpc.user=1"
+	.asciz "hw.rvmrpc.fs_allow=/srv/tree:/srv/tmp"
 	.byte 0
 	.org meta - base + 0x2000
 	.org 0x200000 - LOAD

@@ -23,6 +23,7 @@ enum {
 	TEST_COUNT,		/* -> how often it ran, u32; in the server thread */
 	TEST_EVENT,		/* text; tells it, interrupts are off */
 	TEST_SET,		/* u32, name; sets that variable, an integer */
+	TEST_SET_TEXT,		/* u32, name, which has so many bytes, text */
 };
 
 static uint32_t
@@ -105,6 +106,23 @@ test_set(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
 	return (error == 0 ? RVMRPC_STATUS_OK : RVMRPC_STATUS_SYSTEM_ERROR);
 }
 
+static int
+test_set_text(struct rvmrpc_request *req, struct rvmrpc_response *res __unused)
+{
+	uint32_t length = test_u32(req), at = sizeof(length);
+	char name[TEXT_MAX + 1];
+	int error;
+
+	if (length > TEXT_MAX || length > req->arglen - at)
+		return (RVMRPC_STATUS_GARBAGE_ARGS);
+	memcpy(name, (const char *)req->arg + at, length);
+	name[length] = '\0';
+	at += length;
+	error = kernel_sysctlbyname(curthread, name, NULL, NULL,
+	    __DECONST(char *, req->arg) + at, req->arglen - at, NULL, 0);
+	return (error == 0 ? RVMRPC_STATUS_OK : RVMRPC_STATUS_SYSTEM_ERROR);
+}
+
 static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_SLEEP_INLINE, 0, 4, 4, "sleep-inline", test_sleep },
 	{ TEST_SLEEP, RVMRPC_PROC_MAY_SLEEP, 4, 4, "sleep", test_sleep },
@@ -113,6 +131,8 @@ static const struct rvmrpc_procedure test_procs[] = {
 	{ TEST_COUNT, 0, 0, 0, "count", test_count },
 	{ TEST_EVENT, 0, 0, TEXT_MAX, "event", test_event },
 	{ TEST_SET, RVMRPC_PROC_MAY_SLEEP, 5, TEXT_MAX, "set", test_set },
+	{ TEST_SET_TEXT, RVMRPC_PROC_MAY_SLEEP, 5, RVMRPC_ARG_ANY, "set-text",
+	    test_set_text },
 };
 
 static struct rvmrpc_module test_module = {

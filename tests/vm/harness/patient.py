@@ -75,6 +75,15 @@ def log_lines(messages):
     return [f"[{ns // 10**9:5}.{ns // 1000 % 10**6:06}] {line}" for ns, text in messages for line in text.split("\n")]
 
 
+def oom_kill(vm):
+    """The kernel kills one in a small cgroup; (PID, name) by its own log."""
+    vm.guest.check("cd /sys/fs/cgroup && echo +memory > cgroup.subtree_control && mkdir -p small && cd small && "
+                   "echo 24M > memory.max && "
+                   "{ sh -c 'echo $$ > cgroup.procs; exec tail /dev/zero' > /dev/null; true; }", timeout=60)
+    line = vm.guest.check("dmesg | grep -o 'Killed process [0-9]* ([^)]*)' | tail -1").split()
+    return int(line[2]), line[3].strip("()")
+
+
 def table(vm, path):
     """{name: number} of a file such as /proc/vmstat."""
     return {line.split()[0]: int(line.split()[1]) for line in vm.guest.check(f"cat {path}").splitlines()}

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 
+from .debug_kernel import TIMES, leaks, more_memory
 from .guest import GuestShell
 from .paths import QEMU, kernel_files
 from .qmp import QMP
@@ -21,7 +22,7 @@ CMDLINE = "console=ttyS0 loglevel=5 mitigations=off audit=0"
 # What a kernel says when something is wrong. An OOM kill is not among it.
 COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hard LOCKUP|stalls? on|blocked for more than|"
                        r"general protection|Kernel panic|UBSAN|invalid opcode:|"
-                       r"unable to handle|irq .*: nobody cared")
+                       r"unable to handle|irq .*: nobody cared|INFO: trying to register")
 
 
 class VM:
@@ -31,6 +32,8 @@ class VM:
     console.log, qemu.log, command.
     """
 
+    cmdline = CMDLINE
+    boot_timeout = 120.0
     live = []
     booted = 0
     complaints = []     # of the guests that have ended
@@ -72,7 +75,7 @@ class VM:
             args += ["-drive", f"file={pathlib.Path(o['disk']).resolve()},if=virtio"]
         if o["kernel"]:
             vmlinuz, initramfs = self._images()
-            words = [CMDLINE, "console_shell" if o["interactive"] else "", o["append"]]
+            words = [self.cmdline, "console_shell" if o["interactive"] else "", o["append"]]
             args += ["-kernel", str(vmlinuz), "-initrd", str(initramfs),
                      "-append", " ".join(word for word in words if word)]
         return args
@@ -90,21 +93,24 @@ class VM:
                                      o["share_opts"]) if x)]
         return args
 
+    def _port_args(self):
+        """The console and the shell's serial port."""
+        console = ["-chardev", "file,id=console,path=console.log,append=on",
+                   "-serial", "chardev:console"]
+        if self.options["interactive"]:
+            console = ["-serial", "mon:stdio"]
+        return [*console, "-chardev", self._channel("guest"), "-serial", "chardev:guest"]
+
     def command(self):
         """QEMU's command line; it runs in self.dir."""
         o = self.options
-        console = ["-chardev", "file,id=console,path=console.log,append=on",
-                   "-serial", "chardev:console"]
-        if o["interactive"]:
-            console = ["-serial", "mon:stdio"]
         args = [
             str(self.qemu), "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", o["accel"], "-machine", o["machine"], "-cpu", o["cpu"],
-            "-smp", str(o["smp"]), "-m", str(o["memory"]), "-pidfile", "pid",
+            "-smp", str(o["smp"]), "-m", more_memory(o["memory"]), "-pidfile", "pid",
             "-chardev", self._channel("qmp"), "-mon", "chardev=qmp,mode=control",
             "-chardev", self._channel("qmp2"), "-mon", "chardev=qmp2,mode=control",
-            *console,
-            "-chardev", self._channel("guest"), "-serial", "chardev:guest"]
+            *self._port_args()]
         args += self._boot_args() + self._device_args()
         if o["incoming"]:
             args += ["-incoming", o["incoming"]]
@@ -158,7 +164,7 @@ class VM:
 
     def wait_ready(self, timeout=120.0):
         """Waits for the guest's shell."""
-        self.guest.sync(timeout)
+        self.guest.sync(timeout * TIMES)
         return self
 
     def query(self):
@@ -172,18 +178,20 @@ class VM:
             return info if info["state"] == state else None
         return wait_for(check, timeout, f"rvmrpc {state}", interval=0.05)
 
-    def boot(self, timeout=120.0):
+    def boot(self, timeout=None):
         """start(), then waits for the shell and, with a device, the driver."""
+        timeout = timeout or self.boot_timeout
         self.start()
         self.wait_ready(timeout)
         if self.options["device"] and "rvmrpc.load=0" not in self.options["append"]:
-            self.wait_state("connected", timeout)
+            self.wait_state("connected", timeout * TIMES)
         return self
 
     def stop(self):
         """Ends QEMU, by force if need be, and removes its private folder."""
         if self.process is not None:
             if self.process.poll() is None:
+                VM.complaints += leaks(self.guest)
                 self._quit()
             if self in VM.live:
                 VM.live.remove(self)

@@ -31,7 +31,7 @@
 /* TCG's gate is ours, KVM's the kernel's. */
 static bool has_hypercall(const RvmrpcPCIState *s)
 {
-    return s->hypercall && (tcg_enabled() || s->token >= 0);
+    return s->hypercall && (vmrpc_tcg_has_gate() || s->token >= 0);
 }
 
 /* Whoever owns the window must be where the gate leads to. */
@@ -357,7 +357,8 @@ static void rvmrpc_pci_realize(PCIDevice *dev, Error **errp)
     pci_register_bar(dev, RVMRPC_BAR_WINDOW, PCI_BASE_ADDRESS_SPACE_MEMORY |
                      PCI_BASE_ADDRESS_MEM_PREFETCH |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->window);
-    rvmrpc_main_serve(s->host->channel, s->hypercall && tcg_enabled());
+    rvmrpc_main_serve(s->host->channel,
+                      s->hypercall && vmrpc_tcg_has_gate());
     vmrpc_log_serve(s->log_bytes);
     rvmrpc_tcg_keep_barriers();
     return;

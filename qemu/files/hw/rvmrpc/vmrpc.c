@@ -267,12 +267,6 @@ static uint32_t vmrpc_execute(VmrpcCall *call)
     }
 }
 
-bool vmrpc_cpu_may_call(CPUState *cpu)
-{
-    cpu_synchronize_state(cpu);
-    return !(cpu_env(cpu)->hflags & (HF_CPL_MASK | HF_GUEST_MASK));
-}
-
 uint64_t vmrpc_call(VmrpcCall *call)
 {
     int cpu = call->cpu ? call->cpu->cpu_index : -1;

@@ -78,6 +78,9 @@ void vmrpc_register_module(const VmrpcModule *module);
  */
 bool vmrpc_cpu_may_call(CPUState *cpu);
 
+/* Whether TCG serves the hypercall gate of this target's guests. */
+bool vmrpc_tcg_has_gate(void);
+
 /* Executes a gate call and returns its answer.  vCPU thread. */
 uint64_t vmrpc_call(VmrpcCall *call);
 

@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The packages in a Debian system: installed, upgraded, purged; DKMS for each of its kernels. No service runs here."""
+import pathlib
+import re
+
+from roots import BUILD, Root
+
+from harness import Skip, case, comment, main  # noqa: E402
+
+HOST = ("librvmrpc0", "rvmrpcd", "rvmrpc-tools", "prometheus-rvmrpc-exporter")
+SHARED = {}
+
+
+def host():
+    """The one that the cases about a host share, with the list of its files before."""
+    if "host" not in SHARED:
+        root = SHARED["host"] = Root()
+        SHARED["before"] = root.files()
+        comment(root.run("cat", "/etc/debian_version"))
+        root.install(*HOST)
+    return SHARED["host"]
+
+
+@case("a host: installed; users, groups, folders; enabled is what shall be", timeout=600)
+def install():
+    """And the programs run."""
+    root = host()
+    for user in ("rvmrpc-exporter", "rvmrpc-balance"):
+        assert "rvmrpc" in root.run("id", "-Gn", user).split(), user
+    assert "libvirt-qemu" in root.run("id", "-Gn", "rvmrpc-exporter").split()
+    enabled = {unit: root.run("systemctl", "is-enabled", unit, check=False).stdout.strip()
+               for unit in ("rvmrpcd.service", "rvmrpc-exporter.service", "rvmrpc-balance.service", "rvmrpcd@.socket")}
+    assert enabled == {"rvmrpcd.service": "enabled", "rvmrpc-exporter.service": "enabled",
+                       "rvmrpc-balance.service": "disabled", "rvmrpcd@.socket": "disabled"}, enabled
+    for program in ("rvmrpc", "rvmrpcd"):
+        assert re.search(r"\d+\.\d+\.\d+", root.run(program, "--version")), program
+    assert "--listen" in root.run("rvmrpc-exporter", "--help")
+    text = root.run("systemd-analyze", "verify", "--man=no", "rvmrpcd.service", "rvmrpc-exporter.service",
+                    "rvmrpc-balance.service", check=False).stdout
+    assert "rvmrpc" not in text, text
+
+
+@case("every file that they brought is a package's", timeout=300)
+def owned():
+    """But for those that systemd makes when a unit is enabled."""
+    root = host()
+    new = root.files() - SHARED["before"]
+    listed = set(root.run("dpkg", "-L", *HOST).split())
+    strange = {name for name in new if name not in listed and name.replace("/lib/", "/usr/lib/", 1) not in listed
+               and name.replace("/usr/lib/", "/lib/", 1) not in listed}
+    assert all("/systemd/" in name for name in strange), sorted(strange)
+    assert len(new) > 20, new
+
+
+@case("an upgrade keeps what the administrator wrote", timeout=300)
+def upgrade():
+    """Of both settings, and a VM's file."""
+    root = host()
+    files = ("/etc/rvmrpcd/rvmrpcd.conf", "/etc/default/rvmrpc-exporter", "/etc/rvmrpcd/vms.d/web1.conf")
+    for name in files:
+        root.run("sh", "-c", f"echo '# mine' >>{name}")
+    root.install(*HOST)
+    for name in files:
+        assert "# mine" in root.run("cat", name), name
+
+
+@case("purged: nothing is left", timeout=300)
+def purge():
+    """No file, user or group."""
+    root = host()
+    root.purge(*HOST)
+    left = root.files() - SHARED["before"]
+    assert not left, sorted(left)
+    assert "rvmrpc" not in root.run("cat", "/etc/passwd", "/etc/group")
+    assert "rvmrpc" not in root.run("ls", "/etc")
+
+
+@case("the guest's driver by DKMS: for each kernel that fits, and no failure for one that does not", timeout=1200)
+def guest():
+    """A kernel too new is left out, without a word of failure; purge takes all modules away."""
+    root = Root()
+    try:
+        before = root.files()
+        kernels = sorted(root.run("ls", "/lib/modules").split())
+        text = root.install("rvmrpc-dkms", timeout=900)
+        for kernel in kernels:
+            assert f"rvmrpc/0.2.0, {kernel}, x86_64: installed" in root.run("dkms", "status"), text
+            alias = root.run("modinfo", "-k", kernel, "-F", "alias", "rvmrpc")
+            assert "pci:v00001AF4d000010F0" in alias and "pci:v00001AF4d00001110" in alias, alias
+        comment("built for " + ", ".join(kernels))
+        root.run("cp", "-a", f"/lib/modules/{kernels[-1]}", "/lib/modules/9.9.0-amd64")
+        done = root.run("dkms", "autoinstall", "-k", "9.9.0-amd64", check=False)
+        comment(f"dkms autoinstall for 9.9.0: {done.returncode}")
+        assert "9.9.0" not in root.run("dkms", "status"), done.stdout
+        root.run("rm", "-r", "/lib/modules/9.9.0-amd64")
+        root.purge("rvmrpc-dkms")
+        left = {name for name in root.files() - before if "/modules." not in name}
+        assert not left and "rvmrpc" not in root.run("dkms", "status"), sorted(left)
+    finally:
+        root.close()
+
+
+@case("a host's modules by DKMS: rvmrpc_host.ko for each kernel, our KVM for Debian's 6.12 alone", timeout=2400)
+def modules():
+    """Stock modules stay beside them, and are back after a purge."""
+    root = Root()
+    try:
+        before = root.files()
+        root.install("rvmrpc-host-dkms", "rvmrpc-kvm-dkms", timeout=1800)
+        kernels = sorted(root.run("ls", "/lib/modules").split())
+        status = root.run("dkms", "status")
+        comment(status)
+        for kernel in kernels:
+            assert f"rvmrpc-host/0.2.0, {kernel}, x86_64: installed" in status
+            assert (f"rvmrpc-kvm/0.2.0, {kernel}, x86_64: installed" in status) == kernel.startswith("6.12.")
+            assert "updates/dkms" in root.run("modinfo", "-k", kernel, "-F", "filename", "rvmrpc_host")
+        root.purge("rvmrpc-host-dkms", "rvmrpc-kvm-dkms")
+        left = {name for name in root.files() - before if "/modules." not in name}
+        assert not left, sorted(left)
+        for kernel in kernels:
+            assert "/kernel/arch/x86/kvm" in root.run("modinfo", "-k", kernel, "-F", "filename", "kvm")
+    finally:
+        root.close()
+
+
+@case("our QEMU beside Debian's: both run, and purge takes ours alone", timeout=600)
+def qemu():
+    """With AppArmor's rules, which its parser takes."""
+    root = Root()
+    try:
+        if "qemu-system-x86-rvmrpc" not in root.names:
+            raise Skip("built without QEMU")
+        before = root.files()
+        done = root.run("dpkg", "--unpack", root.names["qemu-system-x86-rvmrpc"], check=False)
+        assert done.returncode == 0, done.stdout
+        assert "rvmrpc" in root.run("cat", "/etc/apparmor.d/abstractions/consoles.d/qemu-system-x86-rvmrpc")
+        text = root.run("apparmor_parser", "-Q", "-K", "-p", "/etc/apparmor.d/libvirt/TEMPLATE.qemu",
+                        check=False).stdout
+        assert "qemu-system-x86_64-rvmrpc" in text, text[-2000:]
+        assert "QEMU emulator version 7.2" in root.run("qemu-system-x86_64", "--version")
+        root.purge("qemu-system-x86-rvmrpc")
+        assert not root.files() - before
+    finally:
+        root.close()
+
+
+if __name__ == "__main__":
+    assert BUILD.exists() and pathlib.Path("/usr/bin/unshare").exists()
+    try:
+        main(guests=False)
+    finally:
+        if "host" in SHARED:
+            SHARED["host"].close()

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What differs when hosts and guests run scripts/build-debug-kernel's Linux."""
+import contextlib
+import os
+import re
+
+from .wait import Timeout
+
+DEBUG_KERNEL = os.environ.get("RVMRPC_KERNEL") == "debug"
+TIMES = 4 if DEBUG_KERNEL else 1    # longer than on Debian's, what a case or a boot may take
+
+# An object counts when it was lost at two scans, and is older than five seconds.
+SCAN = ("f=/sys/kernel/debug/kmemleak; [ ! -e $f ] || { echo scan > $f; sleep 6; echo scan > $f; head -c 20000 $f; }")
+
+
+def more_memory(size):
+    """Of "256M" what KASAN and its like leave as much of."""
+    match = re.fullmatch(r"(\d+)([MG])", str(size))
+    if not DEBUG_KERNEL or not match:
+        return size
+    mega = int(match.group(1)) * (1024 if match.group(2) == "G" else 1)
+    return f"{mega * 3 // 2 + 384}M"
+
+
+def leaks(shell):
+    """What kmemleak has found in a guest that still answers; one that is hung or gone is not asked."""
+    if not DEBUG_KERNEL or shell is None:
+        return []
+    with contextlib.suppress(OSError, Timeout):
+        shell.sync(10)
+        found = shell.run(SCAN, 60)[1]
+        return ["kmemleak: " + " | ".join(part.split("\n")[:12]) for part in found.split("unreferenced object")[1:]]
+    return []
