@@ -19,7 +19,8 @@ if [[ $harness == files ]]; then
     sources+=("$root"/core/rvmrpc_{files,files_change}.c)
 fi
 if [[ $harness == reply ]]; then
-    sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c")
+    sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c" "$root/channel/rvmrpc_fdsource.c"
+        "$root/host-tools/common/crowd.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
     flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
         -I "$root/linux-kvm/host/include/uapi")

@@ -22,7 +22,7 @@ static int any_procedure(struct rvmrpc_request *req, struct rvmrpc_response *res
 	return status;
 }
 
-/* PROOF unwind 2 --no-sat-preprocessor */
+/* PROOF unwind 2 --no-sat-preprocessor --reachability-slice */
 void prove_judge(void)
 {
 	struct rvmrpc_procedure proc;

