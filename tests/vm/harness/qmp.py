@@ -35,7 +35,10 @@ class QMP:
         self.events = []
         try:
             deadline = Deadline(timeout, f"QMP greeting from {path}")
-            self.greeting = self._read_object(deadline)["QMP"]
+            first = self._read_object(deadline)
+            if "QMP" not in first:
+                raise RuntimeError(f"no greeting, but {first}")
+            self.greeting = first["QMP"]
             self.cmd("qmp_capabilities", enable and {"enable": list(enable)}, timeout=timeout)
         except BaseException:
             self.close()
