@@ -508,7 +508,7 @@ static int connect_close(struct rvmrpc_request *req, struct rvmrpc_response *res
 	}
 #define CONNECT_PROC_FIXED(n, s, f, head, fn)	CONNECT_PROC(n, s, f, head, sizeof(struct head), fn)
 
-/* Of one thread, in the order of their calls, and in place: what does not wait. */
+/* Of one thread, in the order of their calls: what does not wait. */
 static const struct rvmrpc_procedure connect_procs[] = {
 	CONNECT_PROC_FIXED(RVMRPC_CONNECT_OPEN, "open", RVMRPC_PROC_MAY_SLEEP, rvmrpc_connect_open_req, connect_open),
 	CONNECT_PROC(RVMRPC_CONNECT_SEND, "send", 0, rvmrpc_connect_req, RVMRPC_ARG_ANY, connect_send),

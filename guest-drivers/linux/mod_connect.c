@@ -2,8 +2,8 @@
 /*
  * Module connect: TCP connections of this guest for its host, to where connect_allow= says.
  *
- * A socket never waits: the server thread hands bytes over between it and the slot, where they lie, and what would wait is
- * left to an event.  Events come by the socket's own wait queue.  Whoever waits for them, waits for all of its client's
+ * A socket never waits: the server thread hands bytes over between it and the call, and what would wait is left to an
+ * event.  Events come by the socket's own wait queue.  Whoever waits for them, waits for all of its client's
  * connections, and holds one worker at most half of which wait so.
  *
  * A connection ends with its epoch, and when its client has not spoken of it for connect_lease seconds.

@@ -101,6 +101,7 @@ static void connect_host(void)
 
 static void serve(const struct rvmrpc_taken *t)
 {
+	static char arg[REQ_BYTES];
 	struct rvmrpc_accepted call;
 	struct rvmrpc_lookup lookup;
 	struct rvmrpc_hdr reply;
@@ -108,8 +109,9 @@ static void serve(const struct rvmrpc_taken *t)
 	rvmrpc_server_lookup(&server, t->hdr.module, t->hdr.procedure, &lookup);
 	if (!rvmrpc_server_judge(&lookup, &t->hdr, guest.epoch, guest.abi, REQ_BYTES, &call))
 		errx(1, "a bad request");
-	rvmrpc_server_run(&call, rvmrpc_guest_arg(&guest, t->slot), rvmrpc_guest_res(&guest, t->slot),
-			  guest.layout.res_bytes, &reply);
+	if (!rvmrpc_guest_copy_arg(&guest, t, arg))
+		errx(1, "the epoch has ended");
+	rvmrpc_server_run(&call, arg, rvmrpc_guest_res(&guest, t->slot), guest.layout.res_bytes, &reply);
 	if (rvmrpc_guest_publish(&guest, t->slot, t->seq, &reply))
 		ring();
 }
