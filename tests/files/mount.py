@@ -18,6 +18,7 @@ sys.path += [str(pathlib.Path(__file__).resolve().parents[1] / name) for name in
 
 # pylint: disable=wrong-import-position
 from harness import Skip, case, comment, main, set_parameter, shared, wait_connected, wait_for  # noqa: E402
+from harness.files import mute_fuse  # noqa: E402
 from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-files-")
@@ -270,11 +271,9 @@ def large():
 def hung():
     """Several readers at a time in a FUSE of the guest's that never answers."""
     vm = guest()
-    vm.guest.check("modprobe fuse; mkdir -p /srv/tree/mute && { mute-fuse /srv/tree/mute > /dev/null 2>&1 & echo $! > /tmp/mute; } && "
-                   "sleep 0.5 && grep -q /srv/tree/mute /proc/mounts")
     set_parameter(vm, "fs_allow", "/srv/tree:/srv/tree/mute")
     try:
-        with mounted("files:/srv/tree", "-t", "4000") as (place, _):
+        with mute_fuse(vm, "/srv/tree/mute"), mounted("files:/srv/tree", "-t", "4000") as (place, _):
             readers = [subprocess.Popen(["ls", place / "mute" / f"f{i}"], stderr=subprocess.DEVNULL) for i in range(5)]  # pylint: disable=consider-using-with
             time.sleep(0.5)
             assert [reader.poll() for reader in readers] == [None] * 5, "nobody hangs"
@@ -286,7 +285,6 @@ def hung():
             for reader in readers:
                 assert reader.wait(40)
     finally:
-        vm.guest.check("kill $(cat /tmp/mute); sleep 0.5; umount /srv/tree/mute; rmdir /srv/tree/mute")
         set_parameter(vm, "fs_allow", "/srv/tree")
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Module files, as docs/spec.md 6.12 has it."""
+import contextlib
 import struct
 import time
 
@@ -89,6 +90,30 @@ def put(vm, path, mask, mode=0, uid=0, gid=0, size=0, accessed=0, modified=0):
         return status
     failed, = struct.unpack_from("<I", answer)
     return ("failed", failed) if failed else ("ok", 0)
+
+
+def refused(vm, top, *more):
+    """What cannot be done in a folder that has e/b and nothing else, and why: (procedure, path, tail, reason)."""
+    for procedure, path, tail, why in (
+            ("create", f"{top}/e/b", b"", EXISTS), ("mkdir", f"{top}/e", b"", EXISTS), ("rmdir", f"{top}/e", b"", NOT_EMPTY),
+            ("remove", f"{top}/e", b"", IS_DIRECTORY), ("rmdir", f"{top}/e/b", b"", NOT_DIRECTORY),
+            ("remove", f"{top}/none", b"", NOT_FOUND), ("rename", f"{top}/none", f"{top}/x", NOT_FOUND),
+            ("create", f"{top}/none/x", b"", NOT_FOUND), ("create", f"{top}/e/b/x", b"", NOT_DIRECTORY),
+            ("mkdir", f"{top}/{'x' * 256}", b"", TOO_LONG), ("write", f"{top}/none", b"x", NOT_FOUND),
+            ("write", f"{top}/e", b"x", NOT_REGULAR), *more):
+        assert change(vm, procedure, path, tail) == ("failed", why), (procedure, path)
+    assert change(vm, "rename", f"{top}/e", f"{top}/e/x")[0] == "failed"
+
+
+@contextlib.contextmanager
+def mute_fuse(vm, place):
+    """A file system of a Linux guest there that never answers."""
+    vm.guest.check(f"modprobe fuse; mkdir -p {place} && {{ mute-fuse {place} > /dev/null 2>&1 & echo $! > /tmp/mute; }} && "
+                   f"sleep 0.5 && grep -q {place} /proc/mounts")
+    try:
+        yield
+    finally:
+        vm.guest.check(f"kill $(cat /tmp/mute); sleep 0.5; umount {place}; rmdir {place}")
 
 
 def race(vm, tree, secret, seconds):

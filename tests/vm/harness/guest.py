@@ -105,6 +105,14 @@ class GuestShell:
         """(exit status, stdout and stderr) of a shell command."""
         return self.finish(self.start(command, timeout))
 
+    def heard(self, seconds):
+        """What comes first in that time from a guest whose shell may be stopped."""
+        self.sock.settimeout(seconds)
+        try:
+            return self.sock.recv(4096)
+        except socket.timeout:
+            return b""
+
     def check(self, command, timeout=30.0):
         """The output of a command that must succeed."""
         status, output = self.run(command, timeout)
