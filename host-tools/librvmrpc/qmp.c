@@ -26,10 +26,14 @@ G_STATIC_ASSERT(G_N_ELEMENTS(status_names) == RVMRPC_STATUS_MAX + 1);
 
 /* ---- Replies ---- */
 
-static gboolean malformed(GError **error)
+/* Says how what came begins: it may be another program's, at that path. */
+static gboolean malformed(const char *text, GError **error)
 {
-    g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
-                        "QMP's answer makes no sense");
+    g_autofree char *start = g_strndup(text, 160);
+    g_autofree char *shown = g_strescape(start, NULL);
+
+    g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_MALFORMED,
+                "QMP's answer makes no sense: %s", shown);
     return FALSE;
 }
 
@@ -63,7 +67,11 @@ static JsonObject *get_return(JsonObject *reply, GError **error)
         return ret;
     }
     if (!err) {
-        malformed(error);
+        g_autoptr(JsonNode) node = json_node_init_object(json_node_alloc(),
+                                                         reply);
+        g_autofree char *text = json_to_string(node, FALSE);
+
+        malformed(text, error);
         return NULL;
     }
     kind = json_object_get_string_member_with_default(err, "class", "");
@@ -94,7 +102,7 @@ static char *read_line(RvmrpcConn *conn, const Until *until, GError **error)
         }
         if (have > REPLY_MAX) {
             conn->broken = TRUE;
-            malformed(error);
+            malformed("it has no end", error);
             return NULL;
         }
         if (!until_ready(until, conn->fd, POLLIN, error)) {
@@ -134,7 +142,7 @@ static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
         }
         if (!obj) {
             conn->broken = TRUE;
-            malformed(error);
+            malformed(line, error);
             return NULL;
         }
         if (is_our_event(obj)) {
@@ -168,10 +176,29 @@ static gboolean qmp_possible(const RvmrpcVm *vm)
     return vm->qmp != NULL;
 }
 
+/* Before it may come what QEMU had to say to the client before us. */
+static gboolean read_greeting(RvmrpcConn *conn, JsonParser *parser,
+                              const Until *until, GError **error)
+{
+    while (TRUE) {
+        g_autofree char *line = read_line(conn, until, error);
+        JsonObject *obj = line ? parse(parser, line) : NULL;
+
+        if (!line) {
+            return FALSE;
+        }
+        if (!obj) {
+            return malformed(line, error);
+        }
+        if (member(obj, "QMP")) {
+            return TRUE;
+        }
+    }
+}
+
 static gboolean qmp_open(RvmrpcConn *conn, const Until *until, GError **error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    g_autofree char *greeting = NULL;
 
     conn->fd = conn->vm->of_process ?
         process_connect(conn->vm->pid, conn->vm->qmp, until, error) :
@@ -179,12 +206,8 @@ static gboolean qmp_open(RvmrpcConn *conn, const Until *until, GError **error)
     if (conn->fd < 0) {
         return FALSE;
     }
-    greeting = read_line(conn, until, error);
-    if (!greeting) {
+    if (!read_greeting(conn, parser, until, error)) {
         return FALSE;
-    }
-    if (!member(parse(parser, greeting), "QMP")) {
-        return malformed(error);
     }
     return qmp_execute(conn, "\"execute\": \"qmp_capabilities\"", parser,
                        until, error) != NULL;
@@ -335,7 +358,7 @@ static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
     }
     reply = parse(parser, text);
     if (!reply) {
-        malformed(error);
+        malformed(text, error);
         return NULL;
     }
     return get_return(reply, error);
@@ -405,7 +428,7 @@ static gboolean either_call(RvmrpcConn *conn, const Target *target,
         return FALSE;
     }
     if (!get_status(ret, status)) {
-        return malformed(error);
+        return malformed("a call without its status", error);
     }
     decoded = g_base64_decode(json_object_get_string_member_with_default(
                                   ret, "data", ""), &size);

@@ -10,6 +10,9 @@
 #include "private.h"
 #include "rvmrpc_socket.h"
 
+/* A monitor's greeting and complaints take some hundred bytes. */
+#define QMP_HELLO_MAX 65536
+
 typedef struct rvmrpc_sock_hdr Header;
 
 /* ---- Frames ---- */
@@ -373,6 +376,23 @@ static void take_identity(RvmrpcVm *vm, JsonObject *obj)
     }
 }
 
+/*
+ * QMP greets whoever connects.  It has had our query, too, and will complain:
+ * it says so to whom it serves then, which must not be the next client.
+ */
+static gboolean take_complaint(RvmrpcConn *conn, const Until *until)
+{
+    GByteArray *in = conn->in;
+
+    if (in->len == 0 || in->data[0] != '{') {
+        return FALSE;
+    }
+    while (!g_strstr_len((char *)in->data, in->len, "\"error\"") &&
+           in->len < QMP_HELLO_MAX && fill(conn, in->len + 1, until, NULL)) {
+    }
+    return TRUE;
+}
+
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error)
 {
@@ -383,18 +403,16 @@ gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
     struct ucred peer;
 
     conn.in = in;
-    *is_qmp = FALSE;
     if (sock_connect(&conn, &peer, until, error)) {
         vm->peer = peer.pid;
         vm->stranger = !check_user(vm, &peer, error);
         info = vm->stranger ? NULL : ask_info(&conn, RVMRPC_SOCK_QUERY, parser,
                                               until, error);
     }
+    *is_qmp = !info && take_complaint(&conn, until);
     sock_close(&conn);
     g_queue_clear_full(&conn.events, g_free);
     if (!info) {
-        /* QMP greets whoever connects. */
-        *is_qmp = in->len > 0 && in->data[0] == '{';
         return FALSE;
     }
     obj = get_vm(info);

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rvmrpc command: on real guests, and on bad input with fakes."""
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
@@ -96,6 +98,50 @@ def by_qmp():
         assert mem["total"] == vm.qmp.cmd("guest-meminfo")["total"]
         assert ok("call", "plain", "echo", "echo", "by qmp").out == "by qmp"
         assert rvmrpc("call", "plain", "core", "exit").status == 8
+
+
+@case("by QMP: no client has what another was told")
+def by_qmp_apart():
+    """A monitor goes on with its answers to whoever comes next."""
+    with VM(extra=["-name", "plain", "-qmp", "unix:third.sock,server=on,wait=off"]) as vm:
+        path = str(vm.dir / "third.sock")
+        for _ in range(20):
+            ok("info", path)
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(path)
+                first = sock.makefile().readline()
+            assert "QMP" in first, first
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{folder}/fake.sock")
+        listener.listen()
+        threading.Thread(target=late_monitor, args=(listener,), daemon=True).start()
+        assert ok("call", f"{folder}/fake.sock", "echo", "echo", "late").out == "late"
+
+
+def late_monitor(listener):
+    """Tells each client first what the one before it was to hear."""
+    while True:
+        with listener.accept()[0] as sock, sock.makefile("rw", errors="replace") as stream:
+            # A client that goes away with answers unread ends the connection hard.
+            with contextlib.suppress(ConnectionError):
+                serve_late(stream)
+
+
+def serve_late(stream):
+    """One client of it."""
+    stale = {"error": {"class": "GenericError", "desc": "JSON parse error, stray 'R'"}}
+
+    def say(message):
+        stream.write(json.dumps(message) + "\n")
+        stream.flush()
+    for message in (stale, {"QMP": {}}, stale):
+        say(message)
+    for line in stream:
+        if line[0] != "{":
+            break
+        request = json.loads(line)
+        data = request.get("arguments", {}).get("data", "")
+        say({"return": {"status": "ok", "data": data, "elapsed-ns": 1}, "id": request["id"]})
 
 
 @case("loadavg, cpuinfo, cpustat, osinfo")

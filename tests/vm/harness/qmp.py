@@ -36,8 +36,9 @@ class QMP:
         try:
             deadline = Deadline(timeout, f"QMP greeting from {path}")
             first = self._read_object(deadline)
-            if "QMP" not in first:
-                raise RuntimeError(f"no greeting, but {first}")
+            # Before it may come what QEMU had to say to the client before this one.
+            while "QMP" not in first:
+                first = self._read_object(deadline)
             self.greeting = first["QMP"]
             self.cmd("qmp_capabilities", enable and {"enable": list(enable)}, timeout=timeout)
         except BaseException:
