@@ -299,8 +299,7 @@ static int files_do_read(const struct rvmrpc_request *req, struct rvmrpc_respons
 		return RVMRPC_STATUS_TOO_BIG;
 	if (wanted.length > res->resmax - sizeof(head))
 		wanted.length = res->resmax - sizeof(head);
-	status = rvmrpc_os_file_read(&scratch->path, wanted.offset, (char *)res->res + sizeof(head), &wanted.length, &a,
-				     &head.failed);
+	status = rvmrpc_os_file_read(&scratch->path, wanted.offset, res, sizeof(head), &wanted.length, &a, &head.failed);
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	if (!head.failed) {

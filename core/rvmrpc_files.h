@@ -94,9 +94,9 @@ int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_
 int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_record_writer *w, uint32_t ms,
 			uint32_t *failed);
 
-/* Of a regular file; *length: bytes that fit, and were read. */
-int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, void *to, uint32_t *length,
-			struct rvmrpc_file_attributes *a, uint32_t *failed);
+/* Of a regular file, to byte at of the answer, or its pages; *length: bytes that fit, and were read. */
+int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, const struct rvmrpc_response *res,
+			uint32_t at, uint32_t *length, struct rvmrpc_file_attributes *a, uint32_t *failed);
 
 struct rvmrpc_file_space {
 	uint64_t size, free, available, files, files_free;	/* files 0: no limit */

@@ -25,10 +25,14 @@ struct rvmrpc_request {
 	const void *arg;	/* private memory */
 };
 
+/* The OS's: bytes of an answer that lie elsewhere until it is published, as a file's do in the guest's page cache. */
+struct rvmrpc_pages;
+
 struct rvmrpc_response {
 	uint32_t resmax;	/* bytes that fit at res */
-	uint32_t reslen;	/* set by the procedure, 0 at first */
+	uint32_t reslen;	/* set by the procedure, 0 at first; those in pages, too */
 	void *res;
+	struct rvmrpc_pages *pages;	/* NULL: all of it goes to res */
 };
 
 /* Returns RVMRPC_STATUS_*; runs in the server thread or in a worker, with no lock held. */
@@ -86,6 +90,7 @@ struct rvmrpc_accepted {
 	bool counted;			/* in the module's running */
 	uint16_t version;		/* of the module that is there, for the reply */
 	const struct rvmrpc_hdr *hdr;	/* the checked copy, the caller's; as long as this is used */
+	struct rvmrpc_pages *pages;	/* of who runs it, or NULL */
 };
 
 /* Of numbers with up to 16 digits; 16: it is none. */
@@ -197,7 +202,7 @@ static inline void rvmrpc_server_count(struct rvmrpc_accepted *a)
 static inline uint32_t rvmrpc_server_perform(struct rvmrpc_accepted *a, const void *arg, void *res, uint32_t res_bytes)
 {
 	const struct rvmrpc_hdr *hdr = a->hdr;
-	struct rvmrpc_response response = { .resmax = res_bytes, .res = res };
+	struct rvmrpc_response response = { .resmax = res_bytes, .res = res, .pages = a->pages };
 	struct rvmrpc_request request = {
 		.mod = hdr->module,
 		.func = hdr->procedure,

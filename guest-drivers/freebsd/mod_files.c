@@ -416,8 +416,8 @@ files_read(struct vnode *vp, uint64_t offset, void *to, uint32_t *length)
 
 int
 rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset,
-    void *to, uint32_t *length, struct rvmrpc_file_attributes *a,
-    uint32_t *failed)
+    const struct rvmrpc_response *res, uint32_t at, uint32_t *length,
+    struct rvmrpc_file_attributes *a, uint32_t *failed)
 {
 	struct vnode *vp;
 	int error;
@@ -432,7 +432,7 @@ rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset,
 	}
 	error = files_attributes(vp, a);
 	if (error == 0)
-		error = files_read(vp, offset, to, length);
+		error = files_read(vp, offset, (char *)res->res + at, length);
 	vput(vp);
 	return (rvmrpc_files_status(error, failed));
 }

@@ -415,28 +415,45 @@ int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_recor
 
 /* ---- Reading ---- */
 
-static int files_read(const struct path *path, u64 offset, void *to, u32 *length)
+static int files_copy(struct file *file, u64 offset, char *to, u32 *length)
 {
-	struct file *file = files_open(path);
 	loff_t pos = offset;
 	ssize_t got = 0;
 	u32 done = 0;
 
-	if (IS_ERR(file))
-		return PTR_ERR(file);
 	while (done < *length) {
-		got = kernel_read(file, (char *)to + done, *length - done, &pos);
+		got = kernel_read(file, to + done, *length - done, &pos);
 		if (got <= 0)
 			break;
 		done += got;
 	}
-	fput(file);
 	*length = done;
 	return got < 0 ? got : 0;
 }
 
-int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, u64 offset, void *to, u32 *length,
-			struct rvmrpc_file_attributes *a, u32 *failed)
+/* Less than a page is copied sooner than its page is got. */
+static int files_read(const struct path *path, u64 offset, const struct rvmrpc_response *res, u32 at, u32 *length)
+{
+	struct file *file = files_open(path);
+	ssize_t got;
+	int err = 0;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	got = res->pages && *length >= PAGE_SIZE ? rvmrpc_pages_read(res->pages, file, offset, at, *length) : 0;
+	if (got > 0 && (got == *length || offset + got >= i_size_read(file_inode(file)))) {
+		*length = got;
+	} else {
+		/* Behind its end, or a file system that does not tell of its pages. */
+		rvmrpc_pages_put(res->pages);
+		err = files_copy(file, offset, (char *)res->res + at, length);
+	}
+	fput(file);
+	return err;
+}
+
+int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, u64 offset, const struct rvmrpc_response *res, u32 at,
+			u32 *length, struct rvmrpc_file_attributes *a, u32 *failed)
 {
 	struct path found;
 	int err;
@@ -451,7 +468,7 @@ int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, u64 offset, void *t
 	}
 	err = files_attributes(&found, a);
 	if (!err)
-		err = files_read(&found, offset, to, length);
+		err = files_read(&found, offset, res, at, length);
 	path_put(&found);
 	return rvmrpc_files_status(err, failed);
 }

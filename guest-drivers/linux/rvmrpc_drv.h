@@ -233,6 +233,14 @@ void rvmrpc_vmlp_slept(struct rvmrpc_dev *rdev);
 bool rvmrpc_vmlp_always(const struct rvmrpc_dev *rdev);
 const char *rvmrpc_vmlp_mode(const struct rvmrpc_dev *rdev);
 
+/* ---- rvmrpc_pages.c ---- */
+
+struct rvmrpc_pages *rvmrpc_pages_alloc(u32 bytes);
+ssize_t rvmrpc_pages_read(struct rvmrpc_pages *pages, struct file *file, loff_t offset, u32 at, u32 length);
+void rvmrpc_pages_copy(const struct rvmrpc_pages *pages, void *res, u32 length);
+u32 rvmrpc_pages_begin(const struct rvmrpc_pages *pages, u32 length);
+void rvmrpc_pages_put(struct rvmrpc_pages *pages);
+
 /* ---- rvmrpc_jobs.c ---- */
 
 void rvmrpc_jobs_prepare(struct rvmrpc_dev *rdev);

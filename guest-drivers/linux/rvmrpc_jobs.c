@@ -27,6 +27,7 @@ struct rvmrpc_job {
 	void *res;			/* res_bytes */
 	u32 req_bytes;			/* fixed */
 	u32 res_bytes;			/* fixed */
+	struct rvmrpc_pages *pages;	/* NULL: no memory for them; the worker's */
 
 	/* Set by the server thread before the job is queued, the worker's from then on. */
 	struct rvmrpc_taken taken;
@@ -46,6 +47,7 @@ static void rvmrpc_job_free(struct rvmrpc_job *job)
 		return;
 	kvfree(job->arg);
 	kvfree(job->res);
+	kvfree(job->pages);
 	kfree(job);
 }
 
@@ -64,6 +66,7 @@ static struct rvmrpc_job *rvmrpc_job_alloc(const struct rvmrpc_layout *layout)
 	job->res_bytes = layout->res_bytes;
 	job->arg = kvmalloc(job->req_bytes, GFP_KERNEL | __GFP_NOWARN);
 	job->res = kvzalloc(job->res_bytes, GFP_KERNEL | __GFP_NOWARN);
+	job->pages = rvmrpc_pages_alloc(job->res_bytes);
 	if (job->arg && job->res)
 		return job;
 	rvmrpc_job_free(job);
@@ -224,8 +227,11 @@ static bool rvmrpc_job_publish(struct rvmrpc_job *job, const struct rvmrpc_hdr *
 	if (rdev) {
 		struct rvmrpc_guest *g = &rdev->w.guest;
 		u32 slot = job->taken.slot;
+		void *res = rvmrpc_guest_res(g, slot);
 
-		memcpy(rvmrpc_guest_res(g, slot), job->res, reply->length);
+		memcpy(res, job->res, rvmrpc_pages_begin(job->pages, reply->length));
+		if (job->pages)
+			rvmrpc_pages_copy(job->pages, res, reply->length);
 		/* Once it is published, the host may post the next request. */
 		WRITE_ONCE(job->busy, false);
 		if (rvmrpc_guest_publish(g, slot, job->taken.seq, reply))
@@ -248,6 +254,7 @@ static void rvmrpc_job_work(struct work_struct *work)
 		rvmrpc_count(RVMRPC_CNT_LATE);
 		atomic_dec(&rvmrpc_abandoned);
 	}
+	rvmrpc_pages_put(job->pages);
 	rvmrpc_job_put(job);
 }
 
@@ -281,6 +288,7 @@ bool rvmrpc_jobs_give(struct rvmrpc_dev *rdev, const struct rvmrpc_taken *taken,
 	job->taken = *taken;
 	job->call = *call;
 	job->call.hdr = &job->taken.hdr;
+	job->call.pages = job->pages;
 	job->owner = owner;
 	job->deadline = ktime_get_boottime_ns() + (u64)timeout * NSEC_PER_MSEC;
 	job->cancelled = false;

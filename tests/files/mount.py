@@ -61,6 +61,22 @@ def copies():
     assert sorted(p.name for p in here.iterdir()) == ["big", "copy", "empty", "files.sock", "link"], list(here.iterdir())
 
 
+@case("cat: holes, and an end within a page")
+def holes():
+    """From a file system in memory, whose answers are pages of zeros."""
+    vm = guest()
+    vm.guest.check("cd /srv/tree && printf begin > sparse && printf middle | dd of=sparse bs=1 seek=1000003 conv=notrunc 2>/dev/null && "
+                   "dd if=/dev/zero of=sparse bs=1 seek=3000001 count=0 2>/dev/null; "
+                   "printf last | dd of=sparse bs=1 seek=3500017 conv=notrunc 2>/dev/null")
+    own = vm.guest.check("sha256sum /srv/tree/sparse; rm -f /srv/tree/kept; mv /srv/tree/sparse /srv/tree/kept").split()[0]
+    target = pathlib.Path(FOLDER.name) / "sparse"
+    run("cp", "files:/srv/tree/kept", target)
+    data = target.read_bytes()
+    target.unlink()
+    vm.guest.check("rm /srv/tree/kept")
+    assert data.count(0) > 3000000 and len(data) > 3500000 and hashlib.sha256(data).hexdigest() == own, len(data)
+
+
 @case("ls: a folder, a file, as JSON")
 def ls():
     """Types and permissions as ls(1) shows them."""

@@ -101,12 +101,12 @@ int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_recor
 	return os_answer(failed);
 }
 
-int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, void *to, uint32_t *length,
-			struct rvmrpc_file_attributes *a, uint32_t *failed)
+int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, const struct rvmrpc_response *res,
+			uint32_t at, uint32_t *length, struct rvmrpc_file_attributes *a, uint32_t *failed)
 {
 	check_path(path);
 	CHECK(offset + *length <= RVMRPC_FILE_OFFSET_MAX);
-	memset(to, 'r', *length);
+	memset((char *)res->res + at, 'r', *length);
 	input_bytes(in, a, sizeof(*a));
 	*length = *length ? input_u32(in) % *length : 0;
 	return os_answer(failed);

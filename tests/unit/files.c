@@ -79,12 +79,12 @@ int rvmrpc_os_file_list(const struct rvmrpc_file_path *path, struct rvmrpc_recor
 	return os_answer(path, failed);
 }
 
-int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, void *to, uint32_t *length,
-			struct rvmrpc_file_attributes *a, uint32_t *failed)
+int rvmrpc_os_file_read(const struct rvmrpc_file_path *path, uint64_t offset, const struct rvmrpc_response *res,
+			uint32_t at, uint32_t *length, struct rvmrpc_file_attributes *a, uint32_t *failed)
 {
 	(void)offset;
 	os_room = *length;
-	memset(to, 'x', *length);
+	memset((char *)res->res + at, 'x', *length);
 	a->size = 1000;
 	a->inode = 7;
 	return os_answer(path, failed);
