@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Each of FUSE's threads makes its own calls, by a connection that it takes out
- * of a few: so the kernel's read-ahead has several slots in flight. Ours ask
- * anew what the kernel does not remember; nothing is kept here.
+ * of a few.  What the kernel does not remember is asked for anew; kept here are
+ * the next parts of a file that is read in order, for a second.
  */
 #define FUSE_USE_VERSION 32
 
@@ -17,13 +17,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysmacros.h>
-#include "rvmrpc-cmd.h"
+#include "ahead.h"
 #include "../common/stdio.h"
 
 #define ATTRIBUTES_S        1.0         /* the kernel believes them for so long */
-#define READAHEAD_BYTES     (1u << 20)
-/* Of one of the kernel's requests: whole pages that fit into a slot. */
-#define READ_BYTES          61440
+/* Of one of the kernel's requests: all that it asks for ahead. */
+#define READ_BYTES          131072
 #define WATCH_MS            500
 #define GONE_TIMES          4           /* in a row that nobody answered */
 
@@ -32,6 +31,9 @@ typedef struct Mount {
     const char *root;           /* in the guest, "" for all */
     GAsyncQueue *conns;         /* of RvmrpcConn: those that nobody uses */
     guint nconns;               /* that there are */
+    AheadPool *ahead;
+    GMutex lock;                /* files */
+    GHashTable *files;          /* of Ahead: those that are open */
     struct fuse *fuse;
     pthread_t loop;             /* thread that waits for the end */
     int ended;                  /* atomic: it has */
@@ -102,6 +104,16 @@ typedef gboolean (*AskFn)(RvmrpcConn *conn, const char *path, void *data,
  * A connection is kept for a call alone: who waits for a guest's file system
  * that hangs must not keep the others from theirs.
  */
+static gboolean ask_once(Mount *m, const char *full, AskFn fn, void *data,
+                         GError **error)
+{
+    RvmrpcConn *conn = g_async_queue_pop(m->conns);
+    const gboolean done = fn(conn, full, data, error);
+
+    g_async_queue_push(m->conns, conn);
+    return done;
+}
+
 static gboolean ask(const char *path, AskFn fn, void *data, GError **error)
 {
     Mount *m = this_mount();
@@ -113,11 +125,8 @@ static gboolean ask(const char *path, AskFn fn, void *data, GError **error)
     gboolean done;
 
     do {
-        RvmrpcConn *conn = g_async_queue_pop(m->conns);
-
         g_clear_error(&err);
-        done = fn(conn, full, data, &err);
-        g_async_queue_push(m->conns, conn);
+        done = ask_once(m, full, fn, data, &err);
     } while (!done && busy_again(err, end, &wait_us));
     if (!done) {
         g_propagate_error(error, err);
@@ -315,19 +324,65 @@ static gboolean ask_read(RvmrpcConn *conn, const char *path, void *data,
     return part->bytes != NULL;
 }
 
+static GBytes *read_ahead(void *data, const char *path, guint64 offset,
+                          guint32 length, RvmrpcFileVersion *version,
+                          GError **error)
+{
+    Part part = { .offset = offset, .length = length };
+
+    if (!ask_once(data, path, ask_read, &part, error)) {
+        return NULL;
+    }
+    *version = part.version;
+    return part.bytes;
+}
+
+/* Without it, a file is read as it is asked for. */
+static Ahead *ahead_of(const struct fuse_file_info *info)
+{
+    return info ? (Ahead *)(uintptr_t)info->fh : NULL;
+}
+
+static int do_open(const char *path, struct fuse_file_info *info)
+{
+    Mount *m = this_mount();
+    g_autofree char *full = guest_path(m, path);
+    Ahead *ahead = ahead_new(m->ahead, full);
+
+    g_mutex_lock(&m->lock);
+    g_hash_table_add(m->files, ahead);
+    g_mutex_unlock(&m->lock);
+    info->fh = (uintptr_t)ahead;
+    return 0;
+}
+
+static int do_release(const char *path, struct fuse_file_info *info)
+{
+    Mount *m = this_mount();
+
+    (void)path;
+    g_mutex_lock(&m->lock);
+    g_hash_table_remove(m->files, ahead_of(info));
+    g_mutex_unlock(&m->lock);
+    return 0;
+}
+
 static int do_read(const char *path, char *buffer, size_t size, off_t offset,
                    struct fuse_file_info *info)
 {
     Part part = { .version.size = G_MAXUINT64 };
-    gsize done = 0, got = 1;
+    Ahead *ahead = ahead_of(info);
     GError *error = NULL;
+    gssize done = ahead_copy(ahead, offset, buffer, size, &error);
+    gsize got = 1;
 
-    (void)info;
-    while (done < size && got && offset + done < part.version.size) {
+    while (done >= 0 && done < (gssize)size && got &&
+           (guint64)(offset + done) < part.version.size) {
         part.offset = offset + done;
         part.length = size - done;
         if (!ask(path, ask_read, &part, &error)) {
-            return -error_number(error);
+            done = -1;
+            break;
         }
         got = g_bytes_get_size(part.bytes);
         if (got) {
@@ -335,8 +390,9 @@ static int do_read(const char *path, char *buffer, size_t size, off_t offset,
         }
         g_bytes_unref(part.bytes);
         done += got;
+        ahead_note(ahead, part.version.size);
     }
-    return done;
+    return done < 0 ? -error_number(error) : done;
 }
 
 static int do_statfs(const char *path, struct statvfs *st)
@@ -381,9 +437,14 @@ static gboolean ask_change(RvmrpcConn *conn, const char *path, void *data,
 /* 0 or a negative errno. */
 static int change(RvmrpcFileChange *what, const char *path)
 {
+    AheadPool *ahead = this_mount()->ahead;
     GError *error = NULL;
+    gboolean done;
 
-    return ask(path, ask_change, what, &error) ? 0 : -error_number(error);
+    ahead_pool_changed(ahead);
+    done = ask(path, ask_change, what, &error);
+    ahead_pool_changed(ahead);      /* what was read meanwhile, too */
+    return done ? 0 : -error_number(error);
 }
 
 static int change_name(guint32 procedure, const char *path)
@@ -408,7 +469,8 @@ static int do_create(const char *path, mode_t mode, struct fuse_file_info *info)
     const int err = make(RVMRPC_FILES_CREATE, path, mode);
 
     /* The guest made it meanwhile. */
-    return err == -EEXIST && !(info->flags & O_EXCL) ? 0 : err;
+    return !err || (err == -EEXIST && !(info->flags & O_EXCL)) ?
+           do_open(path, info) : err;
 }
 
 static int do_mkdir(const char *path, mode_t mode)
@@ -526,7 +588,7 @@ static int do_utimens(const char *path, const struct timespec times[2],
 /* What the kernel has of a file ends when size or time are others at its opening. */
 static void *do_init(struct fuse_conn_info *conn, struct fuse_config *config)
 {
-    conn->max_readahead = READAHEAD_BYTES;
+    conn->max_readahead = READ_BYTES;
     conn->max_read = READ_BYTES;
     /* By truncate(), as if it were another call of the program's. */
     conn->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;
@@ -545,7 +607,9 @@ static const struct fuse_operations operations = {
     .getattr = do_getattr,
     .readlink = do_readlink,
     .readdir = do_readdir,
+    .open = do_open,
     .read = do_read,
+    .release = do_release,
     .statfs = do_statfs,
     .create = do_create,
     .mkdir = do_mkdir,
@@ -599,6 +663,23 @@ static void *watch_thread(void *data)
     }
     g_clear_pointer(&conn, rvmrpc_conn_free);
     return NULL;
+}
+
+/* What files are read ahead by. */
+static gboolean open_ahead(Mount *m, GError **error)
+{
+    m->files = g_hash_table_new_full(NULL, NULL,
+                                     (GDestroyNotify)ahead_free, NULL);
+    m->ahead = ahead_pool_new(m->nconns - 1, read_ahead, m, error);
+    return m->ahead != NULL;
+}
+
+/* The kernel does not close what was open when the mount ends. */
+static void close_ahead(Mount *m)
+{
+    g_clear_pointer(&m->files, g_hash_table_unref);
+    g_clear_pointer(&m->ahead, ahead_pool_free);
+    g_mutex_clear(&m->lock);
 }
 
 /* As many as may be in flight, and one for what is not of a folder that hangs. */
@@ -676,8 +757,10 @@ int cmd_mount(int argc, char **argv)
     vm = rvmrpc_find_vm(name, options.cancellable, &error);
     m.vm = vm;
     m.conns = g_async_queue_new();
-    code = vm && open_conns(&m, &error) ? serve(&m, argv[0], argv[1]) :
-           fail(error);
+    g_mutex_init(&m.lock);
+    code = vm && open_conns(&m, &error) && open_ahead(&m, &error) ?
+           serve(&m, argv[0], argv[1]) : fail(error);
+    close_ahead(&m);
     while ((conn = g_async_queue_try_pop(m.conns))) {
         rvmrpc_conn_free(conn);
     }
