@@ -90,7 +90,7 @@ struct rvmrpc_accepted {
 	bool counted;			/* in the module's running */
 	uint16_t version;		/* of the module that is there, for the reply */
 	const struct rvmrpc_hdr *hdr;	/* the checked copy, the caller's; as long as this is used */
-	struct rvmrpc_pages *pages;	/* of who runs it, or NULL */
+	struct rvmrpc_pages *pages;	/* set by who runs it, if he has them */
 };
 
 /* Of numbers with up to 16 digits; 16: it is none. */
@@ -183,6 +183,7 @@ static inline bool rvmrpc_server_judge(const struct rvmrpc_lookup *l, const stru
 	a->proc = l->proc;
 	a->flags = l->flags;
 	a->counted = false;
+	a->pages = NULL;
 	a->version = l->version;
 	a->hdr = hdr;
 	return true;
