@@ -326,20 +326,18 @@ bool rvmrpc_jobs_settled(const struct rvmrpc_dev *rdev)
 /* As many as may run do, and each has been past its deadline for that long: the host has given up on them. */
 bool rvmrpc_jobs_stuck(const struct rvmrpc_dev *rdev, int grace_ms)
 {
-	u64 now;
-	u32 i;
+	u64 now = ktime_get_boottime_ns();
+	u32 i, late = 0;
 
-	if (rvmrpc_jobs_running(rdev) < rvmrpc_jobs_max(rdev) ||
-	    atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_JOBS_MAX)
+	if (atomic_read(&rvmrpc_abandoned) + rvmrpc_jobs_max(rdev) > RVMRPC_JOBS_MAX)
 		return false;
-	now = ktime_get_boottime_ns();
+	/* Each is looked at once: it may end meanwhile, and then it is none of them. */
 	for (i = 0; i < rdev->w.guest.layout.nslots; i++) {
 		const struct rvmrpc_job *job = rdev->w.jobs[i];
 
-		if (job && READ_ONCE(job->busy) && now < job->deadline + (u64)grace_ms * NSEC_PER_MSEC)
-			return false;
+		late += job && READ_ONCE(job->busy) && now >= job->deadline + (u64)grace_ms * NSEC_PER_MSEC;
 	}
-	return true;
+	return late >= rvmrpc_jobs_max(rdev);
 }
 
 /* ---- Workers that wait for others ---- */

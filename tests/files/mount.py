@@ -24,8 +24,9 @@ from tools import PATIENT, RVMRPC, environment, ok, rvmrpc  # noqa: E402
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-files-")
 LONG = bool(os.environ.get("RVMRPC_LONG"))
 LIMIT = 800 if LONG else 180
-# Times that meminfo's p99 may grow; two copies and a guest share two CPUs of the host.
-BESIDE = 6
+# Times that meminfo's p99 may grow, and what it may be, ms: two copies and a guest share two CPUs of the host with other tests.
+BESIDE = 2
+SOON = 20
 
 
 def guest(write=""):
@@ -360,11 +361,11 @@ def meminfo_times(vm, seconds):
 
 @case("two clients that copy a large file: meminfo's times beside", timeout=120)
 def beside():
-    """Turn and turn about with a client that only keeps the host as busy; by the best of three."""
+    """Turn and turn about; other tests may disturb some of it."""
     vm = guest()
     vm.guest.check("test -s /srv/tree/huge || dd if=/dev/zero of=/srv/tree/huge bs=1M count=64 2>/dev/null", timeout=60)
     best = None
-    for _ in range(3):
+    for _ in range(6):
         alone = meminfo_times(vm, 1.5)
         copies = [subprocess.Popen(["sh", "-c", f"while :; do '{RVMRPC}' cat files /srv/tree/huge || exit; done"],  # pylint: disable=consider-using-with
                                    env=environment(FOLDER.name), stdout=subprocess.DEVNULL, start_new_session=True)
@@ -379,9 +380,11 @@ def beside():
         figures = [quantile(values, share) for values in (alone, loaded) for share in (0.5, 0.99)]
         if best is None or figures[3] / figures[1] < best[3] / best[1]:
             best = figures
+        if best[3] < max(BESIDE * best[1], SOON):
+            break
     comment("ms alone p50 {:.2f} p99 {:.2f}, beside two copies p50 {:.2f} p99 {:.2f}".format(*best))
     vm.guest.check("rm /srv/tree/huge")
-    assert best[3] < max(BESIDE * best[1], 20), best
+    assert best[3] < max(BESIDE * best[1], SOON), best
 
 
 @case("mount ends by a signal and when the VM goes, and goes on when the guest starts anew", timeout=LIMIT)
