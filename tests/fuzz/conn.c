@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * librvmrpc's connections: whatever a VM's socket or a monitor says, in frames, in lines and in neither, the library ends
- * with an answer or an error, and its texts are UTF-8. All that is said is there before it is read, so nothing waits.
+ * librvmrpc's connections: whatever a VM's socket or a monitor says, in frames, in lines and in neither, the library
+ * ends with an answer or an error, and its texts are UTF-8. All that is said is there before it is read, so nothing waits.
  */
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,10 +18,12 @@ static int peer = -1;
 /* Where a % is comes any value, right or of another type. */
 static const char *const infos[] = {
 	"{\"protocol\":%,\"vm\":%,\"rvmrpc\":%}",
-	"{\"vm\":{\"name\":%,\"uuid\":%,\"pid\":%,\"running\":%},\"rvmrpc\":{\"state\":%,\"os\":%,\"release\":%,\"epoch\":%,"
-	"\"abi-version\":%,\"last-seen-ms\":%,\"wait\":%,\"proxy\":%,\"gate\":%,\"slots\":%,\"modules\":%,\"stats\":%}}",
-	"{\"vm\":{\"name\":\"fuzz\"},\"rvmrpc\":{\"state\":\"connected\",\"modules\":[{\"number\":%,\"name\":%,\"version\":%,"
-	"\"procedures\":[{\"number\":%,\"name\":%,\"read-only\":%}]}],\"stats\":{\"calls\":%,\"latency-us\":[%,%]}}}",
+	"{\"vm\":{\"name\":%,\"uuid\":%,\"pid\":%,\"running\":%},\"rvmrpc\":{\"state\":%,\"os\":%,\"release\":%,"
+	"\"epoch\":%,\"abi-version\":%,\"last-seen-ms\":%,\"wait\":%,\"proxy\":%,\"gate\":%,\"slots\":%,"
+	"\"modules\":%,\"stats\":%}}",
+	"{\"vm\":{\"name\":\"fuzz\"},\"rvmrpc\":{\"state\":\"connected\",\"modules\":[{\"number\":%,\"name\":%,"
+	"\"version\":%,\"procedures\":[{\"number\":%,\"name\":%,\"read-only\":%}]}],\"stats\":{\"calls\":%,"
+	"\"latency-us\":[%,%]}}}",
 };
 
 static const char *const lines[] = {
@@ -36,8 +38,8 @@ static const char *const lines[] = {
 };
 
 static const char *const values[] = {
-	"1", "\"fuzz\"", "\"ok\"", "\"connected\"", "{}", "[]", "null", "true", "-1", "1.5e300", "18446744073709551615", "[{}]",
-	"[[1]]", "\"\"", "\"AAECAw==\"", "\"RVMRPC_X\"", "\"CommandNotFound\"",
+	"1", "\"fuzz\"", "\"ok\"", "\"connected\"", "{}", "[]", "null", "true", "-1", "1.5e300",
+	"18446744073709551615", "[{}]", "[[1]]", "\"\"", "\"AAECAw==\"", "\"RVMRPC_X\"", "\"CommandNotFound\"",
 };
 
 static void say_frame(GByteArray *said, const void *payload, guint length)

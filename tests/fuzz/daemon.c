@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * rvmrpcd's VM, whole: QEMUs at its ivshmem socket, clients at its own, guests in the windows. Each sends what it likes, in
- * frames and out of them, and goes when it likes; the daemon starts anew in between. Whoever reads gets whole frames.
+ * rvmrpcd's VM, whole: QEMUs at its ivshmem socket, clients at its own, guests in the windows. Each sends what it likes,
+ * in frames and out of them, and goes when it likes; the daemon starts anew in between. Whoever reads gets whole frames.
  */
 #include <endian.h>
 #include <errno.h>
@@ -173,7 +173,9 @@ static bool message(int sock, int64_t *value, int *fd)
 /* Its window, or that it is refused. */
 static void qemu_comes(struct qemu *q)
 {
-	static const int64_t values[] = { 0, RVMRPC_IVSHMEM_ID_GUEST, RVMRPC_IVSHMEM_ID_HOST, -1, RVMRPC_IVSHMEM_ID_GUEST };
+	static const int64_t values[] = {
+		0, RVMRPC_IVSHMEM_ID_GUEST, RVMRPC_IVSHMEM_ID_HOST, -1, RVMRPC_IVSHMEM_ID_GUEST,
+	};
 	int64_t value;
 	int fds[5];
 
@@ -283,10 +285,11 @@ static void guest_answers(struct qemu *q)
 
 static void guest_tells(struct qemu *q)
 {
+	const uint32_t module = input_u8(&in) % 2 ? RVMRPC_MOD_CORE : RVMRPC_MOD_USER;
 	struct rvmrpc_event_writer e;
 	char text[64];
 
-	rvmrpc_event_begin(&e, input_u8(&in) % 2 ? RVMRPC_MOD_CORE : RVMRPC_MOD_USER, (uint16_t)(input_u8(&in) % 10), 1);
+	rvmrpc_event_begin(&e, module, (uint16_t)(input_u8(&in) % 10), 1);
 	for (uint32_t n = input_u8(&in) % 4; n; n--) {
 		input_bytes(&in, text, sizeof(text));
 		rvmrpc_event_string(&e, (uint16_t)(input_u8(&in) % 12), text, input_u8(&in) % sizeof(text));
@@ -302,7 +305,8 @@ static void guest_tells(struct qemu *q)
 /* Of the first pages, which have the words, or of any. */
 static void guest_writes(struct qemu *q)
 {
-	uint32_t at = input_u8(&in) % 2 ? input_u32(&in) % (WINDOW / 4) : input_u8(&in) % 5 * 1024 + input_u8(&in) % 128;
+	uint32_t at = input_u8(&in) % 2 ? input_u32(&in) % (WINDOW / 4) :
+		      input_u8(&in) % 5 * 1024 + input_u8(&in) % 128;
 
 	((volatile uint32_t *)q->base)[at] = input_u8(&in) % 2 ? input_u32(&in) : input_u8(&in);
 	if (input_u8(&in) % 2)

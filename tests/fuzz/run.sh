@@ -28,9 +28,12 @@ fi
 if [[ $harness == conn ]]; then flags+=("-Wl,--wrap=unix_connect"); fi
 
 if [[ $harness == daemon ]]; then
-    sources+=("$root"/channel/*.c "$root"/host-tools/rvmrpcd/{config,info,ivshmem,vm}.c "$root/host-tools/common/size.c")
+    sources+=("$root"/channel/*.c "$root"/host-tools/rvmrpcd/{config,info,ivshmem,vm}.c
+        "$root/host-tools/common/size.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
-    flags+=(-D_GNU_SOURCE -iquote "$root/host-tools/common" -I "$root/host-tools/rvmrpcd" -I "$root/linux-kvm/host/include/uapi")
+    # Not -I: it has an stdio.h.
+    flags+=(-D_GNU_SOURCE -iquote "$root/host-tools/common" -I "$root/host-tools/rvmrpcd"
+        -I "$root/linux-kvm/host/include/uapi")
 fi
 
 if [[ $harness == connect ]]; then sources=("$root/core/rvmrpc_connect.c"); fi
