@@ -158,7 +158,7 @@ static ssize_t write_frame(int fd, const Frame *f)
     size_t at = f->sent < head ? 0 : f->sent - head;
     struct iovec iov[] = {
         { (char *)&f->hdr + MIN(f->sent, head), head - MIN(f->sent, head) },
-        { (char *)f->payload + at, f->hdr.length - at },
+        { f->hdr.length ? (char *)f->payload + at : NULL, f->hdr.length - at },
     };
     struct msghdr msg = { .msg_iov = iov, .msg_iovlen = G_N_ELEMENTS(iov) };
     ssize_t n = sendmsg(fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);

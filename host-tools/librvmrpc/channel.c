@@ -17,45 +17,14 @@ const char *rvmrpc_state_name(RvmrpcState state)
     return state < G_N_ELEMENTS(state_names) ? state_names[state] : "unknown";
 }
 
-/* Members of the wrong type count as absent. */
-static JsonNode *get_value(JsonObject *obj, const char *name)
-{
-    JsonNode *node = obj ? json_object_get_member(obj, name) : NULL;
-
-    return node && JSON_NODE_HOLDS_VALUE(node) ? node : NULL;
-}
-
-static char *get_string(JsonObject *obj, const char *name)
-{
-    JsonNode *node = get_value(obj, name);
-
-    return node && json_node_get_value_type(node) == G_TYPE_STRING ?
-           g_strdup(json_node_get_string(node)) : NULL;
-}
-
-static guint64 get_u64(JsonObject *obj, const char *name)
-{
-    JsonNode *node = get_value(obj, name);
-
-    return node && json_node_get_value_type(node) == G_TYPE_INT64 ?
-           (guint64)json_node_get_int(node) : 0;
-}
-
-static JsonObject *get_object(JsonObject *obj, const char *name)
-{
-    JsonNode *node = json_object_get_member(obj, name);
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
-           NULL;
-}
-
 static void fill_latency(RvmrpcChannel *ch, JsonObject *stats)
 {
     JsonNode *node = json_object_get_member(stats, "latency-us");
+    gint64 sum = member_int(stats, "latency-sum-us", -1);
     JsonArray *array;
 
-    ch->has_latency_sum = get_value(stats, "latency-sum-us") != NULL;
-    ch->latency_sum_us = get_u64(stats, "latency-sum-us");
+    ch->has_latency_sum = sum >= 0;
+    ch->latency_sum_us = MAX(sum, 0);
 
     if (!node || !JSON_NODE_HOLDS_ARRAY(node)) {
         return;
@@ -91,7 +60,7 @@ static void fill_stats(RvmrpcChannel *ch, JsonObject *stats)
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++) {
-        *members[i].to = get_u64(stats, members[i].name);
+        *members[i].to = member_int(stats, members[i].name, 0);
     }
     fill_latency(ch, stats);
 }
@@ -99,8 +68,8 @@ static void fill_stats(RvmrpcChannel *ch, JsonObject *stats)
 RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running)
 {
     RvmrpcChannel *ch = g_new0(RvmrpcChannel, 1);
-    g_autofree char *state = get_string(obj, "state");
-    JsonObject *stats = get_object(obj, "stats");
+    const char *state = member_text(obj, "state", NULL);
+    JsonObject *stats = member_object(obj, "stats");
 
     for (guint i = 0; i < G_N_ELEMENTS(state_names); i++) {
         if (g_strcmp0(state, state_names[i]) == 0) {
@@ -108,14 +77,14 @@ RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running)
         }
     }
     ch->running = vm_running;
-    ch->os = get_string(obj, "os");
-    ch->release = get_string(obj, "release");
-    ch->proxy = get_string(obj, "proxy");
-    ch->gate = get_string(obj, "gate");
-    ch->wait = get_string(obj, "wait");
-    ch->epoch = get_u64(obj, "epoch");
-    ch->last_seen_ms = get_u64(obj, "last-seen-ms");
-    ch->slots = get_u64(obj, "slots");
+    ch->os = g_strdup(member_text(obj, "os", NULL));
+    ch->release = g_strdup(member_text(obj, "release", NULL));
+    ch->proxy = g_strdup(member_text(obj, "proxy", NULL));
+    ch->gate = g_strdup(member_text(obj, "gate", NULL));
+    ch->wait = g_strdup(member_text(obj, "wait", NULL));
+    ch->epoch = member_int(obj, "epoch", 0);
+    ch->last_seen_ms = member_int(obj, "last-seen-ms", 0);
+    ch->slots = member_int(obj, "slots", 0);
     if (stats) {
         fill_stats(ch, stats);
     }

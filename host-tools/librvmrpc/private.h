@@ -135,6 +135,16 @@ int process_connect(gint64 pid, const char *path, const Until *until,
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error);
 
+/* ---- json.c: what another process wrote ---- */
+
+/* Of that type, else NULL or @absent. @obj may be NULL. What is returned is the object's. */
+JsonObject *member_object(JsonObject *obj, const char *name);
+const char *member_text(JsonObject *obj, const char *name, const char *absent);
+gint64 member_int(JsonObject *obj, const char *name, gint64 absent);
+gboolean member_bool(JsonObject *obj, const char *name, gboolean absent);
+/* An object in the parser's memory; NULL: @text is none. */
+JsonObject *parse_object(JsonParser *parser, const char *text);
+
 /* ---- files.c: what a guest answered ---- */
 
 GBytes *files_parse_read(const RvmrpcConn *conn, const char *path,

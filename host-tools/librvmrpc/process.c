@@ -94,16 +94,8 @@ static char *option_value(const char *option, const char *key)
 static char *json_value(const char *json, const char *key)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root = NULL;
 
-    if (json_parser_load_from_data(parser, json, -1, NULL)) {
-        root = json_parser_get_root(parser);
-    }
-    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-        return NULL;
-    }
-    return g_strdup(json_object_get_string_member_with_default(
-                        json_node_get_object(root), key, NULL));
+    return g_strdup(member_text(parse_object(parser, json), key, NULL));
 }
 
 /* Of a -device in either form. */

@@ -37,30 +37,11 @@ static gboolean malformed(const char *text, GError **error)
     return FALSE;
 }
 
-static JsonObject *member(JsonObject *obj, const char *name)
-{
-    JsonNode *node = obj ? json_object_get_member(obj, name) : NULL;
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
-           NULL;
-}
-
-static JsonObject *parse(JsonParser *parser, const char *text)
-{
-    JsonNode *root = NULL;
-
-    if (json_parser_load_from_data(parser, text, -1, NULL)) {
-        root = json_parser_get_root(parser);
-    }
-    return root && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) :
-           NULL;
-}
-
 /* "return" of a reply; *error for an "error", or for neither. */
 static JsonObject *get_return(JsonObject *reply, GError **error)
 {
-    JsonObject *err = member(reply, "error");
-    JsonObject *ret = member(reply, "return");
+    JsonObject *err = member_object(reply, "error");
+    JsonObject *ret = member_object(reply, "return");
     const char *kind, *desc;
 
     if (ret) {
@@ -74,8 +55,8 @@ static JsonObject *get_return(JsonObject *reply, GError **error)
         malformed(text, error);
         return NULL;
     }
-    kind = json_object_get_string_member_with_default(err, "class", "");
-    desc = json_object_get_string_member_with_default(err, "desc", "");
+    kind = member_text(err, "class", "");
+    desc = member_text(err, "desc", "");
     if (strcmp(kind, "CommandNotFound") == 0) {
         desc = "its QEMU has no Reverse VMRPC; set <emulator> to one that has";
     }
@@ -122,8 +103,7 @@ static char *read_line(RvmrpcConn *conn, const Until *until, GError **error)
 
 static gboolean is_our_event(JsonObject *obj)
 {
-    const char *name =
-        json_object_get_string_member_with_default(obj, "event", NULL);
+    const char *name = member_text(obj, "event", NULL);
 
     return name && (g_str_has_prefix(name, "RVMRPC_") ||
                     strcmp(name, "GUEST_KERNEL_EVENT") == 0);
@@ -135,7 +115,7 @@ static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
 {
     while (TRUE) {
         g_autofree char *line = read_line(conn, until, error);
-        JsonObject *obj = line ? parse(parser, line) : NULL;
+        JsonObject *obj = line ? parse_object(parser, line) : NULL;
 
         if (!line) {
             return NULL;
@@ -147,8 +127,7 @@ static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
         }
         if (is_our_event(obj)) {
             g_queue_push_tail(&conn->events, g_steal_pointer(&line));
-        } else if (json_object_get_int_member_with_default(obj, "id", -1) ==
-                   (gint64)conn->cookie) {
+        } else if (member_int(obj, "id", -1) == (gint64)conn->cookie) {
             return obj;
         }
     }
@@ -182,7 +161,7 @@ static gboolean read_greeting(RvmrpcConn *conn, JsonParser *parser,
 {
     while (TRUE) {
         g_autofree char *line = read_line(conn, until, error);
-        JsonObject *obj = line ? parse(parser, line) : NULL;
+        JsonObject *obj = line ? parse_object(parser, line) : NULL;
 
         if (!line) {
             return FALSE;
@@ -190,7 +169,7 @@ static gboolean read_greeting(RvmrpcConn *conn, JsonParser *parser,
         if (!obj) {
             return malformed(line, error);
         }
-        if (member(obj, "QMP")) {
+        if (member_object(obj, "QMP")) {
             return TRUE;
         }
     }
@@ -356,7 +335,7 @@ static JsonObject *libvirt_execute(RvmrpcConn *conn, const char *command,
                     "libvirt says: %s", g_strstrip(complaint));
         return NULL;
     }
-    reply = parse(parser, text);
+    reply = parse_object(parser, text);
     if (!reply) {
         malformed(text, error);
         return NULL;
@@ -377,8 +356,7 @@ static JsonObject *execute(RvmrpcConn *conn, const char *command,
 
 static gboolean get_status(JsonObject *ret, guint32 *status)
 {
-    const char *name =
-        json_object_get_string_member_with_default(ret, "status", "");
+    const char *name = member_text(ret, "status", "");
 
     for (guint32 i = 0; i < G_N_ELEMENTS(status_names); i++) {
         if (strcmp(name, status_names[i]) == 0) {
@@ -430,11 +408,9 @@ static gboolean either_call(RvmrpcConn *conn, const Target *target,
     if (!get_status(ret, status)) {
         return malformed("a call without its status", error);
     }
-    decoded = g_base64_decode(json_object_get_string_member_with_default(
-                                  ret, "data", ""), &size);
+    decoded = g_base64_decode(member_text(ret, "data", ""), &size);
     *answer = g_bytes_new_take(decoded, size);
-    *elapsed_ns = json_object_get_int_member_with_default(ret, "elapsed-ns",
-                                                          0);
+    *elapsed_ns = member_int(ret, "elapsed-ns", 0);
     return TRUE;
 }
 
@@ -449,8 +425,7 @@ static RvmrpcChannel *either_query(RvmrpcConn *conn, const Until *until,
     if (!ret) {
         return NULL;
     }
-    running = json_object_get_boolean_member_with_default(ret, "running",
-                                                          TRUE);
+    running = member_bool(ret, "running", TRUE);
     ret = execute(conn, "\"execute\": \"query-rvmrpc\"", parser, until, error);
     return ret ? channel_from_json(ret, running) : NULL;
 }
@@ -461,7 +436,7 @@ static char *qmp_next_event(RvmrpcConn *conn, const Until *until,
     while (g_queue_is_empty(&conn->events)) {
         g_autoptr(JsonParser) parser = json_parser_new();
         g_autofree char *line = read_line(conn, until, error);
-        JsonObject *obj = line ? parse(parser, line) : NULL;
+        JsonObject *obj = line ? parse_object(parser, line) : NULL;
 
         if (!line) {
             return NULL;

@@ -136,24 +136,13 @@ static gboolean read_answer(RvmrpcConn *conn, guint16 type, guint64 cookie,
     return FALSE;
 }
 
-static JsonObject *parse_object(GBytes *payload, JsonParser *parser)
-{
-    g_autofree char *text = to_text(payload);
-    JsonNode *root = NULL;
-
-    if (json_parser_load_from_data(parser, text, -1, NULL)) {
-        root = json_parser_get_root(parser);
-    }
-    return root && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) :
-           NULL;
-}
-
 /* INFO as JSON, in the parser's memory. */
 static JsonObject *ask_info(RvmrpcConn *conn, guint16 type, JsonParser *parser,
                             const Until *until, GError **error)
 {
     Header hdr = { .type = type, .cookie = ++conn->cookie };
     g_autoptr(GBytes) payload = NULL;
+    g_autofree char *text = NULL;
     JsonObject *info;
 
     if (!send_frame(conn, &hdr, NULL, until, error) ||
@@ -161,7 +150,8 @@ static JsonObject *ask_info(RvmrpcConn *conn, guint16 type, JsonParser *parser,
                      until, error)) {
         return NULL;
     }
-    info = parse_object(payload, parser);
+    text = to_text(payload);
+    info = parse_object(parser, text);
     if (!info) {
         malformed(error, "no JSON");
     }
@@ -199,30 +189,13 @@ static gboolean sock_connect(RvmrpcConn *conn, struct ucred *peer,
     return conn->fd >= 0 && unix_peer(conn->fd, peer, error);
 }
 
-static const char *get_text(JsonObject *obj, const char *name)
-{
-    JsonNode *node = json_object_get_member(obj, name);
-
-    return node && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_string(node) :
-           NULL;
-}
-
-/* "vm" of INFO, or NULL. */
-static JsonObject *get_vm(JsonObject *info)
-{
-    JsonNode *node = json_object_get_member(info, "vm");
-
-    return node && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) :
-           NULL;
-}
-
 /* What was found may have ended, and another VM may have its socket. */
 static gboolean check_identity(const RvmrpcVm *vm, JsonObject *info,
                                GError **error)
 {
-    JsonObject *obj = get_vm(info);
-    const char *name = obj ? get_text(obj, "name") : NULL;
-    const char *uuid = obj ? get_text(obj, "uuid") : NULL;
+    JsonObject *obj = member_object(info, "vm");
+    const char *name = member_text(obj, "name", NULL);
+    const char *uuid = member_text(obj, "uuid", NULL);
 
     if ((vm->uuid && uuid && g_ascii_strcasecmp(vm->uuid, uuid) != 0) ||
         (vm->of_folder && vm->name && g_strcmp0(vm->name, name) != 0)) {
@@ -301,22 +274,16 @@ static RvmrpcChannel *sock_query(RvmrpcConn *conn, const Until *until,
 {
     g_autoptr(JsonParser) parser = json_parser_new();
     JsonObject *info = ask_info(conn, RVMRPC_SOCK_QUERY, parser, until, error);
-    JsonNode *vm = info ? json_object_get_member(info, "vm") : NULL;
-    JsonNode *channel = info ? json_object_get_member(info, "rvmrpc") : NULL;
-    gboolean running = TRUE;
+    JsonObject *channel = member_object(info, "rvmrpc");
 
     if (!info) {
         return NULL;
     }
-    if (!channel || !JSON_NODE_HOLDS_OBJECT(channel)) {
+    if (!channel) {
         malformed(error, "no state");
         return NULL;
     }
-    if (vm && JSON_NODE_HOLDS_OBJECT(vm)) {
-        running = json_object_get_boolean_member_with_default(
-            json_node_get_object(vm), "running", TRUE);
-    }
-    return channel_from_json(json_node_get_object(channel), running);
+    return channel_from_json(channel, member_bool(member_object(info, "vm"), "running", TRUE));
 }
 
 static char *sock_next_event(RvmrpcConn *conn, const Until *until,
@@ -356,7 +323,7 @@ const Way way_socket = {
 
 static void take_text(JsonObject *obj, const char *name, char **to)
 {
-    const char *text = get_text(obj, name);
+    const char *text = member_text(obj, name, NULL);
 
     if (text) {
         g_free(*to);
@@ -371,8 +338,7 @@ static void take_identity(RvmrpcVm *vm, JsonObject *obj)
     take_text(obj, "uuid", &vm->uuid);
     if (!vm->of_process) {
         vm->pid = json_object_has_member(obj, "running") && vm->peer ?
-            vm->peer :
-            json_object_get_int_member_with_default(obj, "pid", 0);
+            vm->peer : member_int(obj, "pid", 0);
     }
 }
 
@@ -415,7 +381,7 @@ gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
     if (!info) {
         return FALSE;
     }
-    obj = get_vm(info);
+    obj = member_object(info, "vm");
     if (obj) {
         take_identity(vm, obj);
     }

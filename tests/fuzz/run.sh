@@ -18,11 +18,21 @@ flags=()
 if [[ $harness == files ]]; then
     sources+=("$root"/core/rvmrpc_{files,files_change}.c)
 fi
-if [[ $harness == reply ]]; then
+if [[ $harness == reply || $harness == conn ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c" "$root/channel/rvmrpc_fdsource.c"
         "$root/host-tools/common/crowd.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
     flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
+        -I "$root/linux-kvm/host/include/uapi")
+fi
+if [[ $harness == conn ]]; then flags+=("-Wl,--wrap=unix_connect"); fi
+
+if [[ $harness == daemon ]]; then
+    sources+=("$root"/channel/*.c "$root"/host-tools/rvmrpcd/{config,info,ivshmem,vm}.c
+        "$root/host-tools/common/size.c")
+    read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
+    # Not -I: it has an stdio.h.
+    flags+=(-D_GNU_SOURCE -iquote "$root/host-tools/common" -I "$root/host-tools/rvmrpcd"
         -I "$root/linux-kvm/host/include/uapi")
 fi
 
