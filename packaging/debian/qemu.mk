@@ -13,7 +13,7 @@ tree = $(CURDIR)/obj-qemu
 libdir = /usr/lib/$(DEB_HOST_MULTIARCH)/rvmrpc
 modules = debian/$(package)$(libdir)/qemu
 objects = $(tree)/b/qemu
-upstream_version = $(shell dpkg-parsechangelog -l$(tree)/debian/changelog -S Version)
+upstream_version = $(shell dpkg-parsechangelog -l$(CURDIR)/upstream/debian/changelog -S Version)
 
 # QEMU's own debug information is most of its build, and is not packaged.
 export DEB_CFLAGS_MAINT_STRIP = -g
