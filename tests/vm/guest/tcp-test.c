@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * tcp-test ADDRESS PORT: a server of TCP, a process for each connection; the first line that it gets says what it does:
+ * tcp-test ADDRESS PORT: a server of TCP, or of vsock if that is the address, a process for each connection; the first line that it gets says what it does:
  *   echo	sends back what follows; at its end ends
  *   count	takes all that follows, then answers with the number of bytes and a sum
  *   give N	sends N bytes of a pattern, ends, and waits for the other end
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <linux/vm_sockets.h>
 
 static uint8_t buffer[65536];
 
@@ -99,25 +100,48 @@ static void serve(int fd)
 	}
 }
 
+union address {
+	struct sockaddr any;
+	struct sockaddr_in four;
+	struct sockaddr_in6 six;
+	struct sockaddr_vm vm;
+};
+
+/* Its length. */
+static socklen_t parse(const char *text, int port, union address *a)
+{
+	memset(a, 0, sizeof(*a));
+	if (!strcmp(text, "vsock")) {
+		a->vm.svm_family = AF_VSOCK;
+		a->vm.svm_cid = VMADDR_CID_ANY;
+		a->vm.svm_port = port;
+		return sizeof(a->vm);
+	}
+	if (inet_pton(AF_INET, text, &a->four.sin_addr) == 1) {
+		a->four.sin_family = AF_INET;
+		a->four.sin_port = htons(port);
+		return sizeof(a->four);
+	}
+	if (inet_pton(AF_INET6, text, &a->six.sin6_addr) != 1)
+		errx(2, "no address: %s", text);
+	a->six.sin6_family = AF_INET6;
+	a->six.sin6_port = htons(port);
+	return sizeof(a->six);
+}
+
 int main(int argc, char **argv)
 {
-	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
-	struct sockaddr_in four = { .sin_family = AF_INET };
 	int one = 1, listener, fd;
+	union address address;
+	socklen_t length;
 
 	if (argc != 3)
 		errx(2, "usage: tcp-test ADDRESS PORT");
 	signal(SIGCHLD, SIG_IGN);
-	four.sin_port = six.sin6_port = htons(atoi(argv[2]));
-	if (inet_pton(AF_INET, argv[1], &four.sin_addr) != 1) {
-		four.sin_family = AF_UNSPEC;
-		if (inet_pton(AF_INET6, argv[1], &six.sin6_addr) != 1)
-			errx(2, "no address: %s", argv[1]);
-	}
-	listener = socket(four.sin_family == AF_INET ? AF_INET : AF_INET6, SOCK_STREAM, 0);
+	length = parse(argv[1], atoi(argv[2]), &address);
+	listener = socket(address.any.sa_family, SOCK_STREAM, 0);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (four.sin_family == AF_INET ? bind(listener, (struct sockaddr *)&four, sizeof(four)) :
-					 bind(listener, (struct sockaddr *)&six, sizeof(six)))
+	if (bind(listener, &address.any, length))
 		err(1, "bind");
 	if (listen(listener, 128) || daemon(0, 0))
 		err(1, "listen");
