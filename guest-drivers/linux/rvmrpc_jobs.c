@@ -2,9 +2,9 @@
 /*
  * Workers: procedures that may sleep.
  *
- * A job is what a worker needs of a slot: private copies of argument and result.  It has the slot only while its epoch
- * lives: the end of an epoch takes the slot away from a job that still runs, under the job's lock, and leaves the job to
- * its worker.  So a procedure that hangs never writes to the window of a later epoch.
+ * A job is what a worker needs of a slot: private copies of argument and result, or pages that hold part of the result.
+ * It has the slot only while its epoch lives: the end of an epoch takes the slot away from a job that still runs, under the
+ * job's lock, and leaves the job to its worker.  So a procedure that hangs never writes to the window of a later epoch.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
