@@ -6,10 +6,8 @@
 #define RVMRPC_COMPAT_H
 
 #include <linux/fs.h>
-#include <linux/highmem.h>
 #include <linux/kernel.h>
 #include <linux/kmsg_dump.h>
-#include <linux/mm.h>
 #include <linux/mmzone.h>
 #include <linux/namei.h>
 #include <linux/pci.h>
@@ -61,15 +59,6 @@ int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *nam
 #define rvmrpc_request_region	pcim_request_region
 #else
 #define rvmrpc_request_region	pci_request_region
-#endif
-
-/* New in 5.12. */
-#if KERNEL_VERSION(5, 12, 0) > LINUX_VERSION_CODE
-static inline void memcpy_from_page(char *to, struct page *page, size_t offset, size_t length)
-{
-	/* No 64-bit kernel has memory that it does not map. */
-	memcpy(to, (char *)page_address(page) + offset, length);
-}
 #endif
 
 /* New in 5.17. */
