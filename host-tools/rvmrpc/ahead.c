@@ -219,13 +219,16 @@ static gboolean is_fresh(const Part *part)
 static Part *await_part(Ahead *a, guint64 offset)
 {
     while (TRUE) {
-        Part *part = part_at(a, offset);
+        const gboolean in_order = a->orderly == ORDERLY;
+        Part *part;
 
-        if (a->orderly == ORDERLY) {
+        if (in_order) {
             ask_more(a);
-            part = part_at(a, offset);
         }
-        if (part ? part->ended : !a->in_flight || offset < a->asked) {
+        part = part_at(a, offset);
+        /* In order, it is asked for as soon as one of those in flight ends. */
+        if (part ? part->ended :
+            !in_order || !a->in_flight || offset < a->asked) {
             return part;
         }
         g_cond_wait(&a->came, &a->lock);
