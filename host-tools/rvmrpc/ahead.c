@@ -12,8 +12,7 @@
 
 #define PART_MAX    (1u << 20)
 /* Requests of the kernel's overtake each other by so much. */
-#define SLACK       (4u << 17)
-#define FRESH_US    1000000     /* as long as the kernel believes attributes */
+#define SLACK       (4u * AHEAD_REQUEST_BYTES)
 #define ORDERLY     2           /* reads in order, before it is a habit */
 
 typedef struct Part {
@@ -212,7 +211,8 @@ static Part *part_at(const Ahead *a, guint64 offset)
 static gboolean is_fresh(const Part *part)
 {
     return part->changes == g_atomic_int_get(&part->ahead->pool->changes) &&
-           g_get_monotonic_time() - part->asked_us < FRESH_US;
+           g_get_monotonic_time() - part->asked_us <
+           AHEAD_FRESH_S * G_USEC_PER_SEC;
 }
 
 /* The part that has it, when it has ended; NULL: nobody asks for it. */

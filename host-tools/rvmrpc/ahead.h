@@ -8,6 +8,11 @@
 
 #include "rvmrpc-cmd.h"
 
+/* Of one of the kernel's requests: all that it asks for ahead. */
+#define AHEAD_REQUEST_BYTES 131072
+/* What a guest said of a file is believed for so long, by the kernel, too. */
+#define AHEAD_FRESH_S       1
+
 /*
  * Bytes of a guest's file from @offset on, as many as one answer holds, in one of
  * the pool's threads; NULL and @error.

@@ -20,9 +20,6 @@
 #include "ahead.h"
 #include "../common/stdio.h"
 
-#define ATTRIBUTES_S        1.0         /* the kernel believes them for so long */
-/* Of one of the kernel's requests: all that it asks for ahead. */
-#define READ_BYTES          131072
 #define WATCH_MS            500
 #define GONE_TIMES          4           /* in a row that nobody answered */
 
@@ -588,15 +585,15 @@ static int do_utimens(const char *path, const struct timespec times[2],
 /* What the kernel has of a file ends when size or time are others at its opening. */
 static void *do_init(struct fuse_conn_info *conn, struct fuse_config *config)
 {
-    conn->max_readahead = READ_BYTES;
-    conn->max_read = READ_BYTES;
+    conn->max_readahead = AHEAD_REQUEST_BYTES;
+    conn->max_read = AHEAD_REQUEST_BYTES;
     /* By truncate(), as if it were another call of the program's. */
     conn->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;
     config->hard_remove = 1;
     config->use_ino = 1;
     config->auto_cache = 1;
-    config->attr_timeout = ATTRIBUTES_S;
-    config->entry_timeout = ATTRIBUTES_S;
+    config->attr_timeout = AHEAD_FRESH_S;
+    config->entry_timeout = AHEAD_FRESH_S;
     config->ac_attr_timeout_set = 1;
     config->ac_attr_timeout = 0;
     return this_mount();
@@ -730,7 +727,7 @@ static int serve(Mount *m, const char *name, const char *dir)
     fuse_opt_add_arg(&args, "rvmrpc");
     fuse_opt_add_arg(&args, options.rw ? "-orw" : "-oro");
     fuse_opt_add_arg(&args, "-onosuid,nodev,subtype=rvmrpc,fsname=rvmrpc");
-    fuse_opt_add_arg(&args, "-omax_read=" G_STRINGIFY(READ_BYTES));
+    fuse_opt_add_arg(&args, "-omax_read=" G_STRINGIFY(AHEAD_REQUEST_BYTES));
     m->fuse = fuse_new(&args, &operations, sizeof(operations), m);
     /* Both say themselves what is wrong. */
     if (m->fuse && fuse_mount(m->fuse, dir) == 0) {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include "ahead.h"
 
-#define REQUEST     131072
+#define REQUEST     AHEAD_REQUEST_BYTES
 #define THREADS     4
 
 /* A guest's file; what the pool's threads share is atomic. */
