@@ -40,6 +40,8 @@ class L1(VM):
     """
 
     mounts = MOUNTS
+    # A host that hangs is asked what it does.
+    cmdline = f"{VM.cmdline} sysrq_always_enabled"
 
     def __init__(self, kvm="stock", params="", *, series="6.12", **options):
         super().__init__(series, **{"smp": 2, "memory": "2048M", "device": False, **options})
@@ -101,10 +103,30 @@ class L1(VM):
 
     def stop(self):
         """Ends L2's first: without L1 they cannot answer."""
-        for guest in self.guests:
-            if guest is not None:
-                guest.stop()
+        try:
+            for guest in self.guests:
+                if guest is not None:
+                    guest.stop()
+        except Timeout as error:
+            # The last case of a file tells it; the next L1 must find nothing of this one.
+            self.report_hung()
+            VM.complaints.append(f"BUG: a host that does not answer: {error}")
+            VM.live[:] = [vm for vm in VM.live if vm not in self.guests]
         super().stop()
+
+    def report_hung(self):
+        """What its CPUs do, and what its tasks wait for."""
+        for letter in "9lwt":
+            self.qmp.hmp(f"sendkey alt-sysrq-{letter}")
+            time.sleep(2)
+        self.report()
+        text = self.console()
+        print("\n".join(f"# sysrq: {line}" for line in text[text.rfind("sysrq: Show backtrace"):].splitlines()[:400]))
+        for _ in range(3):
+            for line in self.qmp.hmp("info registers -a").splitlines():
+                if "IP=" in line:
+                    print(f"# {line}")
+            time.sleep(0.2)
 
 
 class RemoteProcess:
