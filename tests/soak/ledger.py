@@ -74,8 +74,10 @@ class Starved:
         """A process from now on. Calls go through its thread of that name, or its first; those by a monitor through the
         first, which may have to wait for a lock that any other has.
         """
-        folder = pathlib.Path(f"/proc/{pid}/task")
-        tasks = {int(task.name): (task / "comm").read_text().strip() for task in folder.iterdir()}
+        tasks = {}
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):  # it has ended
+                tasks[int(task.name)] = (task / "comm").read_text(encoding="utf-8").strip()
         wanted = next(tid for tid, name in tasks.items() if name == first) if first else pid
         self.threads = (pid, [wanted, *(tid for tid in tasks if tid != wanted)])
 
