@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 
-from tiers import TIERS, write_summary
+from tiers import TIERS, VM, write_summary
 
 PROGRESS_S = 10
 BETWEEN_S = (1.0, 8.0)      # faults
@@ -102,6 +102,9 @@ def main():
         stopping.set()
         for run in runs:
             run.join()
+    # After an error a migration's other end may be left.
+    for vm in list(VM.live):
+        vm.stop()
     errors = [run.error for run in runs if run.error]
     summary = {"seed": args.seed, "seconds": round(time.monotonic() - start), "errors": errors,
                "tiers": {run.tier.name: run.tier.summary() for run in runs}}
