@@ -7,7 +7,7 @@
 #define RVMRPC_PRIVATE_H
 
 #include <sys/socket.h>
-#include <json-glib/json-glib.h>
+#include "../common/json.h"
 #include "rvmrpc.h"
 #include "rvmrpc_abi.h"
 
@@ -134,16 +134,6 @@ int process_connect(gint64 pid, const char *path, const Until *until,
 /* The VM, with what @socket says of itself when it is one of ours. */
 gboolean socket_identify(RvmrpcVm *vm, const Until *until, gboolean *is_qmp,
                          GError **error);
-
-/* ---- json.c: what another process wrote ---- */
-
-/* Of that type, else NULL or @absent. @obj may be NULL. What is returned is the object's. */
-JsonObject *member_object(JsonObject *obj, const char *name);
-const char *member_text(JsonObject *obj, const char *name, const char *absent);
-gint64 member_int(JsonObject *obj, const char *name, gint64 absent);
-gboolean member_bool(JsonObject *obj, const char *name, gboolean absent);
-/* An object in the parser's memory; NULL: @text is none. */
-JsonObject *parse_object(JsonParser *parser, const char *text);
 
 /* ---- files.c: what a guest answered ---- */
 

@@ -6,27 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 #include "rvmrpc-cmd.h"
+#include "../common/json.h"
 #include "../common/stdio.h"
 
 /* One wait of many. */
 #define WAIT_MS 60000
 
-static const char *text_of(JsonObject *data, const char *name)
-{
-    return json_object_get_string_member_with_default(data, name, NULL);
-}
-
-static guint64 number_of(JsonObject *data, const char *name)
-{
-    return json_object_get_int_member_with_default(data, name, 0);
-}
-
 static void add_process(GString *s, JsonObject *data)
 {
-    g_autofree char *process = clean(text_of(data, "process"));
+    g_autofree char *process = clean(member_text(data, "process", NULL));
 
     g_string_append_printf(s, "%s (%" G_GUINT64_FORMAT ")", process,
-                           number_of(data, "pid"));
+                           member_int(data, "pid", 0));
 }
 
 static void add_oom_kill(GString *s, JsonObject *data)
@@ -34,7 +25,7 @@ static void add_oom_kill(GString *s, JsonObject *data)
     g_string_append(s, "out of memory: ");
     add_process(s, data);
     if (json_object_has_member(data, "rss")) {
-        g_autofree char *size = size_words(number_of(data, "rss"));
+        g_autofree char *size = size_words(member_int(data, "rss", 0));
 
         g_string_append_printf(s, " with %s is killed", size);
     }
@@ -42,20 +33,16 @@ static void add_oom_kill(GString *s, JsonObject *data)
 
 static void add_stall(GString *s, JsonObject *data)
 {
-    double percent =
-        json_object_get_double_member_with_default(data, "percent", 0);
-
     g_string_append_printf(s, "tasks wait for memory %.1f %% of the time%s",
-        percent, json_object_get_boolean_member_with_default(data, "ended",
-                                                             FALSE) ?
-        ": the stall is over" : "");
+                           member_double(data, "percent", 0),
+                           member_bool(data, "ended", FALSE) ? ": the stall is over" : "");
 }
 
 static void add_kernel_event(GString *s, JsonObject *data)
 {
-    const char *type = text_of(data, "type") ?: "other";
+    const char *type = member_text(data, "type", NULL) ?: "other";
     g_autofree char *name = rvmrpc_escape(type, FALSE);
-    const char *words = text_of(data, "text");
+    const char *words = member_text(data, "text", NULL);
 
     if (strcmp(type, "oom-kill") == 0) {
         add_oom_kill(s, data);
@@ -67,8 +54,8 @@ static void add_kernel_event(GString *s, JsonObject *data)
         g_string_append(s, "the kernel is short of memory");
     } else if (strcmp(type, "other") == 0) {
         g_string_append_printf(s, "module 0x%" G_GINT64_MODIFIER "x, kind %"
-                               G_GUINT64_FORMAT, number_of(data, "module"),
-                               number_of(data, "kind"));
+                               G_GUINT64_FORMAT, member_int(data, "module", 0),
+                               member_int(data, "kind", 0));
     } else {
         g_string_append(s, name);
         if (json_object_has_member(data, "pid")) {
@@ -81,10 +68,10 @@ static void add_kernel_event(GString *s, JsonObject *data)
 
         g_string_append_printf(s, ": %s", text);
     }
-    if (number_of(data, "missed")) {
+    if (member_int(data, "missed", 0)) {
         g_string_append_printf(s, " (%" G_GUINT64_FORMAT
                                " before it were lost)",
-                               number_of(data, "missed"));
+                               member_int(data, "missed", 0));
     }
 }
 
@@ -95,12 +82,12 @@ static char *event_words(const char *name, JsonObject *data)
     if (g_strcmp0(name, "GUEST_KERNEL_EVENT") == 0) {
         add_kernel_event(s, data);
     } else if (g_strcmp0(name, "RVMRPC_CONNECTED") == 0) {
-        g_autofree char *release = clean(text_of(data, "release"));
+        g_autofree char *release = clean(member_text(data, "release", NULL));
 
         g_string_append_printf(s, "a driver has registered, kernel %s",
                                release);
     } else if (g_strcmp0(name, "RVMRPC_DISCONNECTED") == 0) {
-        g_autofree char *reason = clean(text_of(data, "reason"));
+        g_autofree char *reason = clean(member_text(data, "reason", NULL));
 
         g_string_append_printf(s, "the driver is gone: %s", reason);
     } else {
@@ -133,28 +120,20 @@ static void print_object(const char *name, JsonNode *data)
 }
 
 /* FALSE: it is none. */
-static gboolean print_event(const char *event)
+static gboolean print_event(const char *text)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root, *data;
-    const char *name;
+    JsonObject *event = parse_object(parser, text);
+    const char *name = member_text(event, "event", NULL);
+    JsonObject *data = member_object(event, "data");
 
-    if (!json_parser_load_from_data(parser, event, -1, NULL)) {
-        return FALSE;
-    }
-    root = json_parser_get_root(parser);
-    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
-        return FALSE;
-    }
-    name = text_of(json_node_get_object(root), "event");
-    data = json_object_get_member(json_node_get_object(root), "data");
-    if (!name || !data || !JSON_NODE_HOLDS_OBJECT(data)) {
+    if (!name || !data) {
         return FALSE;
     }
     if (options.json) {
-        print_object(name, data);
+        print_object(name, json_object_get_member(event, "data"));
     } else {
-        print_words(name, json_node_get_object(data));
+        print_words(name, data);
     }
     return TRUE;
 }

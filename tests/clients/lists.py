@@ -436,6 +436,24 @@ def events():
             assert process.returncode == 0 and not err, (process.returncode, err)
 
 
+@case("events: a member of the wrong type is as one that is absent")
+def odd_events():
+    """And no word of json-glib's about it."""
+    odd = [1, -1, "1", [], {}, True, None, 1e300]
+    told = [{"event": "GUEST_KERNEL_EVENT", "data": {**dict.fromkeys(("process", "pid", "rss", "missed"), value), "type": what}}
+            for value in odd for what in ("oom-kill", "stall", "other", value)]
+    told += [{"event": value, "data": value} for value in odd]
+    told += [{"event": "RVMRPC_CONNECTED", "data": {"release": value}} for value in odd]
+    with Fakes() as fakes:
+        vm = fakes.add("vm", behave=tells(lambda: vm, *told))
+        result = fakes.run("events", "vm", "-t", 300)
+        assert result.status == 6 and not result.err, result
+        lines = [line.split(" ", 1)[1] for line in result.out.splitlines()]
+        assert len(lines) == 5 * len(odd) and all(line.isprintable() for line in lines), lines
+        assert lines[8:10] == ["out of memory: 1 (0) with 0 B is killed", "tasks wait for memory 0.0 % of the time"], lines
+        assert lines[-len(odd):].count("a driver has registered, kernel -") == len(odd) - 1, lines
+
+
 @case("help, man page and completion have every command and option")
 def documented():
     """bash's completion runs; zsh's has the same words."""

@@ -20,7 +20,7 @@ if [[ $harness == files ]]; then
 fi
 if [[ $harness == reply || $harness == conn ]]; then
     sources=("$root"/host-tools/librvmrpc/*.c "$root/core/rvmrpc_reader.c" "$root/channel/rvmrpc_fdsource.c"
-        "$root/host-tools/common/crowd.c")
+        "$root/host-tools/common/crowd.c" "$root/host-tools/common/json.c")
     read -ra flags < <(pkg-config --cflags --libs gio-unix-2.0 json-glib-1.0)
     flags+=(-D_GNU_SOURCE -I "$root/host-tools/librvmrpc"
         -I "$root/linux-kvm/host/include/uapi")

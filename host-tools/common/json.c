@@ -1,11 +1,11 @@
 /*
- * librvmrpc: JSON that another process wrote
+ * JSON that another process wrote
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A member of the wrong type counts as absent: json-glib's own functions give NULL for some, and complain to the log.
  */
-#include "private.h"
+#include "json.h"
 
 static JsonNode *member_of_type(JsonObject *obj, const char *name, GType type)
 {
@@ -33,6 +33,13 @@ gint64 member_int(JsonObject *obj, const char *name, gint64 absent)
     JsonNode *node = member_of_type(obj, name, G_TYPE_INT64);
 
     return node ? json_node_get_int(node) : absent;
+}
+
+double member_double(JsonObject *obj, const char *name, double absent)
+{
+    JsonNode *node = member_of_type(obj, name, G_TYPE_DOUBLE);
+
+    return node ? json_node_get_double(node) : member_int(obj, name, absent);
 }
 
 gboolean member_bool(JsonObject *obj, const char *name, gboolean absent)
