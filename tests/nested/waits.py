@@ -15,7 +15,7 @@ import time
 from ours import (ALWAYS, Hammer, L2, LONE, alone, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status,
                   vms)
 
-from harness import case, comment, counters, driver_file, main, stats, wait_connected, wait_for
+from harness import Timeout, case, comment, counters, driver_file, main, stats, wait_connected, wait_for
 from harness.paths import QEMU_IMG
 
 # A clock that jumps takes 0.7 s of one vCPU: the kernel says so, line by line, on the serial port.
@@ -238,6 +238,17 @@ def snapshots():
         assert stats(vm)["timed-out"] == 0
 
 
+def waits_there(vm):
+    """A wait is counted; else what the server and its vCPU do."""
+    try:
+        wait_for(lambda: stats(vm)["waits"] > 0, 20, "a wait at the target")
+    except Timeout:
+        comment(f"{stats(vm)}, {status(vm.l1, name_of(vm))}")
+        comment(f"{driver_file(vm, 'wait')}, {counters(vm)}")
+        comment(vm.guest.check("cat /proc/loadavg; top -b -n1 | head -15"))
+        raise
+
+
 @case("live migration to a second QEMU with calls going on, smp 1", timeout=300, smp=1, append=ALWAYS)
 @case("live migration to a second QEMU with calls going on, smp 2", timeout=300, smp=2, append=LONE)
 def migrates(smp, append):
@@ -263,7 +274,7 @@ def migrates(smp, append):
             info = target.query()
             assert (info["proxy"], info["gate"]) == ("kernel", "hypercall"), info
             # While calls were queued, no poll had to wait.
-            wait_for(lambda: stats(target)["waits"] > 0, 20, "a wait at the target")
+            waits_there(target)
             target.guest.sync()
             assert source.query()["state"] == "disconnected"
         finally:
