@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * A file is read by several calls at a time, each by a connection and a thread
- * of its own: what a guest's slots are for.
+ * of its own: what a guest's slots are for.  Where there are no more threads
+ * they come one after the other.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,7 +34,7 @@ typedef struct Lane {
     RvmrpcConn *conn;
     const char *path;
     GAsyncQueue *wanted, *got;  /* of Chunk */
-    GThread *thread;
+    GThread *thread;            /* NULL: whoever takes a chunk reads it */
 } Lane;
 
 gboolean busy_again(const GError *error, gint64 end, gulong *wait_us)
@@ -78,6 +79,13 @@ guint lanes_of(RvmrpcConn *conn)
            1;
 }
 
+static void lane_read(Lane *lane, Chunk *chunk)
+{
+    chunk->data = read_patiently(lane->conn, lane->path, chunk->offset,
+                                 chunk->length, &chunk->version,
+                                 &chunk->error);
+}
+
 static void *lane_thread(void *data)
 {
     Lane *lane = data;
@@ -89,9 +97,7 @@ static void *lane_thread(void *data)
             g_free(chunk);
             return NULL;
         }
-        chunk->data = read_patiently(lane->conn, lane->path, chunk->offset,
-                                     chunk->length, &chunk->version,
-                                     &chunk->error);
+        lane_read(lane, chunk);
         g_async_queue_push(lane->got, chunk);
     }
 }
@@ -114,6 +120,17 @@ static void lane_want(Lane *lane, guint64 offset, guint32 length)
     g_async_queue_push(lane->wanted, chunk);
 }
 
+/* The first that was wanted and was not taken. */
+static Chunk *lane_take(Lane *lane)
+{
+    Chunk *chunk = g_async_queue_pop(lane->thread ? lane->got : lane->wanted);
+
+    if (!lane->thread) {
+        lane_read(lane, chunk);
+    }
+    return chunk;
+}
+
 static gboolean lane_begin(Lane *lane, RvmrpcVm *vm, const char *path,
                            GError **error)
 {
@@ -125,7 +142,7 @@ static gboolean lane_begin(Lane *lane, RvmrpcVm *vm, const char *path,
     lane->path = path;
     lane->wanted = g_async_queue_new_full(chunk_free);
     lane->got = g_async_queue_new_full(chunk_free);
-    lane->thread = g_thread_new("lane", lane_thread, lane);
+    lane->thread = try_thread("lane", lane_thread, lane, NULL);
     return TRUE;
 }
 
@@ -134,8 +151,10 @@ static void lane_end(Lane *lane)
     if (!lane->conn) {
         return;
     }
-    lane_want(lane, G_MAXUINT64, 0);
-    g_thread_join(lane->thread);
+    if (lane->thread) {
+        lane_want(lane, G_MAXUINT64, 0);
+        g_thread_join(lane->thread);
+    }
     g_async_queue_unref(lane->wanted);
     g_async_queue_unref(lane->got);
     rvmrpc_conn_free(lane->conn);
@@ -184,7 +203,7 @@ static gboolean copy_rest(Copy *copy, Lane *lanes, guint n, guint64 offset,
         lane_want(&lanes[i], offset + i * (guint64)length, length);
     }
     for (guint i = 0; !end; i = (i + 1) % n) {
-        Chunk *chunk = g_async_queue_pop(lanes[i].got);
+        Chunk *chunk = lane_take(&lanes[i]);
         gboolean good = chunk->data &&
                         write_bytes(copy->fd, chunk->data, &chunk->error);
 

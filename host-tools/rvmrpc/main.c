@@ -126,6 +126,20 @@ int fail(GError *error)
     return code;
 }
 
+GThread *try_thread(const char *name, GThreadFunc func, void *data,
+                    GError **error)
+{
+    GThread *thread = g_thread_try_new(name, func, data, error);
+
+    if (!thread && error) {
+        g_autoptr(GError) bare = *error;
+
+        *error = g_error_new(bare->domain, bare->code, "%s: raise ulimit -u or "
+                             "the cgroup's pids.max", bare->message);
+    }
+    return thread;
+}
+
 int usage_error(const char *format, ...)
 {
     g_autofree char *text = NULL;

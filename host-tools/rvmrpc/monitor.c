@@ -23,13 +23,12 @@ gboolean monitor_sleep(GCancellable *cancellable, double seconds)
 
 GThread *monitor_thread(const char *name, GThreadFunc func, gpointer data)
 {
-    g_autoptr(GError) error = NULL;
-    GThread *thread = g_thread_try_new(name, func, data, &error);
+    GError *error = NULL;
+    GThread *thread = try_thread(name, func, data, &error);
 
     if (!thread) {
-        fprintf(stderr, "rvmrpc: %s; each VM needs threads of its own: "
-                "raise ulimit -u or the cgroup's pids.max\n", error->message);
-        exit(EXIT_OTHER);
+        g_prefix_error(&error, "each VM needs threads of its own: ");
+        exit(fail(error));
     }
     return thread;
 }

@@ -704,14 +704,18 @@ static int run_loop(Mount *m, const char *name, const char *dir)
 {
     const struct sigaction wake = { .sa_handler = on_wake };
     struct fuse_loop_config config = { .clone_fd = 0, .max_idle_threads = m->nconns };
+    GError *error = NULL;
     GThread *watch;
     int err;
 
     sigaction(SIGUSR1, &wake, NULL);
     m->loop = pthread_self();
+    watch = try_thread("watch", watch_thread, m, &error);
+    if (!watch) {
+        return fail(error);
+    }
     printf("%s is at %s\n", name, dir);
     stdio_flush();
-    watch = g_thread_new("watch", watch_thread, m);
     err = fuse_loop_mt(m->fuse, &config);
     g_atomic_int_set(&m->ended, 1);
     g_thread_join(watch);

@@ -63,6 +63,9 @@ guint timeout_or(guint default_ms);
 /* Prints the error and returns its exit code.  Frees @error. */
 int fail(GError *error);
 int usage_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+/* NULL and @error, or NULL alone: this host lets us have no more threads. */
+GThread *try_thread(const char *name, GThreadFunc func, void *data,
+                    GError **error);
 
 /* ---- Commands: argv without the command's name ---- */
 

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,12 +18,15 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import MEMORY, FakeVM, hang, only_submits, sysinfo  # noqa: E402
+from fake import MEMORY, FakeVM, hang, only_submits, procedures, sysinfo  # noqa: E402
 from harness import BUILD, Skip, case, comment, main  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, rvmrpc  # noqa: E402
 
 BUSY = 7
 NOBODY = 65534
+READ_FILE = (14, 2)
+PART = 1000
+LARGE = b"".join(b"%05d," % n for n in range(2000))
 
 
 class GError(ctypes.Structure):
@@ -128,6 +132,12 @@ class Virsh:
         return pathlib.Path(self.folder.name, "words").read_text(encoding="utf-8")
 
 
+def part_of_large(frame):
+    """What a guest answers whose slots hold less than the file (struct rvmrpc_file_res)."""
+    offset, length = struct.unpack_from("<QI", frame.payload)
+    return struct.pack("<IIQQQ", 0, 0, len(LARGE), 7, 0) + LARGE[offset:offset + min(length, PART)]
+
+
 def without_threads(folder, *words):
     """The command of a user who may have no thread but its first; (exit status, all output)."""
     def become():
@@ -152,6 +162,7 @@ def no_threads():
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         vms = [FakeVM(folder, name) for name in ("one", "two")]
+        vms.append(FakeVM(folder, "file", behave=procedures({READ_FILE: part_of_large})))
         for vm in vms:
             os.chmod(vm.path, 0o666)
         status, text = without_threads(folder, "list")
@@ -162,6 +173,8 @@ def no_threads():
         assert status == 0, (status, text)
         status, text = without_threads(folder, "watch", "-n", "1")
         assert status == 1 and "ulimit -u" in text, (status, text)
+        status, text = without_threads(folder, "cat", "file", "/f")
+        assert status == 0 and text == LARGE.decode(), (status, text[:200], len(text))
         for vm in vms:
             vm.close()
 
