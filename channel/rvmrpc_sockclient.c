@@ -212,14 +212,18 @@ static void update_watch(RvmrpcSockClient *c)
     rvmrpc_fd_source_set_events(c->source, events);
 }
 
-/* After anything was put into c->frames.  The client may be gone then. */
-static void flush(RvmrpcSockClient *c)
+/*
+ * After anything was put into c->frames.  False: the client is gone, and its
+ * memory, unless the caller has a reference.
+ */
+static bool flush(RvmrpcSockClient *c)
 {
-    if (c->fd >= 0 && !write_frames(c)) {
+    if (!write_frames(c)) {
         rvmrpc_sock_client_drop(c);
-    } else if (c->fd >= 0) {
-        update_watch(c);
+        return false;
     }
+    update_watch(c);
+    return true;
 }
 
 /* ---- Requests ---- */
@@ -249,10 +253,9 @@ static void call_done(RvmrpcCall *call, void *opaque)
         c->throttled = false;
         c->used = rvmrpc_clock();
         send_answer(c, r, call->core.status);
-        flush(c);
-    }
-    if (c->fd >= 0 && !g_queue_is_empty(&c->waiting)) {
-        c->ops->ready(c->server, c);
+        if (flush(c) && !g_queue_is_empty(&c->waiting)) {
+            c->ops->ready(c->server, c);
+        }
     }
     c->ops->ended(c->server);
     request_free(r);
@@ -557,9 +560,8 @@ bool rvmrpc_sock_client_sweep(RvmrpcSockClient *c, uint64_t now)
     }
     c->throttled = false;
     expire_waiting(c, now);
-    flush(c);
-    return c->fd >= 0 && (c->have || !g_queue_is_empty(&c->frames) ||
-                          !g_queue_is_empty(&c->waiting));
+    return flush(c) && (c->have || !g_queue_is_empty(&c->frames) ||
+                        !g_queue_is_empty(&c->waiting));
 }
 
 uint64_t rvmrpc_sock_client_idle_since(const RvmrpcSockClient *c)

@@ -1053,6 +1053,34 @@ static void test_cancel_by_cookie(void)
 	world_end();
 }
 
+/*
+ * A client that takes nothing any more goes, and its memory with it, when its only call is to be told that its time is
+ * over before its turn: in the sweep.
+ */
+static void test_gone_in_sweep(void)
+{
+	const struct rvmrpc_sock_hdr brief = {
+		.magic = RVMRPC_SOCK_MAGIC, .version = RVMRPC_SOCK_VERSION, .type = RVMRPC_SOCK_SUBMIT, .cookie = 1,
+		.module = HANG, .timeout_ms = 30,
+	};
+	struct pollfd p = { .events = POLLIN };
+	int others[RVMRPC_SOCK_WINDOW], i;
+
+	world_begin();
+	for (i = 0; i < RVMRPC_SOCK_WINDOW; i++) {
+		others[i] = client();
+		send_frame(others[i], RVMRPC_SOCK_SUBMIT, 1, HANG, 0);
+	}
+	p.fd = client();
+	send_bytes(p.fd, &brief, sizeof(brief));
+	g_assert_cmpint(shutdown(p.fd, SHUT_RD), ==, 0);
+	run_until(poll(&p, 1, 0) == 1 && p.revents & POLLHUP);
+	close(p.fd);
+	for (i = 0; i < RVMRPC_SOCK_WINDOW; i++)
+		close(others[i]);
+	world_end();
+}
+
 /* A subscriber that does not read costs little, and gets the last event. */
 static void test_events(void)
 {
@@ -1133,6 +1161,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
 	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
+	g_test_add_func("/daemon/gone-in-sweep", test_gone_in_sweep);
 	g_test_add_func("/daemon/events", test_events);
 	g_test_add_func("/daemon/guest-events", test_guest_events);
 	g_test_add_func("/daemon/event-flood", test_event_flood);
