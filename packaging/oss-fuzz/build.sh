@@ -1,17 +1,36 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Builds the core's harnesses as OSS-Fuzz wants them: CC, CFLAGS,
-# LIB_FUZZING_ENGINE and OUT are its own. librvmrpc's (reply) needs glib as a
-# static library, which its image has not.
+# Builds all harnesses as OSS-Fuzz wants them: CC, CFLAGS, LIB_FUZZING_ENGINE
+# and OUT are its own. What runs them has no glib, so the libraries that they
+# are linked with go along, in OUT/lib.
 set -euo pipefail
 root=${SRC:+$SRC/reverse-vmrpc}
 root=${root:-$(cd "$(dirname "$0")/../.." && pwd)}
-read -ra flags <<<"${CFLAGS:-}"
+out=$(realpath -- "${OUT:-.}")
+read -ra cflags <<<"${CFLAGS:-}"
+# shellcheck source=tests/fuzz/harnesses.sh
+. "$root/tests/fuzz/harnesses.sh"
 
-for harness in owner guest allow server records; do
-    "${CC:-clang}" "${flags[@]}" -std=gnu11 -pthread \
-        -I "$root/include" -I "$root/core" -I "$root/channel" \
-        "$root/tests/fuzz/$harness.c" "$root"/core/rvmrpc_{proxy,server,owner,guest,records,reader,ring,tell}.c \
-        "${LIB_FUZZING_ENGINE:--fsanitize=fuzzer}" -o "${OUT:-.}/$harness"
+# ship BINARY: its libraries that are not there yet, but libc's own, which every machine has.
+ship() {
+    mkdir -p "$out/lib"
+    ldd "$1" | awk -v there="$out/lib/" '$3 ~ /^\// && index($3, there) != 1 { print $3 }' |
+        { grep -Ev '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' || true; } | xargs -r cp -t "$out/lib"
+}
+
+if ! pkg-config --exists 'glib-2.0 >= 2.68'; then
+    echo "build.sh: needs glib 2.68 or newer, and its pkg-config file" >&2
+    exit 1
+fi
+for harness in "${harness_names[@]}"; do
+    harness_of "$root" "$harness"
+    if ((${#packages[@]})); then
+        read -ra glib < <(pkg-config --cflags --libs "${packages[@]}")
+        # shellcheck disable=SC2016
+        flags+=("${glib[@]}" '-Wl,-rpath,$ORIGIN/lib')
+    fi
+    "${CC:-clang}" "${cflags[@]}" "${sources[@]}" "${flags[@]}" \
+        "${LIB_FUZZING_ENGINE:--fsanitize=fuzzer}" -o "$out/$harness"
+    if ((${#packages[@]})); then ship "$out/$harness"; fi
 done

@@ -1,7 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """rvmrpc_host.ko on Debian's kernels, beside Debian's QEMU and KVM: clients in L1's kernel."""
+import os
 import re
+import secrets
 import time
 
 from hosts import StockL1, StockL2, total
@@ -9,6 +11,7 @@ from hosts import StockL1, StockL2, total
 from harness import BUILD, case, comment, driver_file, insmod, main, shared, wait_for
 
 SERIES = ("6.12", "6.1")
+FUZZ_SECONDS = int(os.environ.get("RVMRPC_FUZZ_S", "10"))
 UUID = "52564d52-0000-4000-9000-000000000001"
 
 
@@ -190,6 +193,19 @@ vmm_case("limits", "limits of memory and windows; nobody may attach")
 
 
 vmm_case("torn", "a window whose pages are cut out of its file: the VMM is asked to attach anew")
+
+
+@each("files at random, from several threads: the kernel stays well, and serves", timeout=120 + FUZZ_SECONDS)
+def fuzz(series):
+    """fuzz_files; RVMRPC_FUZZ_S has it take longer."""
+    l1 = host(series)
+    seed = secrets.randbits(63) | 1
+    comment(f"fuzz_files {FUZZ_SECONDS} {seed}")
+    said = l1.guest.check(f"/clients/fuzz_files {FUZZ_SECONDS} {seed}", 90 + FUZZ_SECONDS).strip()
+    comment(said)
+    counts = [int(part.split()[0]) for part in said.split(", ")]
+    assert all(counts), "not all of it was reached"
+    assert not l1.complaints_now()
 
 
 def becomes(vm, owner, epoch):

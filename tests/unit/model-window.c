@@ -74,11 +74,13 @@ static struct world {
 	} job;
 	bool lock, interrupt, bell;
 	bool close_wanted, closed;	/* the host is to end the epoch, once */
+	bool scribbled;			/* somebody else has written a word of the window, once */
 	uint32_t arrived, submitted, ended;
 	uint64_t randoms, nonces;
 	/* what an observer knows */
 	uint64_t last_xid;
 	uint32_t performed[NCALLS];
+	uint32_t has_ended;		/* bit of a call */
 	bool failed;
 	bool impossible;	/* the step found no value to load */
 } w;
@@ -92,7 +94,8 @@ static bool looking;
 
 static struct {
 	uint32_t calls;
-	bool weak, epoch_ends;
+	bool weak, epoch_ends, scribbles;
+	bool trusting;		/* nothing is expected of what a scribbler does */
 	/* What is left out: a barrier, by the function that has it, all of a kind, or the look before sleep. */
 	const char *no_barrier_in;
 	bool no_release, no_acquire, host_blind, guest_blind;
@@ -241,7 +244,7 @@ static bool drain(struct thread *t, uint32_t n)
 		remember(t, e);
 		__builtin_memcpy(memory(e.at), t->buffer + at + sizeof(e), e.bytes);
 		cut(t->buffer, &t->buffered, (uint32_t)at, (uint32_t)sizeof(e) + e.bytes);
-	} while (e.joined);
+	} while (e.joined && (uint32_t)at < t->buffered);
 	return true;
 }
 
@@ -374,14 +377,30 @@ static uint64_t a_random(void)
 	return 0x100 * ++w.randoms;
 }
 
+/* What the window says is not to be relied on. */
+static bool scribbled(void)
+{
+	return w.scribbled && !config.trusting;
+}
+
+/* That an epoch ends is to be expected. */
+static bool disturbed(void)
+{
+	return w.closed || scribbled();
+}
+
+/* A call ends once, with what there is a reason for. A forged answer is one, if its header is well. */
 static void take_done(struct rvmrpc_done *done)
 {
 	struct rvmrpc_call *call;
 
 	for (; (call = done->head); w.ended++) {
 		done->head = call->next;
-		promise(call->status == RVMRPC_STATUS_OK || (w.closed && call->status == RVMRPC_STATUS_RESET));
-		promise(call->status != RVMRPC_STATUS_OK || w.performed[call - w.calls] == 1);
+		promise(!(w.has_ended >> (call - w.calls) & 1));
+		w.has_ended |= 1u << (call - w.calls);
+		promise(call->status == RVMRPC_STATUS_OK || (disturbed() && call->status == RVMRPC_STATUS_RESET) ||
+			(scribbled() && call->status == RVMRPC_STATUS_SYSTEM_ERROR));
+		promise(call->status != RVMRPC_STATUS_OK || w.performed[call - w.calls] == 1 || scribbled());
 	}
 	done->tail = NULL;
 }
@@ -505,11 +524,11 @@ static void guest_connect(void)
 		break;
 	case RVMRPC_ANSWER_STALE:
 		/* Only what ends an epoch makes it so. */
-		promise(w.closed);
+		promise(disturbed());
 		w.guest.state = RVMRPC_GUEST_IDLE;
 		break;
 	case RVMRPC_ANSWER_REFUSED:
-		promise(false);
+		promise(scribbled());
 		break;
 	case RVMRPC_ANSWER_OPEN:
 		break;
@@ -520,15 +539,18 @@ static void perform(const struct rvmrpc_taken *t)
 {
 	/* What a server drops: in an epoch that ends, a slot may be written anew while it is read. */
 	if (t->hdr.epoch != w.guest.epoch) {
-		promise(w.closed);
+		promise(disturbed());
 		return;
 	}
+	promise(t->slot < NSLOTS);
 	/* Each once, in the order of their submission. */
-	promise(t->hdr.xid > w.last_xid && t->hdr.xid <= config.calls);
+	promise((t->hdr.xid > w.last_xid && t->hdr.xid <= config.calls) || scribbled());
 	if (w.failed)
 		return;
-	w.last_xid = t->hdr.xid;
-	w.performed[t->hdr.xid - 1]++;
+	if (!w.scribbled) {
+		w.last_xid = t->hdr.xid;
+		w.performed[t->hdr.xid - 1]++;
+	}
 	if (t->hdr.xid == 2 && !w.job.given) {
 		w.job.taken = *t;
 		w.job.given = w.job.valid = true;
@@ -638,14 +660,69 @@ static bool outer_step(bool close)
 	return true;
 }
 
-#define THREAD_STEPS	(1 + STALE_MAX + ENTRIES)
-#define STEPS		(THREADS * THREAD_STEPS + 2)
+/* ---- a scribbler ---- */
 
-/* Each thread goes on, with what its load may find; each buffer drains; the next call arrives; the epoch is to end. */
+#define GUEST_SLOT(i)	(RVMRPC_GUEST_PAGE + GUEST_SLOTS + (i) * sizeof(struct rvmrpc_guest_slot))
+#define HOST_SLOT(i)	(RVMRPC_HOST_PAGE + HOST_SLOTS + (i) * sizeof(struct rvmrpc_host_slot))
+
+/* Words by which host and guest know of each other's, and what they may become. */
+static const struct {
+	uint32_t at, value;
+} scribbles[] = {
+	{ GUEST_SLOT(0) + RVMRPC_SLOT_SEQ, 0 }, { GUEST_SLOT(1) + RVMRPC_SLOT_SEQ, UINT32_MAX },
+	{ GUEST_SLOT(0) + offsetof(struct rvmrpc_hdr, status), 99 },
+	{ GUEST_SLOT(0) + offsetof(struct rvmrpc_hdr, length), UINT32_MAX },
+	{ RVMRPC_GUEST_WORD(wait), 0 }, { RVMRPC_GUEST_WORD(wait), 1 }, { RVMRPC_GUEST_WORD(seen), 0 },
+	{ RVMRPC_GUEST_WORD(hello.nonce), 77 }, { RVMRPC_GUEST_WORD(bye), 0x100 },
+	{ HOST_SLOT(0) + RVMRPC_SLOT_SEQ, 0 }, { HOST_SLOT(1) + RVMRPC_SLOT_SEQ, UINT32_MAX },
+	{ HOST_SLOT(0) + offsetof(struct rvmrpc_hdr, xid), 2 },
+	{ HOST_SLOT(0) + offsetof(struct rvmrpc_host_slot, want), 0 },
+	{ RVMRPC_HOST_WORD(posted), 0 }, { RVMRPC_HOST_WORD(posted), UINT32_MAX }, { RVMRPC_HOST_WORD(epoch), 0 },
+	{ RVMRPC_HOST_WORD(answer.nonce), 0 },
+};
+
+/* An answer that nobody gave: the request that is in a slot, as it stands there, in the same one or in the other. */
+static void forge(uint32_t from, uint32_t to)
+{
+	struct rvmrpc_hdr hdr;
+
+	__builtin_memcpy(&hdr, memory(HOST_SLOT(from)), sizeof(hdr));
+	hdr.timeout_ms = 0;
+	__builtin_memcpy(memory(GUEST_SLOT(to)), &hdr, sizeof(hdr));
+}
+
+#define SCRIBBLES	(NSLOTS * NSLOTS + G_N_ELEMENTS(scribbles))
+
+/* Once, and it rings. */
+static bool scribble(uint32_t n)
+{
+	if (w.scribbled)
+		return false;
+	if (n < NSLOTS * NSLOTS) {
+		forge(n / NSLOTS, n % NSLOTS);
+	} else {
+		n -= NSLOTS * NSLOTS;
+		__builtin_memcpy(memory(scribbles[n].at), &scribbles[n].value, sizeof(scribbles[n].value));
+	}
+	w.scribbled = w.bell = true;
+	return true;
+}
+
+#define THREAD_STEPS	(1 + STALE_MAX + ENTRIES)
+#define OUTER_STEPS	2
+#define OWN_STEPS	(THREADS * THREAD_STEPS + OUTER_STEPS)
+#define STEPS		(OWN_STEPS + (config.scribbles ? SCRIBBLES : 0))
+
+/*
+ * Each thread goes on, with what its load may find; each buffer drains; the next call arrives; the epoch is to end; a
+ * word is overwritten.
+ */
 static bool take_step(uint32_t n)
 {
 	uint32_t t = n / THREAD_STEPS, what = n % THREAD_STEPS;
 
+	if (n >= OWN_STEPS)
+		return scribble(n - OWN_STEPS);
 	if (t == THREADS)
 		return outer_step(what);
 	if (what <= STALE_MAX)
@@ -804,12 +881,29 @@ static bool is_new(struct key *seen, uint64_t *states)
 	return true;
 }
 
+/* Who overwrites words can keep both asleep, until the calls' time is over: then what was submitted ends, once. */
+static void expire(void)
+{
+	struct rvmrpc_done done = { NULL, NULL };
+	struct rvmrpc_call *call;
+
+	self = NULL;
+	rvmrpc_owner_expire(&w.owner, NOW + 2, &done);
+	for (call = done.head; call; call = call->next) {
+		promise(!(w.has_ended >> (call - w.calls) & 1));
+		w.has_ended |= 1u << (call - w.calls);
+	}
+	promise(w.has_ended == (1u << w.submitted) - 1);
+}
+
 /* A state where nothing happens any more has to be the end of all calls. */
 static const char *verdict(const struct state *s)
 {
+	if (!s->moved && scribbled())
+		expire();
 	if (w.failed)
 		return "a call went wrong";
-	if (!s->moved && w.ended < config.calls)
+	if (!s->moved && w.ended < config.calls && !scribbled())
 		return "a wake-up was lost";
 	return NULL;
 }
@@ -882,6 +976,21 @@ static void test_weak(void)
 	g_assert_null(explore().found);
 }
 
+static void test_scribbled(void)
+{
+	set_up(false, 1);
+	config.scribbles = true;
+	g_assert_null(explore().found);
+}
+
+/* That it does something: nobody who counts on the window's words gets through. */
+static void test_trusting(void)
+{
+	set_up(false, 1);
+	config.scribbles = config.trusting = true;
+	g_assert_nonnull(explore().found);
+}
+
 static void test_without_barrier(gconstpointer where)
 {
 	set_up(false, 2);
@@ -929,6 +1038,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/model-window/strong", test_strong);
 	g_test_add_func("/model-window/strong-epoch-ends", test_strong_epoch_ends);
 	g_test_add_func("/model-window/weak", test_weak);
+	g_test_add_func("/model-window/scribbled", test_scribbled);
+	g_test_add_func("/model-window/trusting", test_trusting);
 	for (i = 0; i < G_N_ELEMENTS(barriers); i++) {
 		g_snprintf(name, sizeof(name), "/model-window/without-barrier/%s", barriers[i]);
 		g_test_add_data_func(name, barriers[i], test_without_barrier);

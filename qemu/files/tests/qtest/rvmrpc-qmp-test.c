@@ -11,27 +11,14 @@
 #include "qobject/qstring.h"
 #include "rvmrpc-fixture.h"
 
-#define PATIENCE_MS     10000
-#define PATIENCE_US     (PATIENCE_MS * 1000ll)
 #define MALFORMED       "system-error: the guest's answer is malformed"
-
-typedef struct Guest {
-    Fixture f;
-    QPCIBar window;
-    struct rvmrpc_layout layout;
-    uint32_t seq;               /* of the last request that was taken */
-} Guest;
 
 /* ---- The guest's end of the window ---- */
 
 static void hello(Guest *g, uint64_t nonce)
 {
-    struct rvmrpc_hello_answer answer;
-
     greet(&g->f, g->window, nonce);
-    answer = host_page(&g->f, g->window).answer;
-    g->layout = answer.layout;
-    g->seq = answer.posted;
+    take_answer(g);
 }
 
 /* On a busy host it may take its time. */
@@ -54,57 +41,6 @@ static void guest_stop(Guest *g)
 {
     qpci_iounmap(g->f.dev, g->window);
     stop(&g->f);
-}
-
-typedef struct Request {
-    struct rvmrpc_hdr hdr;
-    uint32_t slot;
-    uint32_t seq;
-    union {
-        struct rvmrpc_records_req records;
-        struct rvmrpc_clock_req clock;
-        struct rvmrpc_freeze_req freeze;
-        struct rvmrpc_sysrq_req sysrq;
-        uint64_t bytes;
-    } arg;
-} Request;
-
-static bool look(Guest *g, Request *r)
-{
-    for (r->slot = 0; r->slot < g->layout.nslots; r->slot++) {
-        uint64_t at = g->layout.host_slots +
-                      r->slot * sizeof(struct rvmrpc_host_slot);
-
-        qpci_memread(g->f.dev, g->window, at, &r->hdr, sizeof(r->hdr));
-        memcpy(&r->seq, (char *)&r->hdr + RVMRPC_SLOT_SEQ, sizeof(r->seq));
-        if (r->seq == (g->seq + 1 ?: 1)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void reply(Guest *g, const Request *r, uint32_t status,
-                  const void *payload, uint32_t length)
-{
-    struct rvmrpc_hdr hdr = r->hdr;
-    uint64_t at = g->layout.guest_slots +
-                  r->slot * sizeof(struct rvmrpc_guest_slot);
-
-    hdr.version = 1;
-    hdr.status = status;
-    hdr.length = length;
-    hdr.timeout_ms = 0;
-    g_assert_cmpuint(length, <=, g->layout.res_bytes);
-    if (length) {
-        qpci_memwrite(g->f.dev, g->window,
-                      g->layout.res + r->slot * g->layout.stride, payload,
-                      length);
-    }
-    qpci_memwrite(g->f.dev, g->window, at, &hdr, RVMRPC_SLOT_SEQ);
-    qpci_memwrite(g->f.dev, g->window, at + RVMRPC_SLOT_SEQ, &r->seq,
-                  sizeof(r->seq));
-    qpci_io_writel(g->f.dev, g->f.bar, RVMRPC_REG_RING, 0);
 }
 
 static Request take_any(Guest *g)

@@ -7,19 +7,6 @@
 #include "hw/pci/pci_regs.h"
 #include "rvmrpc-fixture.h"
 
-#define FRAME_GPA   0x100000    /* RAM of any PC */
-
-/* Rings with the frame at @gpa and returns the answer in it. */
-static uint64_t ring(Fixture *f, uint64_t gpa, uint64_t op, uint64_t a0)
-{
-    struct rvmrpc_frame frame = { .op = op, .a0 = a0 };
-
-    qtest_memwrite(f->qts, gpa, &frame, sizeof(frame));
-    qpci_io_writeq(f->dev, f->bar, RVMRPC_REG_DOORBELL, gpa);
-    qtest_memread(f->qts, gpa, &frame, sizeof(frame));
-    return frame.answer;
-}
-
 static char *state(Fixture *f)
 {
     QDict *rsp = qtest_qmp(f->qts, "{ 'execute': 'query-rvmrpc' }");
