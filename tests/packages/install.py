@@ -110,6 +110,25 @@ def guest():
         root.close()
 
 
+@case("a guest's programs: the command runs, and a program of the library's example is built; purged: nothing is left")
+def serves():
+    """No driver is here, which both say."""
+    root = Root()
+    try:
+        root.run("apt-get", "install", "-y", "--no-install-recommends", "libc6-dev")
+        before = root.files()
+        root.install("rvmrpc-serve", "librvmrpc-guest-dev")
+        text = root.run("rvmrpc-serve", "hello", "world", "--", "true", check=False).stdout
+        assert "load rvmrpc.ko with user=1" in text, text
+        root.run("gcc", "-Wall", "-Werror", "-I/usr/include/rvmrpc-guest", "-o", "/tmp/example",
+                 "/usr/share/doc/librvmrpc-guest-dev/examples/rvmrpc_serve_example.c", "-lrvmrpc-guest")
+        assert root.run("/tmp/example", check=False).returncode
+        root.purge("rvmrpc-serve", "librvmrpc-guest-dev")
+        assert not root.files() - before, sorted(root.files() - before)
+    finally:
+        root.close()
+
+
 @case("a host's modules by DKMS: rvmrpc_host.ko for each kernel, our KVM for Debian's 6.12 alone", timeout=2400)
 def modules():
     """Stock modules stay beside them, and are back after a purge."""
