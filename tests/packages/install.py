@@ -76,9 +76,22 @@ def purge():
     assert "rvmrpc" not in root.run("ls", "/etc")
 
 
+def left_out(root, module, kernels):
+    """A kernel that is too new, and one of another architecture, are installed without it; one that fits gets it."""
+    root.run("cp", "-a", f"/lib/modules/{kernels[-1]}", "/lib/modules/9.9.0-amd64")
+    text = root.run("/etc/kernel/postinst.d/dkms", "9.9.0-amd64")
+    assert "9.9.0" in text and "9.9.0" not in root.run("dkms", "status"), text
+    root.run("rm", "-r", "/lib/modules/9.9.0-amd64")
+    text = root.run("setarch", "i686", "/etc/kernel/postinst.d/dkms", kernels[-1])
+    assert kernels[-1] in text and "i686" not in root.run("dkms", "status"), text
+    root.run("dkms", "uninstall", f"{module}/0.2.0", "-k", kernels[0])
+    text = root.run("/etc/kernel/postinst.d/dkms", kernels[0], timeout=900)
+    assert f"{module}/0.2.0, {kernels[0]}, x86_64: installed" in root.run("dkms", "status"), text
+
+
 @case("the guest's driver by DKMS: for each kernel that fits, and no failure for one that does not", timeout=1200)
 def guest():
-    """A kernel too new is left out, and its installation succeeds; purge takes all modules away."""
+    """Purge takes all modules away."""
     root = Root()
     try:
         before = root.files()
@@ -89,16 +102,29 @@ def guest():
             alias = root.run("modinfo", "-k", kernel, "-F", "alias", "rvmrpc")
             assert "pci:v00001AF4d000010F0" in alias and "pci:v00001AF4d00001110" in alias, alias
         comment("built for " + ", ".join(kernels))
-        root.run("cp", "-a", f"/lib/modules/{kernels[-1]}", "/lib/modules/9.9.0-amd64")
-        text = root.run("/etc/kernel/postinst.d/dkms", "9.9.0-amd64")
-        assert "9.9.0" in text and "9.9.0" not in root.run("dkms", "status"), text
-        root.run("dkms", "uninstall", "rvmrpc/0.2.0", "-k", kernels[0])
-        text = root.run("dkms", "autoinstall", "-k", kernels[0])
-        assert f"rvmrpc/0.2.0, {kernels[0]}, x86_64: installed" in root.run("dkms", "status"), text
-        root.run("rm", "-r", "/lib/modules/9.9.0-amd64")
+        left_out(root, "rvmrpc", kernels)
         root.purge("rvmrpc-dkms")
         left = {name for name in root.files() - before if "/modules." not in name}
         assert not left and "rvmrpc" not in root.run("dkms", "status"), sorted(left)
+    finally:
+        root.close()
+
+
+@case("a guest's programs: the command runs, and a program of the library's example is built; purged: nothing is left")
+def serves():
+    """No driver is here, which both say."""
+    root = Root()
+    try:
+        root.run("apt-get", "install", "-y", "--no-install-recommends", "libc6-dev")
+        before = root.files()
+        root.install("rvmrpc-serve", "librvmrpc-guest-dev")
+        text = root.run("rvmrpc-serve", "hello", "world", "--", "true", check=False).stdout
+        assert "load rvmrpc.ko with user=1" in text, text
+        root.run("gcc", "-Wall", "-Werror", "-I/usr/include/rvmrpc-guest", "-o", "/tmp/example",
+                 "/usr/share/doc/librvmrpc-guest-dev/examples/rvmrpc_serve_example.c", "-lrvmrpc-guest")
+        assert root.run("/tmp/example", check=False).returncode
+        root.purge("rvmrpc-serve", "librvmrpc-guest-dev")
+        assert not root.files() - before, sorted(root.files() - before)
     finally:
         root.close()
 
@@ -113,11 +139,11 @@ def modules():
         kernels = sorted(root.run("ls", "/lib/modules").split())
         status = root.run("dkms", "status")
         comment(status)
-        root.run("dkms", "autoinstall", "-k", kernels[0])
         for kernel in kernels:
             assert f"rvmrpc-host/0.2.0, {kernel}, x86_64: installed" in status
             assert (f"rvmrpc-kvm/0.2.0, {kernel}, x86_64: installed" in status) == kernel.startswith("6.12.")
             assert "updates/dkms" in root.run("modinfo", "-k", kernel, "-F", "filename", "rvmrpc_host")
+        left_out(root, "rvmrpc-host", kernels)
         root.purge("rvmrpc-host-dkms", "rvmrpc-kvm-dkms")
         left = {name for name in root.files() - before if "/modules." not in name}
         assert not left, sorted(left)

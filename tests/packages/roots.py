@@ -67,6 +67,12 @@ class Root:
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout if check else done
 
+    def write(self, path, text):
+        """A file there."""
+        place = self.upper / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="ascii")
+
     def install(self, *names, timeout=600):
         """Packages of ours, with what they need, which is there."""
         return self.run("apt-get", "install", "-y", "--no-install-recommends", "--reinstall",
