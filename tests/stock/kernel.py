@@ -203,8 +203,9 @@ def fuzz(series):
     comment(f"fuzz_files {FUZZ_SECONDS} {seed}")
     said = l1.guest.check(f"/clients/fuzz_files {FUZZ_SECONDS} {seed}", 90 + FUZZ_SECONDS).strip()
     comment(said)
-    counts = [int(part.split()[0]) for part in said.split(", ")]
-    assert all(counts), "not all of it was reached"
+    counts = {words: int(number) for number, words in (part.split(" ", 1) for part in said.split(", "))}
+    # A call that is cancelled in time takes luck: a VM that is connected, and a guest that has not answered yet.
+    assert counts.pop("cancelled") >= 0 and len(counts) == 9 and all(counts.values()), counts
     assert not l1.complaints_now()
 
 

@@ -225,10 +225,14 @@ static void step_read(struct random *r, int i)
 	count(DID_ANSWER, read(files[i], pointer(r, record, bytes), bytes) > 0);
 }
 
+/* Half of them of a call that has just begun: others have ended, as a rule. */
 static void step_cancel(struct random *r, int i)
 {
-	uint64_t cookie = below(r, 10);
+	uint64_t cookie = below(r, 8);
+	struct rvmrpc_submit s = { .cookie = cookie, .vm = any_vm(r, files[i]), .timeout_ms = 50 };
 
+	if (below(r, 2))
+		count(DID_SUBMIT, write(files[i], &s, sizeof(s)) > 0);
 	count(DID_CANCEL, !ioctl(files[i], RVMRPC_CANCEL, pointer(r, &cookie, sizeof(cookie))));
 }
 
