@@ -93,8 +93,8 @@ def modules(vm):
 
 @case("inject-nmi, 10 times: the vCPU that waits takes each", timeout=180)
 def nmi():
-    """Linux lets the first vCPU take them: here it is the one that waits. What it says of each on the serial port would take
-    longer than all else, with interrupts off: it says nothing there.
+    """Linux lets the first vCPU take them: here it is the one that waits. What it says of each on the serial port would hold
+    it for a second, with interrupts off: it says nothing there.
     """
     vm = single()
     levels = vm.guest.check("cat /proc/sys/kernel/printk && echo 0 4 0 7 >/proc/sys/kernel/printk").strip()
