@@ -25,11 +25,8 @@ if ! pkg-config --exists 'glib-2.0 >= 2.68'; then
 fi
 for harness in "${harness_names[@]}"; do
     harness_of "$root" "$harness"
-    if ((${#packages[@]})); then
-        read -ra glib < <(pkg-config --cflags --libs "${packages[@]}")
-        # shellcheck disable=SC2016
-        flags+=("${glib[@]}" '-Wl,-rpath,$ORIGIN/lib')
-    fi
+    # shellcheck disable=SC2016
+    if ((${#packages[@]})); then flags+=('-Wl,-rpath,$ORIGIN/lib'); fi
     "${CC:-clang}" "${cflags[@]}" "${sources[@]}" "${flags[@]}" \
         "${LIB_FUZZING_ENGINE:--fsanitize=fuzzer}" -o "$out/$harness"
     if ((${#packages[@]})); then ship "$out/$harness"; fi

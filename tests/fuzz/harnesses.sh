@@ -9,9 +9,10 @@ harness_names=(owner guest allow server reply records connect files conn daemon)
 
 # shellcheck disable=SC2034  # who sources this uses them
 # harness_of ROOT NAME: sets sources, flags (the compiler's and the linker's) and
-# packages (pkg-config's) of the harness NAME, its own source first.
+# packages (pkg-config's, whose flags are among these) of the harness NAME, its
+# own source first.
 harness_of() {
-    local root=$1 name=$2
+    local root=$1 name=$2 more
     local tools=$root/host-tools core=$root/core
     sources=("$root/tests/fuzz/$name.c")
     flags=(-std=gnu11 -pthread -I "$root/include" -I "$core" -I "$root/channel")
@@ -49,6 +50,10 @@ harness_of() {
         return 1
         ;;
     esac
+    if ((${#packages[@]})); then
+        read -ra more < <(pkg-config --cflags --libs "${packages[@]}")
+        flags+=("${more[@]}")
+    fi
 }
 
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then printf '%s\n' "${harness_names[@]}"; fi

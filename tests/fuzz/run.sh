@@ -16,10 +16,6 @@ corpus=${RVMRPC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmrpc}/fuzz/$harness
 # shellcheck source=tests/fuzz/harnesses.sh
 . "$root/tests/fuzz/harnesses.sh"
 harness_of "$root" "$harness"
-if ((${#packages[@]})); then
-    read -ra glib < <(pkg-config --cflags --libs "${packages[@]}")
-    flags+=("${glib[@]}")
-fi
 
 mkdir -p "$work" "$corpus"
 echo 1..2
