@@ -28,8 +28,8 @@
 #include <unistd.h>
 #include <linux/rvmrpc.h>
 #include "rvmrpc_abi.h"
+#include "window.h"
 
-#define SIZE		0x80000u
 #define PAGE		4096u
 #define FILES		6
 #define WINDOWS		3
@@ -48,12 +48,8 @@ static const char *const did_names[DIDS] = {
 
 /* Shared by all threads on purpose without a lock: what one has closed is closed, or another's, under the next. */
 static int files[FILES];
-static struct window {
-	int memory;
-	uint8_t *base;
-	struct rvmrpc_vm_attach a;
-} windows[WINDOWS];
-static uint8_t *edge;			/* a page whose next one is not there */
+static struct window windows[WINDOWS];
+static uint8_t *edge;			/* a page whose next one cannot be read nor written */
 static void *read_only;			/* a page */
 static uint64_t did[DIDS];		/* atomic */
 static bool stopping;			/* atomic */
@@ -136,11 +132,14 @@ static void step_open(struct random *r, int i)
 static void step_attach(struct random *r, int i)
 {
 	struct rvmrpc_vm_attach a = windows[below(r, WINDOWS)].a;
+	const uint64_t window = a.window;
 
 	if (!below(r, 16))
 		a.token_fd = files[below(r, FILES)];
 	a.flags = below(r, 2);
 	spoil(r, &a, sizeof(a));
+	/* Never a part of another mapping: this program must live through what a VMM may do to itself. */
+	a.window = (uintptr_t)pointer(r, (void *)(uintptr_t)window, SIZE);
 	count(DID_ATTACH, !ioctl(files[i], RVMRPC_VM_ATTACH, pointer(r, &a, sizeof(a))));
 }
 
@@ -173,22 +172,23 @@ static void step_ioctl(struct random *r, int i)
 		RVMRPC_LIST_VMS, RVMRPC_VM_STATUS, RVMRPC_STATUS, RVMRPC_NOTICE, RVMRPC_ATTACH, RVMRPC_GATE_STATUS,
 	};
 	unsigned int number = numbers[below(r, COUNT(numbers))];
-	struct rvmrpc_vm_info infos[4];
+	struct rvmrpc_vm_info infos[64];	/* more than there can be, whatever the list's size says */
 	union {
 		struct rvmrpc_vm_list list;
 		struct rvmrpc_kvm_status status;
+		struct rvmrpc_gate_status gate;
 	} arg;
 
 	memset(&arg, 0, sizeof(arg));
 	if (number == RVMRPC_LIST_VMS)
-		arg.list = (struct rvmrpc_vm_list) {
-			.size = below(r, 6), .vms = (uintptr_t)pointer(r, infos, sizeof(infos)),
-		};
+		arg.list.size = below(r, 6);
 	else
 		arg.status.epoch = any_vm(r, files[i]);
 	if (!below(r, 8))
 		number = _IOC(below(r, 4), RVMRPC_IOC_MAGIC, below(r, 0x20), below(r, 1 << 14));
 	spoil(r, &arg, sizeof(arg));
+	if (number == RVMRPC_LIST_VMS)
+		arg.list.vms = (uintptr_t)pointer(r, infos, sizeof(infos));
 	if (number == RVMRPC_NOTICE)
 		count(DID_IOCTL, !ioctl(files[i], number, below(r, 8) ? (unsigned long)below(r, 5) : edge_value(r)));
 	else
@@ -399,40 +399,16 @@ static void *worker(void *seed)
 	return NULL;
 }
 
-static void make_window(struct window *w, uint8_t uuid)
-{
-	w->a = (struct rvmrpc_vm_attach) {
-		.version = RVMRPC_HOST_VERSION,
-		.uuid = { 0x46, [15] = uuid },
-		.name = "fuzz",
-		.window_bytes = SIZE,
-		.nslots = 4,
-		.req_bytes = 4096,
-		.res_bytes = 65536,
-		.doorbell_fd = eventfd(0, EFD_NONBLOCK),
-		.interrupt_fd = eventfd(0, EFD_NONBLOCK),
-		.token_fd = -1,
-		.spin_us = 100,
-	};
-	w->memory = memfd_create("window", MFD_ALLOW_SEALING);
-	if (w->memory < 0 || ftruncate(w->memory, SIZE))
-		err(1, "memory");
-	w->base = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w->memory, 0);
-	if (w->base == MAP_FAILED)
-		err(1, "mmap");
-	w->a.window = (uintptr_t)w->base;
-}
-
 static void prepare(void)
 {
-	edge = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	edge = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	read_only = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (edge == MAP_FAILED || read_only == MAP_FAILED || munmap(edge + PAGE, PAGE))
+	if (edge == MAP_FAILED || read_only == MAP_FAILED || mprotect(edge, PAGE, PROT_READ | PROT_WRITE))
 		err(1, "memory");
 	for (int i = 0; i < FILES; i++)
 		files[i] = -1;
 	for (int i = 0; i < WINDOWS; i++)
-		make_window(&windows[i], i + 1);
+		windows[i] = make_window("fuzz", i + 1);
 }
 
 static void nothing(int signal)
@@ -483,7 +459,7 @@ static void check_rest(void)
 		usleep(50000);
 	if (pinned_kib())
 		errx(1, "%ld KiB are still pinned", pinned_kib());
-	make_window(&w, 99);
+	w = make_window("fuzz", 99);
 	fd = open("/dev/rvmrpc-vm", O_RDWR);
 	if (fd < 0 || ioctl(fd, RVMRPC_VM_ATTACH, &w.a) || write(fd, &s, sizeof(s)) != sizeof(s) ||
 	    read(fd, &rec, sizeof(rec)) != sizeof(rec))

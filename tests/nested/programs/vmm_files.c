@@ -21,8 +21,8 @@
 #include <unistd.h>
 #include <linux/rvmrpc.h>
 #include "rvmrpc_abi.h"
+#include "window.h"
 
-#define SIZE		0x80000u
 #define PARAMETERS	"/sys/module/rvmrpc_host/parameters/"
 
 /* An errno, or 0, is wanted. */
@@ -33,12 +33,6 @@
 			errx(1, "line %d: %s: %s", __LINE__, #call, strerror(got_));		\
 	} while (0)
 
-struct window {
-	int memory;
-	void *base;
-	struct rvmrpc_vm_attach a;
-};
-
 static int open_dev(void)
 {
 	int fd = open("/dev/rvmrpc-vm", O_RDWR | O_CLOEXEC | O_NONBLOCK);
@@ -46,34 +40,6 @@ static int open_dev(void)
 	if (fd < 0)
 		err(1, "/dev/rvmrpc-vm");
 	return fd;
-}
-
-static struct window make_window(uint8_t uuid)
-{
-	struct window w = {
-		.a = {
-			.version = RVMRPC_HOST_VERSION,
-			.uuid = { 0x52, [15] = uuid },
-			.name = "none",
-			.window_bytes = SIZE,
-			.nslots = 4,
-			.req_bytes = 4096,
-			.res_bytes = 65536,
-			.doorbell_fd = eventfd(0, EFD_NONBLOCK),
-			.interrupt_fd = eventfd(0, EFD_NONBLOCK),
-			.token_fd = -1,
-			.spin_us = 100,
-		},
-	};
-
-	w.memory = memfd_create("window", MFD_ALLOW_SEALING);
-	if (w.memory < 0 || ftruncate(w.memory, SIZE))
-		err(1, "memory");
-	w.base = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w.memory, 0);
-	if (w.base == MAP_FAILED)
-		err(1, "mmap");
-	w.a.window = (uintptr_t)w.base;
-	return w;
 }
 
 static int attach(int fd, const struct window *w)
@@ -95,7 +61,7 @@ static void set_parameter(const char *name, const char *value)
 
 static void case_refused(void)
 {
-	struct window good = make_window(1), w;
+	struct window good = make_window("none", 1), w;
 	int fd = open_dev();
 
 #define bad(field, value, wanted)			\
@@ -133,7 +99,7 @@ static void case_refused(void)
 
 static void case_owners(void)
 {
-	struct window w = make_window(1), same_uuid = make_window(1), same_window = w;
+	struct window w = make_window("none", 1), same_uuid = make_window("none", 1), same_window = w;
 	int fd = open_dev(), other = open_dev();
 	struct rvmrpc_kvm_status s;
 
@@ -159,7 +125,7 @@ static void case_owners(void)
 static void case_calls(void)
 {
 	struct rvmrpc_submit req = { .cookie = 7, .res_max = 4096, .timeout_ms = 1000 };
-	struct window w = make_window(1);
+	struct window w = make_window("none", 1);
 	struct rvmrpc_record rec;
 	int fd = open_dev();
 
@@ -178,7 +144,7 @@ static void case_calls(void)
 static void case_hostile(void)
 {
 	static const uint64_t one = 1;
-	struct window w = make_window(1);
+	struct window w = make_window("none", 1);
 	int fd = open_dev();
 
 	w.a.interrupt_fd = w.a.doorbell_fd;
@@ -197,7 +163,7 @@ static void case_hostile(void)
 
 static void case_child(void)
 {
-	struct window w = make_window(1);
+	struct window w = make_window("none", 1);
 	int fd = open_dev(), other, alive[2];
 	char byte;
 
@@ -225,7 +191,7 @@ static void case_child(void)
 static void case_limits(void)
 {
 	const struct rlimit small = { SIZE / 2, SIZE / 2 };
-	struct window w = make_window(1), next = make_window(2);
+	struct window w = make_window("none", 1), next = make_window("none", 2);
 	int fd = open_dev(), other = open_dev();
 
 	wants(0, attach(fd, &w));
@@ -248,7 +214,7 @@ static void case_limits(void)
 
 static void case_detach(void)
 {
-	struct window w = make_window(1);
+	struct window w = make_window("none", 1);
 	struct rvmrpc_record rec;
 	int fd = open_dev(), other = open_dev();
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -281,7 +247,7 @@ static int next_record(int fd, int timeout_ms)
 static void case_torn(void)
 {
 	static const off_t pages[] = { 0, SIZE / 4096 / 2, SIZE / 4096 - 1 };
-	struct window w = make_window(1);
+	struct window w = make_window("none", 1);
 	int fd = open_dev();
 
 	for (size_t i = 0; i < sizeof(pages) / sizeof(*pages); i++) {
@@ -302,7 +268,7 @@ static void case_torn(void)
 /* Some client's notifier takes 3 s for each: no VMM waits for it. */
 static void case_notices(void)
 {
-	struct window w = make_window(1), w2 = make_window(2);
+	struct window w = make_window("none", 1), w2 = make_window("none", 2);
 	int fd = open_dev(), other = open_dev();
 	struct timespec begin, end;
 	double seconds;
