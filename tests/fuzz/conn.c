@@ -3,14 +3,10 @@
  * librvmrpc's connections: whatever a VM's socket or a monitor says, in frames, in lines and in neither, the library
  * ends with an answer or an error, and its texts are UTF-8. All that is said is there before it is read, so nothing waits.
  */
-#include <sys/socket.h>
 #include <unistd.h>
-#include "input.h"
 #include "private.h"
 #include "rvmrpc_socket.h"
-
-/* What fits into a socket's buffer, with room for one more frame. */
-#define SAID_MAX	(96 * 1024)
+#include "said.h"
 
 static struct input in;
 static int peer = -1;
@@ -108,19 +104,13 @@ int __wrap_unix_connect(const char *path, const Until *until, GError **error);
 int __wrap_unix_connect(const char *path, const Until *until, GError **error)
 {
 	g_autoptr(GByteArray) said = g_byte_array_new();
-	int ends[2];
 
 	(void)until;
 	(void)error;
 	CHECK(strcmp(path, "fuzz") == 0 && peer < 0);
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-	peer = ends[1];
 	while (in.left && said->len < SAID_MAX)
 		say(said);
-	CHECK(!said->len || send(peer, said->data, said->len, MSG_NOSIGNAL) == said->len);
-	/* Its requests find room, and its answers end. */
-	CHECK(shutdown(peer, SHUT_WR) == 0);
-	return ends[0];
+	return said_connect(said, &peer);
 }
 
 static void check_text(const char *text)

@@ -5,7 +5,7 @@
 # made of. Whoever builds them (run.sh, scripts/coverage, packaging/oss-fuzz)
 # takes both from here.
 
-harness_names=(owner guest allow server reply records connect files conn daemon)
+harness_names=(owner guest allow server reply records connect files conn client daemon)
 
 # shellcheck disable=SC2034  # who sources this uses them
 # harness_of ROOT NAME: sets sources, flags (the compiler's and the linker's) and
@@ -27,20 +27,24 @@ harness_of() {
     connect)
         sources+=("$core/rvmrpc_connect.c")
         ;;
-    reply | conn)
+    reply | conn | client)
         sources+=("$tools"/librvmrpc/*.c "$core/rvmrpc_reader.c" "$root/channel/rvmrpc_fdsource.c")
         sources+=("$tools"/common/{crowd,json}.c)
         flags+=(-I "$tools/librvmrpc")
         ;;&
-    conn)
+    conn | client)
         flags+=("-Wl,--wrap=unix_connect")
+        ;;&
+    client)
+        sources+=("$core/rvmrpc_records.c")
+        flags+=("-Wl,--wrap=rvmrpc_find_vm")
         ;;&
     daemon)
         sources+=("$root"/channel/*.c "$tools"/rvmrpcd/{config,info,ivshmem,vm}.c "$tools/common/size.c")
         # Not -I: it has an stdio.h.
         flags+=(-iquote "$tools/common" -I "$tools/rvmrpcd")
         ;;&
-    reply | conn | daemon)
+    reply | conn | client | daemon)
         flags+=(-D_GNU_SOURCE -I "$root/linux-kvm/host/include/uapi")
         packages=(gio-unix-2.0 json-glib-1.0)
         ;;
