@@ -13,15 +13,23 @@
 #include "rvmrpc_socket.h"
 #include "said.h"
 
-#define PEERS_MAX	64
+#define PEERS_MAX	16
 #define ANSWERS_MAX	16		/* of a connection, beside the first */
 #define CALLS		14
 #define LINKS		3
 #define TURNS		100
 
+/* The host's end of a connection: all was said before, or it answers what it is asked. */
+struct peer {
+	int fd;
+	bool answers;
+	GByteArray *asked;
+};
+
 static struct input in;
-static int peers[PEERS_MAX];
+static struct peer peers[PEERS_MAX];
 static int npeers;
+static bool answer_next;		/* what is asked on the connections to come */
 
 /* ---- What the guest says ---- */
 
@@ -66,32 +74,29 @@ static void say_bytes(GByteArray *said)
 	g_byte_array_append(said, bytes, length);
 }
 
-/* at: of the bytes of a connection, *next. */
-static void say_moved(GByteArray *said, uint64_t *next)
+/* at: what would be right. */
+static void say_moved(GByteArray *said, uint64_t at, bool bytes)
 {
-	struct rvmrpc_connect_res res = { .at = *next };
+	struct rvmrpc_connect_res res = { .at = at };
 	const uint32_t how = input_u8(&in);
-	const guint before = said->len + sizeof(res);
 
-	if (how & 8)
+	if (how >= 0xf8)
 		res.at = input_u8(&in);
-	res.failed = how & 16 ? input_u8(&in) % 10 : 0;
+	res.failed = (how & 0x78) == 0x78 ? input_u8(&in) % 10 : 0;
 	res.flags = how & 3;
 	g_byte_array_append(said, (const guint8 *)&res, sizeof(res));
-	if (how & 4) {
+	if (bytes && how & 4)
 		say_bytes(said);
-		*next = res.at + said->len - before;
-	}
 }
 
 static void say_news(GByteArray *said)
 {
 	struct rvmrpc_connect_ready ready;
 
-	for (uint32_t n = input_u8(&in) % 8; n; n--) {
+	for (uint32_t n = input_u8(&in) % 4; n; n--) {
 		const uint32_t how = input_u8(&in);
 
-		ready = (struct rvmrpc_connect_ready) { how % 5, how >> 6 };
+		ready = (struct rvmrpc_connect_ready) { how % (LINKS + 2), how >> 6 };
 		g_byte_array_append(said, (const guint8 *)&ready, sizeof(ready));
 	}
 }
@@ -113,30 +118,109 @@ static void say_frame(GByteArray *said, uint16_t type, guint64 cookie, uint32_t 
 	g_byte_array_append(said, payload->data, payload->len);
 }
 
+static void say_any(GByteArray *payload)
+{
+	const uint32_t kind = input_u8(&in) % 5;
+
+	if (kind == 0)
+		say_bytes(payload);
+	else if (kind == 1)
+		say_records(payload);
+	else if (kind == 2)
+		say_moved(payload, input_u8(&in), true);
+	else if (kind == 3)
+		say_news(payload);
+	else
+		say_file(payload);
+}
+
+static uint32_t take_status(uint32_t how)
+{
+	return how & 0x38 ? RVMRPC_STATUS_OK : input_u8(&in) % (RVMRPC_STATUS_MAX + 2);
+}
+
 /* In the order of the calls, as a rule. */
 static void say_answers(GByteArray *said)
 {
-	uint64_t moved = 0;
 	guint64 cookie = 1;
 
 	for (uint32_t n = input_u8(&in) % (ANSWERS_MAX + 1); n && said->len < SAID_MAX; n--) {
 		g_autoptr(GByteArray) payload = g_byte_array_new();
-		const uint32_t how = input_u8(&in), kind = input_u8(&in) % 6;
-		const uint32_t status = how & 0x30 ? RVMRPC_STATUS_OK : input_u8(&in) % (RVMRPC_STATUS_MAX + 2);
+		const uint32_t how = input_u8(&in), status = take_status(how);
 
 		cookie = how & 7 ? cookie + 1 : input_u8(&in) % 32;
-		if (kind == 0)
-			say_bytes(payload);
-		else if (kind == 1)
-			say_records(payload);
-		else if (kind < 4)
-			say_moved(payload, &moved);
-		else if (kind == 4)
-			say_news(payload);
-		else
-			say_file(payload);
+		say_any(payload);
 		say_frame(said, how == 0xff ? RVMRPC_SOCK_ERROR : RVMRPC_SOCK_ANSWER, cookie, status, payload);
 	}
+}
+
+/* ---- What the host hears, and answers ---- */
+
+/* What that procedure's answer looks like. */
+static void say_fitting(GByteArray *payload, const struct rvmrpc_sock_hdr *hdr, const uint8_t *asked)
+{
+	struct rvmrpc_connect_req req;
+	const bool moves = hdr->module == RVMRPC_MOD_CONNECT && hdr->length >= sizeof(req);
+
+	if (moves && hdr->procedure == RVMRPC_CONNECT_SEND) {
+		memcpy(&req, asked, sizeof(req));
+		say_moved(payload, req.at + hdr->length - sizeof(req), false);
+	} else if (moves && hdr->procedure == RVMRPC_CONNECT_RECV) {
+		memcpy(&req, asked, sizeof(req));
+		say_moved(payload, req.at, true);
+	} else if (hdr->module == RVMRPC_MOD_CONNECT && hdr->procedure == RVMRPC_CONNECT_OPEN) {
+		say_moved(payload, 0, false);
+	} else if (hdr->module == RVMRPC_MOD_CONNECT && hdr->procedure == RVMRPC_CONNECT_WAIT) {
+		say_news(payload);
+	}
+}
+
+static void answer(const struct peer *p, const struct rvmrpc_sock_hdr *hdr, const uint8_t *asked)
+{
+	g_autoptr(GByteArray) said = g_byte_array_new(), payload = g_byte_array_new();
+	const uint32_t how = input_u8(&in), status = take_status(how);
+	const uint64_t cookie = how == 0xfe ? input_u8(&in) : hdr->cookie;
+
+	/* Not at all, which is all that there is past the input's end. */
+	if (how < 2 || hdr->type != RVMRPC_SOCK_SUBMIT)
+		return;
+	if (how & 1)
+		say_fitting(payload, hdr, asked);
+	else
+		say_any(payload);
+	say_frame(said, how == 0xff ? RVMRPC_SOCK_ERROR : RVMRPC_SOCK_ANSWER, cookie, status, payload);
+	if (how == 0xfd)
+		input_corrupt(&in, said->data, said->len);
+	send(p->fd, said->data, said->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (how == 0xfc)
+		shutdown(p->fd, SHUT_RDWR);
+}
+
+static void answer_all(void)
+{
+	static uint8_t bytes[128 * 1024];
+	struct rvmrpc_sock_hdr hdr;
+	ssize_t n;
+
+	for (struct peer *p = peers; p < peers + npeers; p++) {
+		n = p->answers ? recv(p->fd, bytes, sizeof(bytes), MSG_DONTWAIT) : 0;
+		if (n > 0)
+			g_byte_array_append(p->asked, bytes, n);
+		while (p->asked->len >= sizeof(hdr)) {
+			memcpy(&hdr, p->asked->data, sizeof(hdr));
+			CHECK(frame_is_good(&hdr));
+			if (p->asked->len < sizeof(hdr) + hdr.length)
+				break;
+			answer(p, &hdr, p->asked->data + sizeof(hdr));
+			g_byte_array_remove_range(p->asked, 0, sizeof(hdr) + hdr.length);
+		}
+	}
+}
+
+static void turn(GMainContext *context)
+{
+	g_main_context_iteration(context, FALSE);
+	answer_all();
 }
 
 static RvmrpcVm *new_vm(void)
@@ -148,12 +232,14 @@ static RvmrpcVm *new_vm(void)
 	return vm;
 }
 
-/* These two in the place of the library's, by the linker's --wrap. */
+/* These three in the place of the library's and glib's, by the linker's --wrap. */
 int __wrap_unix_connect(const char *path, const Until *until, GError **error);
 int __wrap_unix_connect(const char *path, const Until *until, GError **error)
 {
 	static const char info[] = "{\"vm\":{\"name\":\"fuzz\"},\"rvmrpc\":{}}";
 	g_autoptr(GByteArray) said = g_byte_array_new(), payload = g_byte_array_new();
+	struct peer *p = &peers[npeers];
+	int fd;
 
 	(void)until;
 	CHECK(strcmp(path, "fuzz") == 0);
@@ -161,10 +247,25 @@ int __wrap_unix_connect(const char *path, const Until *until, GError **error)
 		g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED, "no more");
 		return -1;
 	}
+	npeers++;
 	g_byte_array_append(payload, (const guint8 *)info, sizeof(info) - 1);
 	say_frame(said, RVMRPC_SOCK_INFO, 1, 0, payload);
-	say_answers(said);
-	return said_connect(said, &peers[npeers++]);
+	*p = (struct peer) { .answers = answer_next, .asked = g_byte_array_new() };
+	if (!p->answers)
+		say_answers(said);
+	fd = said_connect(said, &p->fd);
+	if (!p->answers)
+		said_end(p->fd);
+	return fd;
+}
+
+/* Nothing waits for its time. */
+GSource *__real_g_timeout_source_new(guint ms);
+GSource *__wrap_g_timeout_source_new(guint ms);
+GSource *__wrap_g_timeout_source_new(guint ms)
+{
+	(void)ms;
+	return __real_g_timeout_source_new(0);
 }
 
 RvmrpcVm *__wrap_rvmrpc_find_vm(const char *what, GCancellable *cancellable, GError **error);
@@ -334,7 +435,7 @@ static void ask_at_once(RvmrpcConn *conn, GMainContext *context)
 	for (int i = input_u8(&in) % (CALLS / 2); i >= 0; i--)
 		submit(arg);
 	for (int i = 0; i < TURNS && ended < submitted; i++)
-		g_main_context_iteration(context, FALSE);
+		turn(context);
 	if (calls)
 		rvmrpc_calls_free(g_steal_pointer(&calls));
 	CHECK(ended == submitted);
@@ -357,11 +458,13 @@ static int open_client(bool pipes, int files[2])
 {
 	static const uint8_t words[1000];
 	int ends[2], out[2];
+	uint32_t how;
 
 	CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
 	CHECK(send(ends[1], words, input_u8(&in) * 4 % sizeof(words), MSG_NOSIGNAL) >= 0);
-	if (input_u8(&in) & 1)
-		CHECK(shutdown(ends[1], SHUT_WR) == 0);
+	how = input_u8(&in);
+	if (how & 1)
+		CHECK(shutdown(ends[1], how & 6 ? SHUT_WR : SHUT_RDWR) == 0);
 	files[0] = files[1] = ends[0];
 	if (pipes) {
 		CHECK(pipe2(out, O_CLOEXEC | O_NONBLOCK) == 0);
@@ -382,25 +485,51 @@ static void join(GMainContext *context)
 
 	if (input_u8(&in) % 4 == 0)
 		check_error(rvmrpc_tunnel_check(tunnel, &to, 1000, NULL, &error), &error);
+	answer_next = true;
 	for (uint32_t i = 0; i < links; i++) {
 		clients[i] = open_client(input_u8(&in) % 8 == 0, files);
 		rvmrpc_tunnel_join(tunnel, &to, files[0], files[1], on_link_ended, &link_done[i]);
 		for (uint32_t turns = input_u8(&in) % 32; turns; turns--)
-			g_main_context_iteration(context, FALSE);
+			turn(context);
 	}
-	for (int i = 0; i < TURNS; i++)
-		g_main_context_iteration(context, FALSE);
+	for (int i = 0; i < TURNS && in.left; i++)
+		turn(context);
+	answer_next = false;
 	rvmrpc_tunnel_free(tunnel);
 	for (uint32_t i = 0; i < links; i++)
 		close(clients[i]);
+}
+
+/* What a user says; what is taken is the same once more. */
+static void parse(void)
+{
+	char text[64] = "";
+	RvmrpcEndpoint endpoint, again;
+	GError *error = NULL;
+	gboolean ok;
+	char *said;
+
+	input_bytes(&in, text, sizeof(text) - 1);
+	ok = rvmrpc_parse_endpoint(text, &endpoint, &error);
+	CHECK(ok == !error);
+	g_clear_error(&error);
+	if (!ok)
+		return;
+	said = rvmrpc_endpoint_text(&endpoint);
+	CHECK(rvmrpc_parse_endpoint(said, &again, NULL));
+	CHECK(memcmp(&endpoint, &again, sizeof(again)) == 0);
+	g_free(said);
 }
 
 static void connected(GMainContext *context, bool at_once)
 {
 	RvmrpcVm *vm = new_vm();
 	GError *error = NULL;
-	RvmrpcConn *conn = rvmrpc_connect(vm, 1000, NULL, &error);
+	RvmrpcConn *conn;
 
+	answer_next = at_once;
+	conn = rvmrpc_connect(vm, 1000, NULL, &error);
+	answer_next = false;
 	check_error(conn != NULL, &error);
 	if (conn && at_once) {
 		ask_at_once(conn, context);
@@ -429,13 +558,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	g_log_set_always_fatal(G_LOG_LEVEL_CRITICAL | G_LOG_LEVEL_WARNING);
 	signal(SIGPIPE, SIG_IGN);
 	in = (struct input) { data, size };
-	kind = input_u8(&in) % 4;
-	if (kind < 2)
-		connected(context, kind);
+	kind = input_u8(&in) % 8;
+	if (kind == 0)
+		parse();
+	else if (kind < 4)
+		connected(context, kind == 1);
 	else
 		join(context);
-	while (npeers)
-		CHECK(close(peers[--npeers]) == 0);
+	while (npeers) {
+		CHECK(close(peers[--npeers].fd) == 0);
+		g_byte_array_unref(peers[npeers].asked);
+	}
 	CHECK(lowest_free() == free_before);
 	g_main_context_unref(context);
 	return 0;

@@ -104,13 +104,16 @@ int __wrap_unix_connect(const char *path, const Until *until, GError **error);
 int __wrap_unix_connect(const char *path, const Until *until, GError **error)
 {
 	g_autoptr(GByteArray) said = g_byte_array_new();
+	int fd;
 
 	(void)until;
 	(void)error;
 	CHECK(strcmp(path, "fuzz") == 0 && peer < 0);
 	while (in.left && said->len < SAID_MAX)
 		say(said);
-	return said_connect(said, &peer);
+	fd = said_connect(said, &peer);
+	said_end(peer);
+	return fd;
 }
 
 static void check_text(const char *text)

@@ -37,7 +37,7 @@ harness_of() {
         ;;&
     client)
         sources+=("$core/rvmrpc_records.c")
-        flags+=("-Wl,--wrap=rvmrpc_find_vm")
+        flags+=("-Wl,--wrap=rvmrpc_find_vm" "-Wl,--wrap=g_timeout_source_new")
         ;;&
     daemon)
         sources+=("$root"/channel/*.c "$tools"/rvmrpcd/{config,info,ivshmem,vm}.c "$tools/common/size.c")
