@@ -15,10 +15,12 @@ apt_dir=$cache/apt
 logs=$build/logs
 # shellcheck disable=SC2034
 series_list="6.12 6.1"
-# Where the kernel of the tests' hosts and guests is from: debian, or debug, that of build-debug-kernel in the place of
-# Debian's 6.12. Each has a build folder of its own.
+# Where the kernel of the tests' hosts and guests is from: debian, or debug, kcsan or kmsan, those of build-debug-kernel
+# in the place of Debian's 6.12. Each has a build folder of its own.
 kernel_kind=${RVMRPC_KERNEL:-debian}
 debug_kernel=$cache/debug-kernel
+debug_part=${kernel_kind/#debug/}
+debug_part=${debug_part:+-$debug_part}
 # shellcheck disable=SC2034
 python=/usr/bin/python3
 mkdir -p "$cache"
@@ -193,8 +195,8 @@ installed() {
 # The kernel release (uname -r) that the headers of SERIES ($1) are for.
 kver_of() {
     local meta=linux-headers-amd64
-    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
-        cat "$debug_kernel/kernel/release"
+    if [[ $kernel_kind != debian && $1 == 6.12 ]]; then
+        cat "$debug_kernel/kernel$debug_part/release"
         return
     fi
     if [[ $1 == 6.12 ]]; then meta=linux-headers-6.12-amd64; fi
@@ -206,8 +208,8 @@ kver_of() {
 # headers_of SERIES: the headers of a kernel of the machine's own Debian, or of another by the name of its suite, as
 # fetch-headers has them.
 headers_of() {
-    if [[ $kernel_kind == debug && $1 == 6.12 ]]; then
-        printf '%s\n' "$debug_kernel/obj"
+    if [[ $kernel_kind != debian && $1 == 6.12 ]]; then
+        printf '%s\n' "$debug_kernel/obj$debug_part"
     elif [[ $1 == [0-9]* ]]; then
         printf '/usr/src/linux-headers-%s\n' "$(kver_of "$1")"
     else
@@ -223,6 +225,8 @@ kbuild_args() {
         gcc=aarch64-linux-gnu-gcc
         printf '%s\n' ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
     fi
+    # Only clang knows what memory was not written.
+    if [[ $1 == "$debug_kernel"/*-kmsan ]]; then printf '%s\n' CC=clang; fi
     if [[ $1 != /usr/src/* && $1 != "$debug_kernel"/* ]]; then
         # Debug information would be stripped.
         printf '%s\n' "CC=$build/headers/$gcc" CONFIG_DEBUG_INFO_BTF_MODULES= CONFIG_DEBUG_INFO=

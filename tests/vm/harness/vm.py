@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from .debug_kernel import TIMES, leaks, more_memory
+from .debug_kernel import TIMES, leaks, more_memory, without_others
 from .guest import GuestShell
 from .paths import QEMU, kernel_files
 from .qmp import QMP
@@ -240,7 +240,7 @@ class VM:
 
     def complaints_now(self):
         """Lines of the console in which the guest's kernel complains."""
-        return [line for line in self.console().splitlines() if COMPLAINT.search(line)]
+        return [line for line in without_others(self.console()).splitlines() if COMPLAINT.search(line)]
 
     def report(self, _error=None):
         """Prints the end of the logs as comments, and keeps the files."""
