@@ -137,7 +137,7 @@ class RemoteProcess:
         self.folder = folder
         self.pid = int(wait_for(
             lambda: (folder / "launched").exists() and (folder / "launched").read_text(),
-            20, "QEMU's start in L1"))
+            60, "QEMU's start in L1"))
         self.ended = None
 
     @property
@@ -216,7 +216,7 @@ class L2(VM):
         ports = " ".join(pathlib.Path(self.l1.ports[f"l2-{self.slot}-{name}"]).name for name in CHANNELS)
         wait_for(lambda: self.l1.guest.run(
             f"cd /sys/kernel/debug/virtio-ports && grep -l 'host_connected: {connected}' {ports}"
-            )[1].split() == ports.split(), 20, "L1's view of its ports", interval=0.1)
+            )[1].split() == ports.split(), 60, "L1's view of its ports", interval=0.1)
 
     def _connect_ports(self):
         """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on
