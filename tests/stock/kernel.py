@@ -260,13 +260,14 @@ def detach(series):
     shell = vm.l1.guest
     assert shell.run("rmmod rvmrpc_host")[0], "the module went"
     epoch = driver_file(vm, "epoch")
-    shell.check("(insmod /host/rvmrpc_test_client.ko threads=8 calls=100000 keep=1 </dev/null >/dev/null 2>&1 & "
+    shell.check("(insmod /host/rvmrpc_test_client.ko threads=8 calls=30000 keep=1 </dev/null >/dev/null 2>&1 & "
                 "echo $! >/tmp/load)")
+    wait_for(lambda: in_flight(vm.l1), 20, "calls")
     time.sleep(1)
     shell.check("echo 1 >/sys/module/rvmrpc_host/parameters/detach")
     becomes(vm, "daemon", epoch)
     # Calls of a client that goes on for ever end with a status, and it can be killed by its own end.
-    shell.check("while test -d /proc/$(cat /tmp/load); do usleep 100000; done", 60)
+    shell.check("while test -d /proc/$(cat /tmp/load); do usleep 100000; done", 120)
     epoch = driver_file(vm, "epoch")
     time.sleep(3)
     assert (vm.query()["proxy"], driver_file(vm, "epoch")) == ("daemon", epoch), "it refuses, and is not asked"
