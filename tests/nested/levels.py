@@ -174,6 +174,8 @@ class L2(VM):
     """A guest of L1's KVM. Its files are in a folder of L1's share."""
 
     PROGRAM = ("/nested/qemu-system-x86_64", "-L", "/nested/data")
+    # The next one in its slot needs its ports.
+    quit_timeout = 20.0
 
     def __init__(self, l1, slot=0, **options):
         if l1.guests[slot] is not None:
