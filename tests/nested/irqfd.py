@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A driver that sleeps is woken by KVM through the irqfd, without QEMU's help."""
-from ours import FAR, dmesg, host, named, settled, shared_l2, status
+from ours import FAR, dmesg, driver_counters, host, named, settled, shared_l2, status
 
-from harness import Timeout, case, comment, counters, driver_file, main
+from harness import Timeout, case, comment, driver_file, main
 
 NAME = "asleep"
 CALLS = 40
@@ -36,9 +36,9 @@ def all_asleep(vm, calls):
     No call is ever two kicks.
     """
     for pause_ms in PAUSES_MS:
-        before, inside = status(vm.l1, NAME), counters(vm)
+        before, inside = status(vm.l1, NAME), driver_counters(vm)
         calls(call_script(pause_ms))
-        after, inside_after = status(vm.l1, NAME), counters(vm)
+        after, inside_after = status(vm.l1, NAME), driver_counters(vm, inside["calls"] + CALLS)
         kvm = grown(before, after, ("calls", "completed", "kicks", "rekicks", "waits", "user_exits"))
         driver = grown(inside, inside_after, ("calls", "interrupts"))
         comment(f"{pause_ms} ms between calls: KVM: {kvm}; driver: {driver}")
