@@ -73,7 +73,7 @@ class L1(VM):
     def _port_names():
         return [f"l2-{slot}-{channel}" for slot in range(SLOTS) for channel in CHANNELS]
 
-    def boot(self, timeout=120.0):
+    def boot(self, timeout=240.0):
         """Starts L1, mounts its folders and loads KVM."""
         super().boot(timeout)
         mounts = [f"mkdir -p /{tag} && mount -t 9p -o trans=virtio,msize=512000,"
@@ -174,6 +174,7 @@ class L2(VM):
     """A guest of L1's KVM. Its files are in a folder of L1's share."""
 
     PROGRAM = ("/nested/qemu-system-x86_64", "-L", "/nested/data")
+    boot_timeout = 240.0
     # The next one in its slot needs its ports.
     quit_timeout = 20.0
 

@@ -15,7 +15,7 @@ SERIES = ("6.12", "6.1")
 FUZZ_SECONDS = int(os.environ.get("RVMRPC_FUZZ_S", "10"))
 # Calls, 50 ms apart, while the module takes over, and those of them that end before the driver has said hello: 5 s of
 # them, for a busy host.
-PINGS = 800
+PINGS = 600
 LOST_MAX = 100
 UUID = "52564d52-0000-4000-9000-000000000001"
 
@@ -27,7 +27,7 @@ class HostL1(StockL1):
         self.mounts = {**StockL1.mounts, "host": (BUILD / "host" / series, True)}
         super().__init__(series=series)
 
-    def boot(self, timeout=120.0):
+    def boot(self, timeout=240.0):
         super().boot(timeout)
         self.guest.check("insmod /host/rvmrpc_host.ko")
         return self
