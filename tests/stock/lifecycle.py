@@ -63,7 +63,7 @@ def answer(client):
     return STATUS[client.recv(50).status]
 
 
-@case("system_reset: the call under way gets reset, and the driver comes again", timeout=120)
+@case("system_reset: the call under way gets reset, and the driver comes again", timeout=240)
 def resets():
     """The connection of the client stays."""
     vm = guest()
@@ -73,12 +73,12 @@ def resets():
         vm.qmp.cmd("system_reset")
         ended = answer(c)
         assert ended == "reset", ended
-        wait_connected(vm, before["epoch"], timeout=60)
+        wait_connected(vm, before["epoch"], timeout=120)
         vm.wait_ready()
         assert c.call(CORE, 0)[0] == "ok"
 
 
-@case("a guest that reboots: the call under way gets not-connected", timeout=120)
+@case("a guest that reboots: the call under way gets not-connected", timeout=240)
 def reboots():
     """The driver said goodbye."""
     vm = guest()
@@ -88,7 +88,7 @@ def reboots():
         vm.guest.sock.sendall(b"reboot -f\n")
         ended = answer(c)
         assert ended == "not-connected", ended
-        wait_connected(vm, epoch, timeout=60)
+        wait_connected(vm, epoch, timeout=120)
         vm.wait_ready()
 
 
@@ -109,7 +109,7 @@ def unloads():
     assert boot_id(vm) == boot
 
 
-@case("kexec: the new kernel's driver takes the window over", timeout=120)
+@case("kexec: the new kernel's driver takes the window over", timeout=240)
 def kexecs():
     """No firmware and no reset of devices between."""
     vm = guest()
@@ -118,7 +118,7 @@ def kexecs():
     vm.qmp.take_events()
     with Load(vm.daemon, "web", clients=2, timeout=PATIENT_MS) as load:
         vm.guest.sock.sendall(b'kexec-file /mnt/vmlinuz /mnt/initramfs "$(cat /proc/cmdline)"\n')
-        wait_connected(vm, epoch, timeout=60)
+        wait_connected(vm, epoch, timeout=120)
         load.wait_more()
     vm.wait_ready()
     assert boot_id(vm) != boot
