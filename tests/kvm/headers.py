@@ -16,6 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 from harness import BUILD, Skip, case, comment, main  # noqa: E402
 from harness.paths import TOP  # noqa: E402
 
+# Of a case's 300.
+FETCH_SECONDS = 200
 OURS = ("rvmrpc_host", "rvmrpc_proc", "rvmrpc_echo_client", "rvmrpc_test_client", "rvmrpc_bench")
 
 
@@ -36,9 +38,9 @@ def need_headers(series):
     if series[0].isdigit():
         return
     try:
-        run("scripts/fetch-headers", series)
+        run("timeout", "-k", "5", str(FETCH_SECONDS), "scripts/fetch-headers", series)
     except AssertionError as error:
-        # An archive that cannot be reached is no fault of the module's.
+        # An archive that cannot be reached, or does not answer, is no fault of the module's.
         raise Skip(f"no headers: {str(error)[-200:]}") from None
 
 

@@ -6,7 +6,7 @@ import time
 
 from bochs import L1, L2
 
-from harness import QMPError, case, comment, counters, main, set_parameter, shared, stats
+from harness import QMPError, case, comment, counters, main, set_parameter, shared, stats, wait_for
 
 CALLS = 20
 HOST_COUNTERS = ("completed", "kicks", "rings", "hypercalls", "waits", "interrupted", "user_exits",
@@ -192,9 +192,12 @@ def sleeps():
 def powers_off():
     """No reference is left behind."""
     vm = guest()
+    pid = vm.l1.guest.check("pidof qemu-system-x86_64").strip()
     vm.guest.start("poweroff -f")
-    vm.l1.guest.check("while pidof qemu-system-x86_64; do sleep 1; done", 150)
-    assert not vm.l1.guest.check("ls /proc/rvmrpc").strip()
+    # Not by its name, which goes before its files do.
+    vm.l1.guest.check(f"while test -d /proc/{pid}; do sleep 1; done", 150)
+    # A work queue tells of it.
+    wait_for(lambda: not vm.l1.guest.check("ls /proc/rvmrpc").strip(), 60, "the end of the folder", interval=0.5)
     vm.l1.guest.check("rmmod rvmrpc_proc rvmrpc_kvm rvmrpc_host kvm_intel kvm")
 
 

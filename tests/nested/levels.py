@@ -73,7 +73,7 @@ class L1(VM):
     def _port_names():
         return [f"l2-{slot}-{channel}" for slot in range(SLOTS) for channel in CHANNELS]
 
-    def boot(self, timeout=120.0):
+    def boot(self, timeout=240.0):
         """Starts L1, mounts its folders and loads KVM."""
         super().boot(timeout)
         mounts = [f"mkdir -p /{tag} && mount -t 9p -o trans=virtio,msize=512000,"
@@ -137,7 +137,7 @@ class RemoteProcess:
         self.folder = folder
         self.pid = int(wait_for(
             lambda: (folder / "launched").exists() and (folder / "launched").read_text(),
-            20, "QEMU's start in L1"))
+            60, "QEMU's start in L1"))
         self.ended = None
 
     @property
@@ -174,6 +174,9 @@ class L2(VM):
     """A guest of L1's KVM. Its files are in a folder of L1's share."""
 
     PROGRAM = ("/nested/qemu-system-x86_64", "-L", "/nested/data")
+    boot_timeout = 240.0
+    # The next one in its slot needs its ports.
+    quit_timeout = 20.0
 
     def __init__(self, l1, slot=0, **options):
         if l1.guests[slot] is not None:
@@ -216,7 +219,7 @@ class L2(VM):
         ports = " ".join(pathlib.Path(self.l1.ports[f"l2-{self.slot}-{name}"]).name for name in CHANNELS)
         wait_for(lambda: self.l1.guest.run(
             f"cd /sys/kernel/debug/virtio-ports && grep -l 'host_connected: {connected}' {ports}"
-            )[1].split() == ports.split(), 20, "L1's view of its ports", interval=0.1)
+            )[1].split() == ports.split(), 60, "L1's view of its ports", interval=0.1)
 
     def _connect_ports(self):
         """Before QEMU opens them: a port that no one listens to drops what is written, and hangs up on

@@ -7,11 +7,12 @@ import shutil
 
 from levels import L1, L2, shared_l1, shared_l2
 
-from harness import BUILD, Timeout, wait_for
+from harness import BUILD, Timeout, counters, wait_for
 
 __all__ = ["ALWAYS", "COMMAND", "FAR", "Hammer", "HOST_OPTIONS", "L1", "L2", "LONE", "TICKLESS", "alone", "dmesg",
-           "host", "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo", "parse_vms", "rvmrpc",
-           "settled", "shared_l1", "shared_l2", "status", "traced", "vms", "wait_status", "with_command"]
+           "driver_counters", "host", "insmod_l1", "lkm", "mem_total", "name_of", "named", "ok", "parse_meminfo",
+           "parse_vms", "rvmrpc", "settled", "shared_l1", "shared_l2", "status", "traced", "vms", "wait_status",
+           "with_command"]
 
 HOST_OPTIONS = {"kvm": "ours"}
 # The server has vCPU 1 for itself and always waits in the host; no tick there, nor the interrupts of the test's shell.
@@ -75,6 +76,14 @@ def wait_status(l1, name, condition, timeout, what):
         now = vms(l1).get(name)
         return now if now and condition(now) else None
     return wait_for(check, timeout, what, interval=0.1)
+
+
+def driver_counters(vm, calls=None):
+    """The driver's counters, with so many calls, or at rest: it counts a call after its answer, when it has the CPU."""
+    def check():
+        first = counters(vm)
+        return first if first["calls"] == (counters(vm)["calls"] if calls is None else calls) else None
+    return wait_for(check, 20, f"{'rest' if calls is None else calls} of the driver's count of calls", interval=0.1)
 
 
 def dmesg(vm):
@@ -141,8 +150,8 @@ def rvmrpc(vm, words):
 
 
 def ok(vm, words):
-    """The output of what must succeed."""
-    code, text = rvmrpc(vm, words)
+    """The output of what must succeed, though the guest may take longer than the command's second."""
+    code, text = rvmrpc(vm, f"-t 20000 {words}")
     assert code == 0, (words, code, text)
     return text
 

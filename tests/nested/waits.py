@@ -12,8 +12,8 @@ import subprocess
 import tempfile
 import time
 
-from ours import (ALWAYS, Hammer, L2, LONE, alone, dmesg, host, insmod_l1, name_of, named, settled, shared_l2, status,
-                  vms)
+from ours import (ALWAYS, Hammer, L2, LONE, alone, dmesg, driver_counters, host, insmod_l1, name_of, named, settled,
+                  shared_l2, status, vms)
 
 from harness import Timeout, case, comment, counters, driver_file, main, stats, wait_connected, wait_for
 from harness.paths import QEMU_IMG
@@ -47,14 +47,14 @@ def ready(vm):
 def calls(vm, depth=2):
     """Calls all along; each is answered by the guest, once, and run there once."""
     name = name_of(vm)
-    before, inside = status(vm.l1, name), counters(vm)["calls"]
+    before, inside = status(vm.l1, name), driver_counters(vm)["calls"]
     with Hammer(vm.l1, name, depth) as hammer:
         yield hammer
         hammer.wait_calls()
-    after, inside_after = status(vm.l1, name), counters(vm)["calls"]
+    after = status(vm.l1, name)
     # QEMU's own (of modules) are among those of KVM, but not of the client.
-    assert after["completed"] - before["completed"] == after["calls"] - before["calls"]
-    assert inside_after - inside == after["calls"] - before["calls"] >= hammer.result["submitted"]
+    assert after["completed"] - before["completed"] == after["calls"] - before["calls"] >= hammer.result["submitted"]
+    driver_counters(vm, inside + after["calls"] - before["calls"])
     assert after["waits"] > before["waits"], "nothing waited"
     comment(f"{name}: {hammer.counts}, longest {hammer.result['longest_ms']} ms")
 
@@ -126,10 +126,10 @@ def other_device():
     with calls(vm):
         for _ in range(5):
             vm.qmp.cmd("device_add", driver="virtio-rng-pci", id="extra", timeout=20)
-            wait_for(lambda: vm.guest.run("grep -q 1af41005 /proc/bus/pci/devices")[0] == 0, 30,
+            wait_for(lambda: vm.guest.run("grep -q 1af41005 /proc/bus/pci/devices")[0] == 0, 60,
                      "the guest's view of it", interval=0.1)
             vm.qmp.cmd("device_del", id="extra", timeout=20)
-            vm.qmp.wait_event("DEVICE_DELETED", 30, lambda d: d.get("device") == "extra")
+            vm.qmp.wait_event("DEVICE_DELETED", 60, lambda d: d.get("device") == "extra")
 
 
 @case("stop and cont, 10 times: new calls are refused meanwhile, none hangs, smp 1", timeout=180, vm=single)
@@ -162,20 +162,27 @@ def sigstop():
             hammer.wait_calls()
 
 
-@case("system_reset: calls in flight get reset, the driver registers again, smp 1", timeout=240, vm=single)
-@case("system_reset: calls in flight get reset, the driver registers again, smp 2", timeout=240, vm=pair)
+@case("system_reset: calls in flight get reset, the driver registers again, smp 1", timeout=400, vm=single)
+@case("system_reset: calls in flight get reset, the driver registers again, smp 2", timeout=400, vm=pair)
 def resets(vm):
-    """At once, and not at their deadline of 30 s."""
+    """At once, and not at their deadline of 30 s. None may be in flight when a busy host has not run the client for a
+    moment: then again.
+    """
     vm = vm()
-    epoch = vm.query()["epoch"]
-    with Hammer(vm.l1, name_of(vm), 4, RESET) as hammer:
-        vm.qmp.cmd("system_reset")
-        wait_connected(vm, epoch, timeout=120)
-        vm.wait_ready()
-        hammer.wait_calls()
-    ready(vm)
-    comment(f"{hammer.counts}, longest {hammer.result['longest_ms']} ms")
-    assert 1 <= hammer.counts.get("reset", 0) <= 4, hammer.counts
+    for _ in range(3):
+        epoch = vm.query()["epoch"]
+        with Hammer(vm.l1, name_of(vm), 4, RESET) as hammer:
+            vm.qmp.cmd("system_reset")
+            wait_connected(vm, epoch, timeout=120)
+            vm.wait_ready()
+            hammer.wait_calls()
+        ready(vm)
+        comment(f"{hammer.counts}, longest {hammer.result['longest_ms']} ms")
+        ended = hammer.counts.get("reset", 0)
+        assert ended <= 4, hammer.counts
+        if ended:
+            return
+    raise AssertionError("no call was ever reset")
 
 
 @case("device_del and device_add of rvmrpc itself: calls end, and go on", timeout=240)

@@ -4,11 +4,10 @@
 import re
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 
-from stand import TOOLS, Load, Rvmrpcd, Served, StockVM, tools, wait_event
+from stand import PATIENT_MS, TOOLS, Load, Rvmrpcd, Served, StockVM, quick, tools, wait_event
 
 from harness import VM, case, comment, counters, insmod, main, ms, set_parameter, shared, wait_connected, wait_for
 from harness.sock import SUBSCRIBE
@@ -17,6 +16,7 @@ VERSIONS = ("7.2", "10.0")
 CORE, NULL = 0, 0
 BIG = 2                         # test.big
 NAMES = ("a", "b", "c")
+WHO = 'domain="web"'
 
 
 def guest(version):
@@ -90,7 +90,7 @@ def replaced():
     with vm.daemon.client("web") as client:
         number, generation = client.modules()["test"]
         assert client.call(number, BIG, ms(3), generation=generation) == ("ok", big)
-        wait_for(lambda: vm.query().get("list-generation") == generation, 5, "the generation in INFO")
+        wait_for(lambda: vm.query().get("list-generation") == generation, 20, "the generation in INFO")
         vm.guest.check("rmmod rvmrpc_test_mod")
         insmod(vm, "rvmrpc_test_mod", "name=other")
         assert client.call(number, BIG, ms(3), generation=generation) == ("version-mismatch", b"")
@@ -133,10 +133,8 @@ def exporter(version):
     """With its memory."""
     vm = guest(version)
     with Exporter(vm.daemon) as port:
-        text = scrape(port)
-        who = 'domain="web"'
-        assert re.search(rf"^rvmrpc_up{{.*{who}.*}} 1$", text, re.M), text
-        found = re.search(rf"^rvmrpc_guest_memory_total_bytes{{.*{who}.*}} (\S+)$", text, re.M)
+        text = wait_for(lambda: scrape_up(port), 20, "a guest that is up", interval=0.5)
+        found = re.search(rf"^rvmrpc_guest_memory_total_bytes{{.*{WHO}.*}} (\S+)$", text, re.M)
         assert found and int(float(found.group(1))) == total(vm), text
 
 
@@ -172,6 +170,14 @@ def scrape(port):
         return None
 
 
+def scrape_up(port):
+    """A text with the guest up. One that a busy machine does not let answer within a scrape's second is not, for that
+    scrape.
+    """
+    text = scrape(port)
+    return text if text and re.search(rf"^rvmrpc_up{{.*{WHO}.*}} 1$", text, re.M) else None
+
+
 @each("events of the driver that leaves and of the one that comes")
 def events(version):
     """With the epoch that INFO has, too."""
@@ -181,9 +187,7 @@ def events(version):
         vm.guest.check("rmmod rvmrpc")
         assert wait_event(c, "RVMRPC_DISCONNECTED")["reason"] == "guest-exit"
         assert vm.daemon.json("list")[0]["state"] == "no-driver"
-        start = time.monotonic()
-        result = vm.daemon.rvmrpc("meminfo", "web")
-        assert result.status != 0 and time.monotonic() - start < 2, result
+        assert quick(lambda: vm.daemon.rvmrpc("meminfo", "web")).status != 0
         vm.guest.check("modprobe rvmrpc")
         come = wait_event(c, "RVMRPC_CONNECTED")
         info = wait_connected(vm, epoch)
@@ -201,14 +205,14 @@ def load(version):
     """By the driver's own count."""
     vm = guest(version)
     before = counters(vm)["calls"]
-    with Load(vm.daemon, "web", module=CORE, procedure=NULL) as l:
+    with Load(vm.daemon, "web", module=CORE, procedure=NULL, timeout=PATIENT_MS) as l:
         l.wait_more(more=400)
     grown = counters(vm)["calls"] - before
     assert set(l.statuses) == {"ok"} and l.count("ok") == grown, (l.statuses, grown)
     comment(f"{l.statuses}, longest {l.longest * 1e3:.1f} ms")
 
 
-@case("three VMs on one daemon: each answers for itself; one ends, another starts", timeout=120)
+@case("three VMs on one daemon: each answers for itself; one ends, another starts", timeout=240)
 def three():
     """Of both QEMUs, and of different sizes."""
     daemon = Rvmrpcd(*NAMES)
@@ -233,7 +237,7 @@ def three():
 def ends_and_starts(daemon, vms):
     """One goes under load on another, and comes again."""
     boots = {name: boot_id(vms[name]) for name in ("a", "c")}
-    with Load(daemon, "c", clients=4) as load_c, daemon.client("b") as c:
+    with Load(daemon, "c", clients=4, timeout=PATIENT_MS) as load_c, daemon.client("b") as c:
         epoch = c.query(SUBSCRIBE)["rvmrpc"]["epoch"]
         vms["b"].process.kill()
         assert wait_event(c, "RVMRPC_DISCONNECTED")
@@ -241,8 +245,7 @@ def ends_and_starts(daemon, vms):
         vms["b"].stop()
         assert {vm["name"]: vm["state"] for vm in daemon.json("list")
                 if vm["state"] == "connected"} == dict.fromkeys(("a", "c"), "connected")
-        start = time.monotonic()
-        assert daemon.rvmrpc("meminfo", "b").status != 0 and time.monotonic() - start < 2
+        assert quick(lambda: daemon.rvmrpc("meminfo", "b")).status != 0
         vms["b"] = StockVM(daemon, "b", version="7.2", memory="176M", append=tools.PATIENT).boot()
         assert daemon.query("b")["epoch"] != epoch
         assert daemon.json("meminfo", "b")["total"] == total(vms["b"])

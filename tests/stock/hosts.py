@@ -5,7 +5,7 @@ import pathlib
 import shlex
 import sys
 
-from stand import TOOLS, UUID, write_config
+from stand import PATIENT_MS, TOOLS, UUID, write_config
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "nested"))
 
@@ -33,7 +33,7 @@ class StockL1(L1):
         self.guest.check(
             f"(cd {folder}; sh -c 'echo $$ >pid; exec env LD_LIBRARY_PATH=/tools /tools/rvmrpcd --config "
             f"{folder}/rvmrpcd.conf' </dev/null >>/share/{outside.name}/log 2>&1 &)")
-        wait_for(lambda: self.guest.run(f"test -S {folder}/sockets/{NAMES[0]}.sock")[0] == 0, 20,
+        wait_for(lambda: self.guest.run(f"test -S {folder}/sockets/{NAMES[0]}.sock")[0] == 0, 60,
                  f"{folder} in L1", interval=0.2)
 
     def daemon(self, number=0):
@@ -90,8 +90,8 @@ class StockL2(L2):
                 "-device", "ivshmem-doorbell,vectors=1,chardev=iv" + (",master=on" if self.master else "")]
 
     def ok(self, *words):
-        """The command's output."""
-        code, text = self.l1.rvmrpc(self.number, *words)
+        """The command's output, however long the guest takes."""
+        code, text = self.l1.rvmrpc(self.number, "-t", PATIENT_MS, *words)
         assert code == 0, (words, code, text)
         return text
 
@@ -101,7 +101,7 @@ class StockL2(L2):
 
     def query(self):
         """As the command has it."""
-        code, text = self.l1.rvmrpc(self.number, "info", self.name, "--json")
+        code, text = self.l1.rvmrpc(self.number, "-t", PATIENT_MS, "info", self.name, "--json")
         return json.loads(text) if code == 0 else {"state": text.strip()}
 
 

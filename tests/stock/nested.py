@@ -9,6 +9,8 @@ from harness import case, comment, counters, driver_file, main, shared, wait_for
 
 VERSIONS = ("7.2", "10.0")
 CALLS = 20
+# Seconds between them, for the driver to fall asleep again: the next where a busy host did not let it in time.
+INTERVALS = (0.1, 0.5, 1)
 
 
 def host():
@@ -49,26 +51,27 @@ def calls(version):
     comment(text.strip().splitlines()[-1])
 
 
-def asleep(vm):
-    """20 calls to a sleeper while all of QEMU but its vCPUs is stopped; the growth of interrupts.
-
-    There may be more than calls: a slow guest is kicked again.
-    """
+def interrupts_of(vm, interval):
+    """Of 20 calls while all of QEMU but its vCPUs is stopped."""
     before = counters(vm)["interrupts"]
     text = vm.l1.guest.check(
         f"/clients/freeze {vm.process.pid} env RVMRPC_PATH=/tmp/rvmrpcd-{vm.number}/sockets {COMMAND} "
-        f"ping -c {CALLS} -i 0.1 {vm.name}", timeout=60)
+        f"-t 10000 ping -c {CALLS} -i {interval} {vm.name}", timeout=90)
     assert "vCPUs go on" in text and not text.startswith("0 ") and f"{CALLS} calls" in text, text
-    return counters(vm)["interrupts"] - before
+    grown = counters(vm)["interrupts"] - before
+    comment(f"{CALLS} calls, {grown} interrupts")
+    return grown
 
 
-@case("irqfd: a sleeper is woken, and answers, without QEMU", timeout=180)
+def asleep(vm):
+    """Each call to a sleeper is an interrupt. There may be more: a slow guest is kicked again."""
+    assert any(interrupts_of(vm, interval) >= CALLS for interval in INTERVALS), "fewer interrupts than calls"
+
+
+@case("irqfd: a sleeper is woken, and answers, without QEMU", timeout=300)
 def irqfd():
     """KVM passes the interrupt in and the doorbell out."""
-    vm = guest()
-    grown = asleep(vm)
-    comment(f"{CALLS} calls, {grown} interrupts")
-    assert grown >= CALLS, grown
+    asleep(guest())
 
 
 def disk(l1):
@@ -100,9 +103,7 @@ def snapshots():
         wait_for(lambda: driver_epoch(vm) != epoch, 20, "another epoch", interval=0.2)
         vm.wait_state()
         assert vm.json("meminfo", "web")["total"] == total(vm)
-        grown = asleep(vm)
-        comment(f"{CALLS} calls, {grown} interrupts")
-        assert grown >= CALLS, grown
+        asleep(vm)
 
 
 @case("live migration to a VM of another daemon: irqfd works there", timeout=400)
@@ -120,12 +121,10 @@ def migrates():
                      "migration", interval=0.2)
             assert source.qmp.cmd("query-migrate")["status"] == "completed"
             target.wait_ready()
-            target.wait_state(timeout=20)
+            target.wait_state(timeout=60)
             assert target.guest.check("cat /proc/sys/kernel/random/boot_id") == boot
             assert target.json("meminfo", "web")["total"] == total(target)
-            grown = asleep(target)
-            comment(f"{CALLS} calls, {grown} interrupts")
-            assert grown >= CALLS, grown
+            asleep(target)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <err.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,39 +21,42 @@
 #define THREADS_MAX	64
 #define TRIES		200
 
-static void read_line(int pid, int tid, const char *name, char *line, size_t size)
+/* False: the thread has ended, as QEMU's idle workers do. */
+static bool read_line(int pid, int tid, const char *name, char *line, size_t size)
 {
 	char path[64];
+	bool ok;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", pid, tid, name);
+	errno = 0;
 	f = fopen(path, "r");
-	if (!f || !fgets(line, size, f))
+	ok = f && fgets(line, size, f);
+	if (!ok && errno != ENOENT && errno != ESRCH)
 		err(1, "%s", path);
-	fclose(f);
+	if (f)
+		fclose(f);
+	return ok;
 }
 
-static bool is_vcpu(int pid, int tid)
-{
-	char comm[32];
-
-	read_line(pid, tid, "comm", comm, sizeof(comm));
-	return !strncmp(comm, "CPU ", 4);
-}
-
-/* The main loop takes locks between its polls; it is stopped inside one. */
-static void freeze_thread(int pid, int tid)
+/* The main loop takes locks between its polls; it is stopped inside one.  False: the thread has ended. */
+static bool freeze_thread(int pid, int tid)
 {
 	char line[128];
 	int tries, status;
 
 	for (tries = 0; tries < TRIES; tries++) {
-		if (ptrace(PTRACE_SEIZE, tid, 0, 0) || ptrace(PTRACE_INTERRUPT, tid, 0, 0) ||
-		    waitpid(tid, &status, __WALL) != tid)
+		if (ptrace(PTRACE_SEIZE, tid, 0, 0) || ptrace(PTRACE_INTERRUPT, tid, 0, 0)) {
+			if (errno == ESRCH)
+				return false;
 			err(1, "stop of thread %d", tid);
-		read_line(pid, tid, "syscall", line, sizeof(line));
+		}
+		if (waitpid(tid, &status, __WALL) != tid)
+			err(1, "stop of thread %d", tid);
+		if (!WIFSTOPPED(status) || !read_line(pid, tid, "syscall", line, sizeof(line)))
+			return false;
 		if (tid != pid || atoi(line) == SYS_ppoll)
-			return;
+			return true;
 		ptrace(PTRACE_DETACH, tid, 0, 0);
 		usleep(5000);
 	}
@@ -63,7 +67,7 @@ static void freeze_thread(int pid, int tid)
 static int freeze(int pid, int *vcpus)
 {
 	int tids[THREADS_MAX], n = 0, i, frozen = 0;
-	char path[64];
+	char path[64], comm[32];
 	struct dirent *d;
 	DIR *dir;
 
@@ -77,12 +81,12 @@ static int freeze(int pid, int *vcpus)
 	}
 	closedir(dir);
 	for (i = 0; i < n; i++) {
-		if (is_vcpu(pid, tids[i])) {
+		if (!read_line(pid, tids[i], "comm", comm, sizeof(comm)))
+			continue;
+		if (!strncmp(comm, "CPU ", 4))
 			++*vcpus;
-		} else {
-			freeze_thread(pid, tids[i]);
-			frozen++;
-		}
+		else
+			frozen += freeze_thread(pid, tids[i]);
 	}
 	return frozen;
 }

@@ -14,6 +14,9 @@
 #define SIZE		0x80000u
 #define SEEN_HELLO	0x1234
 #define WAIT_US		500000u
+#define SOON_MS		450u		/* before that is over */
+#define TRIES		5		/* of what a busy host may be too late for */
+#define CALL_MS		30000u
 #define STAT_NAME_SIZE	48		/* KVM's */
 
 static int cases, failed, token, host, submitted;
@@ -138,7 +141,7 @@ static void answer_call(void)
 
 static void submit(void)
 {
-	const struct rvmrpc_submit s = { .cookie = 1, .timeout_ms = 5000 };
+	const struct rvmrpc_submit s = { .cookie = 1, .timeout_ms = CALL_MS };
 
 	must(write(host, &s, sizeof(s)) == sizeof(s), "submit");
 	submitted++;
@@ -194,10 +197,43 @@ static uint64_t main_beside(void *(*other)(void *), unsigned int *ms)
 
 /* ---- Cases ---- */
 
+static void test_woken_by_call(void)
+{
+	bool woken = false, answered = true;
+	unsigned int ms;
+	uint64_t ret;
+
+	for (int i = 0; i < TRIES && !woken && answered; i++) {
+		ret = main_beside(submit_later, &ms);
+		woken = ret == RVMRPC_GATE_ANSWER(RVMRPC_MAIN_POSTED) && ms >= 80 && ms < SOON_MS;
+		answer_call();
+		guest_main(epoch, 0);
+		answered = read_status() == RVMRPC_STATUS_OK;
+	}
+	check(woken, "a vCPU that waits is woken by a call");
+	check(answered, "which it answers");
+}
+
+static void test_woken_by_reset(void)
+{
+	bool woken = false, again = true;
+	unsigned int ms;
+	uint64_t ret;
+
+	for (int i = 0; i < TRIES && !woken && again; i++) {
+		ret = main_beside(reset_later, &ms);
+		woken = ret == RVMRPC_GATE_ANSWER(RVMRPC_GATE_RESET) && ms < SOON_MS;
+		say_hello();
+		guest_main(epoch, 0);
+		again = has_channel();
+	}
+	check(woken, "a vCPU that waits is woken by the end of the epoch");
+	check(again, "and says hello again, without a ring");
+}
+
 static void test_calls(bool waits)
 {
 	struct rvmrpc_gate_status s;
-	unsigned int ms;
 
 	check(guest_main(epoch, 0) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_AGAIN), "nothing is posted: AGAIN");
 	check(guest_main(epoch + 1, WAIT_US) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_RESET), "another epoch: RESET");
@@ -208,17 +244,9 @@ static void test_calls(bool waits)
 	check(read_status() == RVMRPC_STATUS_OK, "the client has it");
 	if (!waits)
 		return;
-	check(main_beside(submit_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_MAIN_POSTED) && ms >= 80 && ms < 450,
-	      "a vCPU that waits is woken by a call");
-	answer_call();
-	guest_main(epoch, 0);
-	check(read_status() == RVMRPC_STATUS_OK, "which it answers");
+	test_woken_by_call();
 	check(!ioctl(token, RVMRPC_GATE_STATUS, &s) && s.hypercalls >= 6 && s.waits >= 1, "the token counts");
-	check(main_beside(reset_later, &ms) == RVMRPC_GATE_ANSWER(RVMRPC_GATE_RESET) && ms < 450,
-	      "a vCPU that waits is woken by the end of the epoch");
-	say_hello();
-	guest_main(epoch, 0);
-	check(has_channel(), "and says hello again, without a ring");
+	test_woken_by_reset();
 }
 
 static void set_spin(const char *ns)
@@ -230,14 +258,16 @@ static void set_spin(const char *ns)
 
 static void test_spin(void)
 {
-	unsigned int start, ms;
+	unsigned int start, ms = ~0u;
 
 	set_spin("400000000");
-	start = ms_now();
-	guest_main(epoch, 1000);
-	ms = ms_now() - start;
+	for (int i = 0; i < TRIES && ms >= 200; i++) {
+		start = ms_now();
+		guest_main(epoch, 1000);
+		ms = ms_now() - start;
+		printf("# %u ms\n", ms);
+	}
 	set_spin("50000");
-	printf("# %u ms\n", ms);
 	check(ms < 200, "a wait of 1 ms spins no longer than that");
 }
 

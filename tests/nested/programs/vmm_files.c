@@ -221,7 +221,7 @@ static void case_detach(void)
 
 	wants(0, attach(fd, &w));
 	set_parameter("detach", "1");
-	if (poll(&p, 1, 1000) != 1 || read(fd, &rec, sizeof(rec)) != sizeof(rec) || rec.type != RVMRPC_REC_DETACH)
+	if (poll(&p, 1, 10000) != 1 || read(fd, &rec, sizeof(rec)) != sizeof(rec) || rec.type != RVMRPC_REC_DETACH)
 		errx(1, "record %u", rec.type);
 	wants(0, ioctl(fd, RVMRPC_VM_DETACH));
 	wants(ESHUTDOWN, attach(other, &w));
@@ -256,7 +256,8 @@ static void case_torn(void)
 			errx(1, "a record of a window that is whole");
 		if (fallocate(w.memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages[i] * 4096, 4096))
 			err(1, "fallocate");
-		if (next_record(fd, 3000) != RVMRPC_REC_DETACH)
+		/* It is looked for each second, when the host has the time. */
+		if (next_record(fd, 10000) != RVMRPC_REC_DETACH)
 			errx(1, "no word of page %ld", (long)pages[i]);
 		if (next_record(fd, 2500) != -1)
 			errx(1, "it is told twice");
@@ -265,23 +266,32 @@ static void case_torn(void)
 	}
 }
 
-/* Some client's notifier takes 3 s for each: no VMM waits for it. */
-static void case_notices(void)
+/* Seconds of six steps that are told. */
+static double come_and_go(const struct window *w, const struct window *w2)
 {
-	struct window w = make_window("none", 1), w2 = make_window("none", 2);
 	int fd = open_dev(), other = open_dev();
 	struct timespec begin, end;
-	double seconds;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	wants(0, attach(fd, &w));
-	wants(0, attach(other, &w2));
+	wants(0, attach(fd, w));
+	wants(0, attach(other, w2));
 	wants(0, ioctl(fd, RVMRPC_VM_DETACH));
-	wants(0, attach(fd, &w));
+	wants(0, attach(fd, w));
 	wants(0, ioctl(fd, RVMRPC_VM_DETACH));
 	close(other);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	seconds = end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9;
+	close(fd);
+	return end.tv_sec - begin.tv_sec + (end.tv_nsec - begin.tv_nsec) / 1e9;
+}
+
+/* Some client's notifier takes 3 s for each: no VMM waits for it.  A busy host may be late once. */
+static void case_notices(void)
+{
+	struct window w = make_window("none", 1), w2 = make_window("none", 2);
+	double seconds = 3;
+
+	for (int i = 0; i < 3 && seconds > 2; i++)
+		seconds = come_and_go(&w, &w2);
 	if (seconds > 2)
 		errx(1, "%.1f s", seconds);
 }

@@ -34,6 +34,7 @@ class VM:
 
     cmdline = CMDLINE
     boot_timeout = 120.0
+    quit_timeout = 5.0      # of each of two signals
     live = []
     booted = 0
     complaints = []     # of the guests that have ended
@@ -206,7 +207,7 @@ class VM:
         for send in (signal.SIGTERM, signal.SIGKILL):
             self.process.send_signal(send)
             try:
-                self.process.wait(5)
+                self.process.wait(self.quit_timeout)
                 return
             except subprocess.TimeoutExpired:
                 continue
