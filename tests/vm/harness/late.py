@@ -41,14 +41,22 @@ class Late:
             self._sample()
             self.ending.wait(self.EVERY_S)
 
-    def __enter__(self):
+    def start(self):
+        """Until stop(), or the end of this program."""
         self._sample()
         self.thread.start()
         return self
 
-    def __exit__(self, *_):
+    def stop(self):
+        """Takes no more samples."""
         self.ending.set()
         self.thread.join()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
 
     def between(self, start, end):
         """Seconds of all those threads, from the last look before to the first after; the end must be over."""
