@@ -41,7 +41,7 @@ class Host:
 
     def run(self, *args, **more):
         """The command, with rounds that follow each other quickly."""
-        return self.fakes.run("balance", "-i", "0.1", *args, RVMRPC_MEMINFO=self.file, **more)
+        return self.fakes.run("balance", "-i", "0.1", "-t", "10000", *args, RVMRPC_MEMINFO=self.file, **more)
 
     def rounds(self, *args):
         """What each round says, as JSON, with the VMs by their names."""
@@ -176,7 +176,7 @@ def useless():
                 return answer
             guest.answers[SHRINK] = shrink
         good = Guest(host, "good", cached=2 * GIB)
-        result = host.run("--target", "3G", "-n", 16, "-t", 300)
+        result = host.run("--target", "3G", "-n", 16, "-t", 1000)
         comment(f"asked {asked} times in 16 rounds; good gave {sum(good.asked) >> 20} MiB")
         assert result.status == 0 and host.available >= 3 * GIB, result
         for name, count in asked.items():
