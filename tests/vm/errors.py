@@ -5,8 +5,8 @@ import os
 import tempfile
 import time
 
-from harness import (VM, QMPError, Timeout, balloon_window, call, call_args, case, comment, counters, driver_file, insmod,
-                     least_seconds, main, ms, set_parameter, shared, stats, wait_connected, wait_for)
+from harness import (VM, QMPError, Timeout, balloon_window, call, call_args, case, comment, counters, driver_file,
+                     insmod, least_seconds, main, ms, set_parameter, shared, stats, wait_connected, wait_for)
 from harness.patient import CHANGES, TELLS
 from harness.sock import STATUS, SocketClient
 
@@ -271,7 +271,8 @@ def late_work():
     before = runs(vm, "count-sleep")
     freezes = vm.guest.start("dmesg -n 7; echo 10 > /sys/module/suspend/parameters/pm_test_delay; "
                              "echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
-                             "echo none > /sys/power/pm_test; echo 5 > /sys/module/suspend/parameters/pm_test_delay; dmesg -n 5", 60)
+                             "echo none > /sys/power/pm_test; echo 5 > /sys/module/suspend/parameters/pm_test_delay; "
+                             "dmesg -n 5", 60)
     # All that it freezes is frozen then.
     wait_for(lambda: "Waiting for 10 second" in vm.console(), 30, "the freezer")
     assert call(vm.qmp, "test", "count-sleep", timeout=500) == ("timed-out", b"")

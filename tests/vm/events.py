@@ -103,7 +103,8 @@ def assert_told(vm, match, what, offset=None):
     for way, at, data in found:
         took = at - (offset + data["time-ns"] / 1e9)
         late = WAYS["late"].between(at - max(took, 0), at)
-        comment(f"{what}: by {way} after {took * 1e3:.1f} ms, give or take {error * 1e3:.1f}; the machine was {late * 1e3:.1f} late")
+        comment(f"{what}: by {way} after {took * 1e3:.1f} ms, give or take {error * 1e3:.1f}; "
+                f"the machine was {late * 1e3:.1f} late")
         assert -error - 0.001 <= took <= LATE + error + late, (took, error, late, data)
     (_, _, first), (_, _, second) = found
     assert first == second, found

@@ -87,7 +87,8 @@ class VM:
         o = self.options
         args = []
         if o["device"]:
-            patience = f"default-timeout={PATIENCE_MS}" if o["patient"] and "default-timeout" not in o["device_opts"] else ""
+            said = not o["patient"] or "default-timeout" in o["device_opts"]
+            patience = "" if said else f"default-timeout={PATIENCE_MS}"
             args += ["-device", ",".join(x for x in ("rvmrpc", patience, o["device_opts"]) if x)]
         if o["share"]:
             share = pathlib.Path(o["share"]).resolve()
