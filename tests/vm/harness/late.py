@@ -16,7 +16,10 @@ def run_delay_ns(pid, tid):
 
 
 class Late:
-    """For how long threads of this program and of others could have run and were not let, sampled by a thread."""
+    """For how long threads of this program and of others could have run and were not let, sampled by one that is not counted.
+
+    One may wait for another: it is the sum of all that counts.
+    """
 
     EVERY_S = 0.02
 
@@ -33,7 +36,7 @@ class Late:
                 tids = os.listdir(f"/proc/{pid}/task")
             except OSError:
                 continue    # it has ended
-            found.update({(pid, tid): run_delay_ns(pid, tid) for tid in tids})
+            found.update({(pid, tid): run_delay_ns(pid, tid) for tid in tids if int(tid) != self.thread.native_id})
         self.samples.append((time.monotonic(), found))
 
     def _run(self):
