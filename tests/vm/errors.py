@@ -338,6 +338,9 @@ def hang(vm, count):
 
     One whose worker begins after its deadline does not run, and holds none: all have seconds for that, at once.
     """
+    # QEMU has the list of modules then: the first slots, which have workers when others have not, are free.
+    works(vm)
+    wait_for(lambda: stats(vm)["in-flight"] == 0, 10, "free slots")
     statuses = []
     clients = [SocketClient(vm.dir / "rpc.sock") for _ in range((count + QUOTA - 1) // QUOTA)]
     for i in range(count):
