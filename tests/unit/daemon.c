@@ -914,6 +914,8 @@ static void send_listed(int fd, uint16_t type, uint64_t cookie, uint32_t module,
 	struct rvmrpc_sock_hdr hdr = {
 		.magic = RVMRPC_SOCK_MAGIC, .version = RVMRPC_SOCK_VERSION, .type = type, .length = length,
 		.cookie = cookie, .module = module, .list = list,
+		/* Not the second that it has by default: the guest's thread may not be let run for as long. */
+		.timeout_ms = type == RVMRPC_SOCK_SUBMIT ? 10000 : 0,
 	};
 	g_autofree char *frame = g_malloc(sizeof(hdr) + length);
 
