@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 from fake import (ALL, ANSWER, MEMORY, SUBMIT, FakeVM, Frame, hang, info_answer,  # noqa: E402
                   only_submits, procedures, record, records_answer)
 from harness import BUILD, VM, case, comment, main, wait_for  # noqa: E402
-from tools import COMPLAINTS, EXPORTER, environment, free_port  # noqa: E402
+from tools import COMPLAINTS, EXPORTER, environment, free_port, told  # noqa: E402
 
 PROMETHEUS = BUILD / "prometheus" / "prometheus"
 PROMTOOL = BUILD / "prometheus" / "promtool"
@@ -127,9 +127,9 @@ def metrics():
     with Exporter() as e:
         e.add("web", uuid=uuid)
         e.add("weird \\ \"name\"")
-        text, _ = e.scrape()
-        promtool(text)
         who = {"domain": "web", "uuid": uuid}
+        text, _ = told(e.scrape, lambda page: value(page[0], "rvmrpc_up", **who) == 1)
+        promtool(text)
         for name, wanted in (
                 ("up", 1), ("guest_memory_total_bytes", MEMORY[1]), ("guest_load1", 1.25),
                 ("guest_memory_available_bytes", MEMORY[3]), ("guest_threads", 123),
@@ -139,7 +139,7 @@ def metrics():
         assert value(text, "rvmrpc_state", state="paused", **who) == 0
         assert value(text, "rvmrpc_guest_info", os="linux", release="6.12-fake", **who) == 1
         assert value(text, "rvmrpc_up", domain='weird \\\\ \\"name\\"') == 1
-        again, _ = e.scrape()
+        again, _ = told(e.scrape, lambda page: value(page[0], "rvmrpc_up", **who) == 1)
         for mode in ("user", "idle"):
             name = "rvmrpc_guest_cpu_seconds_total"
             assert value(again, name, mode=mode, **who) > value(text, name, mode=mode, **who)

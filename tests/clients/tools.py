@@ -77,6 +77,17 @@ def soon(limit, run, times=3):
     return result
 
 
+def told(run, is_told, times=5):
+    """The result of run(), which tells what a VM says of itself: it has 300 ms for its name and UUID, which other work of
+    the machine may take.
+    """
+    for _ in range(times):
+        result = run()
+        if is_told(result):
+            break
+    return result
+
+
 def ok(*args, **more):
     """Runs what must succeed."""
     result = rvmrpc(*args, **more)
