@@ -40,14 +40,14 @@ def read_answer(data=b"", failed=0, size=None):
 
 
 class Mounted:
-    """A mount of the fake guest; it must end at once and without a complaint."""
+    """A mount of the fake guest; it must end at once and without a complaint. ms: the time for each call."""
 
-    def __init__(self, fakes, *options):
+    def __init__(self, fakes, *options, ms=10000):
         if not os.path.exists("/dev/fuse"):
             raise Skip("this machine has no /dev/fuse")
         self.place = pathlib.Path(fakes.folder) / "mnt"
         self.place.mkdir()
-        self.process = subprocess.Popen([RVMRPC, "mount", "liar:/t", self.place, "-t", "1000", *options],
+        self.process = subprocess.Popen([RVMRPC, "mount", "liar:/t", self.place, "-t", str(ms), *options],
                                         env=environment(fakes.folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def __enter__(self):
@@ -106,7 +106,7 @@ def lists():
             return records_answer([entry(b"n%d" % state["cursor"])], state["cursor"], 1)
         now = {}
         fakes.add("liar", behave=procedures({LIST: lambda frame: now["is"](frame), STAT: records_answer([entry(mode=FOLDER_MODE)])}))
-        with Mounted(fakes) as place:
+        with Mounted(fakes, ms=1000) as place:
             for what in (endless, lambda _: records_answer([entry(b"n")], 7, 1), lambda _: b"", lambda _: b"x" * 24,
                          lambda _: records_answer([entry(b"n")], count=5), lambda _: records_answer([record(FAILURE)]),
                          lambda _: records_answer([record(FAILURE, (1, 99))])):

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 # pylint: disable=wrong-import-position
 from fake import EVENT, INFO, SUBSCRIBE, Fakes, Frame, hang, info_answer, procedures, record, records_answer  # noqa: E402
 from harness import case, main  # noqa: E402
-from tools import RVMRPC, environment, ok  # noqa: E402
+from tools import RVMRPC, environment, ok, soon  # noqa: E402
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 MORE, PARTIAL = 1, 2
@@ -161,18 +161,18 @@ def cut():
         for name, what, status in (("late", hang, 6), ("reset", RESET, 7), ("big", TOO_BIG, 8)):
             fakes.add(name, behave=procedures({(7, 0): lambda frame, what=what: what if wanted(frame)[0] else
                                                records_answer([task(7)], 8, MORE)}))
-            result = fakes.run("ps", name, "-t", 300)
+            result = soon(2.7, lambda name=name: fakes.run("ps", name, "-t", 1500))
             assert result.status == status and re.search(r"^ +7 ", result.out, re.M), result
-            assert "not whole" in result.err and f"{name}: " in result.err and result.seconds < 1.5, result
-            got = fakes.run("ps", name, "-t", 300, "--json").json()
+            assert "not whole" in result.err and f"{name}: " in result.err, result
+            got = fakes.run("ps", name, "-t", 1500, "--json").json()
             assert not got["whole"] and got["error"].startswith(name) and len(got["tasks"]) == 1, got
         # Slowly, but for ever: the time is for all of it.
         def slow(frame):
             time.sleep(0.1)
             return records_answer([task(1)], wanted(frame)[0] + 1, MORE)
         fakes.add("slow", behave=procedures({(7, 0): slow}))
-        result = fakes.run("ps", "slow", "-t", 600)
-        assert result.status == 6 and 0.5 < result.seconds < 2 and 1 < result.out.count("task") < 11, result
+        result = soon(4.4, lambda: fakes.run("ps", "slow", "-t", 3000))
+        assert result.status == 6 and 2.9 < result.seconds and 1 < result.out.count("task") < 35, result
         fakes.add("partial", behave=procedures({(7, 0): records_answer([task(7)], 0, PARTIAL)}))
         result = fakes.run("ps", "partial")
         assert result.status == 0 and "could not look at all" in result.err, result
@@ -191,8 +191,8 @@ def errors():
             assert result.status == 8 and "no such module" in result.err and not result.out, result
             result = fakes.run(command, "strict", "--json")
             assert result.status == 8 and "allow-list" in result.err and not result.out, result
-        result = fakes.run("df", "hung", "-t", 300)
-        assert result.status == 6 and not result.out and result.seconds < 1.5, result
+        result = soon(1.5, lambda: fakes.run("df", "hung", "-t", 300))
+        assert result.status == 6 and not result.out, result
         fakes.add("calm", behave=procedures({(6, 0): records_answer([])}))
         result = fakes.run("psi", "calm")
         assert result.status == 8 and "psi=1" in result.err, result
@@ -412,7 +412,7 @@ def events():
             {"event": "ODD"}, {"data": 1}, [], {"event": "RVMRPC_NEW", "data": {}}]
     with Fakes() as fakes:
         vm = fakes.add("vm", behave=tells(lambda: vm, *told))
-        result = fakes.run("events", "vm", "-t", 300)
+        result = fakes.run("events", "vm", "-t", 3000)
         assert result.status == 6 and not result.err, result
         lines = [line.split(" ", 1)[1] for line in result.out.splitlines()]
         evil = lines.pop(4)
@@ -446,7 +446,7 @@ def odd_events():
     told += [{"event": "RVMRPC_CONNECTED", "data": {"release": value}} for value in odd]
     with Fakes() as fakes:
         vm = fakes.add("vm", behave=tells(lambda: vm, *told))
-        result = fakes.run("events", "vm", "-t", 300)
+        result = fakes.run("events", "vm", "-t", 3000)
         assert result.status == 6 and not result.err, result
         lines = [line.split(" ", 1)[1] for line in result.out.splitlines()]
         assert len(lines) == 5 * len(odd) and all(line.isprintable() for line in lines), lines

@@ -54,7 +54,7 @@ def truth():
     assert [(a["address"], a["prefix"]) for a in eth0["addresses"]] == [("192.0.2.7", 25)], eth0
     vm.guest.check("sleep 3600 & echo $! > /tmp/sleeper")
     pid = int(vm.guest.check("cat /tmp/sleeper"))
-    wait_for(lambda: vm.guest.check(f"cat /proc/{pid}/comm").strip() == "sleep", 5, "sleep")
+    wait_for(lambda: vm.guest.check(f"cat /proc/{pid}/comm").strip() == "sleep", 20, "sleep")
     tasks = {t["pid"]: t["name"] for t in json("ps")["tasks"]}
     assert tasks[pid] == "sleep" and tasks[1] == vm.guest.check("cat /proc/1/comm").strip(), tasks
     before = int(vm.guest.check("grep some /proc/pressure/cpu").split("total=")[1])
@@ -62,9 +62,10 @@ def truth():
     after = int(vm.guest.check("grep some /proc/pressure/cpu").split("total=")[1])
     assert before <= pressure["cpu"]["some-total-ns"] // 1000 <= after, (before, pressure, after)
     vm.guest.check("echo 'rvmrpc: marked' > /dev/kmsg")
-    assert run("dmesg", "-n", 5).out.splitlines()[-1].endswith("] rvmrpc: marked")
+    assert re.search(r"\] rvmrpc: marked$", run("dmesg", "-n", 5).out, re.M)
+    before = int(vm.guest.check("date +%s"))
     now = json("clock")
-    assert abs(now["realtime-ns"] / 1e9 - int(vm.guest.check("date +%s"))) < 3, now
+    assert before <= now["realtime-ns"] / 1e9 <= int(vm.guest.check("date +%s")) + 1, now
     assert vm.guest.check("echo 1 > /proc/sys/kernel/sysrq") == ""
     assert run("sysrq", "h").out == "asked for 'h'\n" and "HELP" in run("dmesg", "-n", 20).out
 
@@ -106,7 +107,7 @@ def doctor():
     vm.guest.run("dd if=/dev/zero of=/data/all bs=64k 2>/dev/null; sync")
     assert run("freeze", "--for", 60).out.startswith("frozen: 1 file systems")
     try:
-        vm.guest.check("(echo x > /data/late) & echo $! > /tmp/writer; sleep 0.2")
+        vm.guest.check("(echo x > /data/late) & echo $! > /tmp/writer; sleep 1")
         eat_memory(vm)
         report = f"{FOLDER.name}/report"
         found = run("doctor", "--output", report).out

@@ -84,7 +84,7 @@ class Forward:
 
     def __enter__(self):
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-            [RVMRPC, "forward", "0", self.vm, self.to], env=environment(self.folder), stdout=subprocess.PIPE,
+            [RVMRPC, "forward", "-t", "10000", "0", self.vm, self.to], env=environment(self.folder), stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         assert line.startswith("127.0.0.1:") and line.endswith(f" is {self.to} of {self.vm}\n"), (line, self.end())
@@ -118,7 +118,7 @@ class Forward:
         assert kind or status in (0, -signal.SIGKILL), (status, self.errors)
 
 
-def gone(vm, seconds=10):
+def gone(vm, seconds=20):
     """Nothing of the service's connections is left in the guest."""
     wait_for(lambda: not sockets(vm), seconds, "the end of the guest's connections", interval=0.2)
 
@@ -301,7 +301,7 @@ def waits():
     with contextlib.ExitStack() as stack:
         conns = [stack.enter_context(stack.enter_context(Forward()).connect("echo")) for _ in range(3)]
         time.sleep(1)
-        found = [call(vm.qmp, "procfs", "read", b"/proc/version", 2000)[0] for _ in range(40)]
+        found = [call(vm.qmp, "procfs", "read", b"/proc/version", 10000)[0] for _ in range(40)]
         # A wait that is refused takes a worker for a moment, too.
         assert set(found) <= {"ok", "busy"} and found.count("ok") >= 30, found
         comment(f"{found.count('busy')} of {len(found)} calls were busy")

@@ -175,7 +175,7 @@ def mount():
                 assert error.errno == errno.EROFS, error
         # What the kernel has read ends with the file's size or time.
         vm.guest.check("echo another > /srv/tree/file")
-        wait_for(lambda: (place / "file").read_text() == "another\n", 5, "what the guest has written")
+        wait_for(lambda: (place / "file").read_text() == "another\n", 20, "what the guest has written")
 
 
 @case("cp into the guest, mkdir, mv, rm", timeout=120)
@@ -408,7 +408,7 @@ def mount_ends():
         vm.qmp.cmd("system_reset")
         wait_connected(vm, epoch, 60)
         # Its root is in memory, and new.
-        wait_for(lambda: not place.exists(), 5, "the new guest's files")
+        wait_for(lambda: not place.exists(), 20, "the new guest's files")
         assert process.poll() is None
         vm.qmp.cmd("quit")
         process.wait(30)

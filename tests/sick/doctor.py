@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """rvmrpc doctor on a guest that is sick in earnest: in time, with the cause, and with no other."""
 import re
+import time
 
 from ward import doctor, guest, names, rvmrpc, slow
 from harness import case, insmod, wait_for
+import tools
 
 BOMB = "/sys/fs/cgroup/bomb"
 THREADS = "/proc/sys/kernel/threads-max"
 # Some wait until each CPU was elsewhere.
 RCU = (r"\d+ tasks? waits? in \w*rcu",)
+SPIN_MS = 3000
 HEALTHY = ["nothing was found that is wrong"]
 
 
-def is_well(seconds=20):
+def is_well(seconds=60):
     """What a boot, or an illness before, has left in the averages of 10 s fades."""
     wait_for(lambda: doctor()[0] == HEALTHY, seconds, "a guest that is well", interval=1)
 
@@ -29,13 +32,20 @@ def healthy():
 def spinning(cpu):
     """It is named, and the CPU; the driver's thread finds the one that is left."""
     vm = guest()
-    insmod(vm, "rvmrpc_spin", f"cpu={cpu} ms=3000")
-    try:
-        report = names(r"the kernel's thread rvmrpc-spin \(PID \d+\) keeps a CPU: \d+ %",
-                       rf"CPU {cpu} is in the kernel all the time; most by rvmrpc-spin \(PID \d+\)", also=RCU)
-        assert re.search(r"^ +\d+ +\d+%  rvmrpc-spin$", report, re.M), report
-    finally:
-        vm.guest.check("rmmod rvmrpc_spin")
+    for left in (2, 1, 0):
+        start = time.monotonic()
+        insmod(vm, "rvmrpc_spin", f"cpu={cpu} ms={SPIN_MS}")
+        try:
+            report = names(r"the kernel's thread rvmrpc-spin \(PID \d+\) keeps a CPU: \d+ %",
+                           rf"CPU {cpu} is in the kernel all the time; most by rvmrpc-spin \(PID \d+\)", also=RCU)
+            assert re.search(r"^ +\d+ +\d+%  rvmrpc-spin$", report, re.M), report
+            break
+        except AssertionError:
+            # A busy machine looked when it was over.
+            if not left or time.monotonic() - start < SPIN_MS / 1e3:
+                raise
+        finally:
+            vm.guest.check("rmmod rvmrpc_spin")
 
 
 @case("all of user space stopped by its cgroup, init too")
@@ -43,8 +53,8 @@ def frozen():
     """But for one that sleeps, and lets it go on."""
     vm = guest()
     froze = vm.guest.start("""cd /sys/fs/cgroup; mkdir all; for p in /proc/[0-9]*; do echo ${p#/proc/} > all/cgroup.procs; done
-        sh -c 'echo $$ > cgroup.procs; echo 1 > all/cgroup.freeze; sleep 3; echo 0 > all/cgroup.freeze'""")
-    wait_for(lambda: any(task.get("frozen") and task["pid"] == 1 for task in rvmrpc("ps", "--json").json()["tasks"]), 5,
+        sh -c 'echo $$ > cgroup.procs; echo 1 > all/cgroup.freeze; sleep 8; echo 0 > all/cgroup.freeze'""")
+    wait_for(lambda: any(task.get("frozen") and task["pid"] == 1 for task in rvmrpc("ps", "--json").json()["tasks"]), 20,
              "a frozen init")
     try:
         names(r"user space stands: \d+ of \d+ processes are stopped, [1-9]\d* of them by a frozen cgroup, the first process "
@@ -58,7 +68,7 @@ def stopped():
     """Init takes no SIGSTOP."""
     vm = guest()
     vm.guest.check("for n in 1 2 3 4 5 6 7 8 9; do setsid sleep 3600 > /dev/null 2>&1 & done; "
-                   "sleep 0.5; killall -STOP sleep")
+                   "while [ $(pgrep -x sleep | wc -l) -lt 9 ]; do sleep 0.1; done; killall -STOP sleep")
     try:
         names(r"user space stands: 9 of \d+ processes are stopped, 0 of them by a frozen cgroup$")
     finally:
@@ -80,7 +90,7 @@ def hung():
     vm = guest()
     with slow(vm):
         vm.guest.check("dd if=/dev/zero of=/slow/dirty bs=64k count=160 2>/dev/null; sync & sleep 1")
-        report = names(r"vda has \d+ requests in flight and finished none in \d\.\d s", r"\d tasks? waits? in \w+: ",
+        report = names(r"vda has \d+ requests in flight and finished none in \d+\.\d s", r"\d tasks? waits? in \w+: ",
                        also=("its kernel said .*blocked for more than",))
         assert "sync" in report.split("\nBlocked tasks\n")[1].split("\nFile systems\n")[0], report
     vm.guest.check("rm /slow/dirty; sync", timeout=60)
@@ -90,11 +100,12 @@ def hung():
 def mute():
     """Who looks at it hangs."""
     vm = guest()
-    vm.guest.check("mute-fuse /fuse > /dev/null 2>&1 & echo $! > /tmp/mute; sleep 0.5; grep -q /fuse /proc/mounts")
+    vm.guest.check("mute-fuse /fuse > /dev/null 2>&1 & echo $! > /tmp/mute; "
+                   "for i in $(seq 100); do grep -q /fuse /proc/mounts && exit; sleep 0.1; done; exit 1")
     vm.guest.check("ls /fuse > /dev/null 2>&1 & echo $! > /tmp/looks; sleep 0.5; test -d /proc/$(cat /tmp/looks)")
     try:
-        df = rvmrpc("df")
-        assert df.seconds < 3 and re.search(r"^/dev/vda .* /slow$", df.out, re.M), df
+        df = tools.soon(3, lambda: rvmrpc("df"))
+        assert re.search(r"^/dev/vda .* /slow$", df.out, re.M), df
         assert re.search(r"^mute +fuse\.mute +- .* /fuse \(remote, not asked\)$", df.out, re.M), df
         assert not any("/fuse" in sentence for sentence in doctor()[0])
     finally:

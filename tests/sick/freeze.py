@@ -14,7 +14,7 @@ import tools
 
 FREEZE, STATUS = (13, 0), (13, 2)
 FROZEN, EXPIRED = 2, 3
-FOR_MS = 3000
+FOR_MS = 6000
 
 
 class Writer:
@@ -51,10 +51,11 @@ class Writer:
 def thaws_by_itself(writer, start):
     """It stands now, and goes on when its time is over."""
     assert writer.stands(), "it writes"
-    writer.wait(10)
+    writer.wait(15)
     took = time.monotonic() - start
     comment(f"frozen for {took:.1f} s of {FOR_MS / 1e3}")
-    assert FOR_MS / 1e3 - 0.5 < took < FOR_MS / 1e3 + 3, took
+    # From before the command was begun, which a busy machine may be late with, as with the write.
+    assert FOR_MS / 1e3 - 0.5 < took < FOR_MS / 1e3 + 6, took
 
 
 def wait_state(wanted, ask):
@@ -63,7 +64,7 @@ def wait_state(wanted, ask):
         status, answer = ask()
         assert status == "ok", status
         return struct.unpack_from("<I", answer)[0] == wanted
-    wait_for(check, 2, f"state {wanted}")
+    wait_for(check, 10, f"state {wanted}")
 
 
 @case("writes stop, and go on when they are told to", timeout=120)

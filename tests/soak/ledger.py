@@ -11,6 +11,8 @@ import re
 import threading
 import time
 
+from harness.late import run_delay_ns
+
 LINE = re.compile(rb"x ([0-9a-f]{16}) ([0-9a-f]{4})\Z")
 MS = 1_000_000
 # A call that ended so was not run, and never will be.
@@ -85,14 +87,7 @@ class Starved:
         while not self.ending.wait(self.EVERY_S):
             pid, tids = self.threads
             if tids:
-                self.samples.append((time.monotonic_ns(), pid, [self._delay(pid, tid) for tid in tids]))
-
-    @staticmethod
-    def _delay(pid, tid):
-        try:
-            return int(pathlib.Path(f"/proc/{pid}/task/{tid}/schedstat").read_text(encoding="ascii").split()[1])
-        except (OSError, IndexError):
-            return 0    # it has ended
+                self.samples.append((time.monotonic_ns(), pid, [run_delay_ns(pid, tid) for tid in tids]))
 
     def between(self, start, end, by_monitor=False):
         """Nanoseconds of it; from the last look before to the first look after."""

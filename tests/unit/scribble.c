@@ -482,6 +482,11 @@ static uint64_t scribble_ns(void)
 	return (text ? g_ascii_strtoull(text, NULL, 10) : 2) * SECOND;
 }
 
+static bool did_harm(uint64_t ended)
+{
+	return t.ended > ended && t.failed && t.owner.proxy.stats.lost;
+}
+
 #define BY_GUEST	1
 #define BY_HOST		2
 
@@ -500,7 +505,9 @@ static void test_scribble(gconstpointer by)
 		scribblers[0] = g_thread_new("scribbler", scribbler_thread, t.guest);
 	if (sides & BY_HOST)
 		scribblers[1] = g_thread_new("scribbler", scribbler_thread, t.host);
-	for (until = now_ns() + scribble_ns(); now_ns() < until;)
+	/* On a busy machine longer, until harm was done. */
+	for (until = now_ns() + scribble_ns();
+	     now_ns() < until || (!did_harm(ended) && now_ns() < until + 20 * SECOND);)
 		host_turn();
 	set(&t.scribbler_ends, true);
 	for (i = 0; i < 2; i++) {
@@ -512,9 +519,7 @@ static void test_scribble(gconstpointer by)
 		       t.failed, t.owner.proxy.stats.bad_replies, t.owner.proxy.stats.registrations,
 		       t.owner.proxy.stats.lost);
 	/* It did harm, and calls were made meanwhile. */
-	g_assert_cmpuint(t.ended, >, ended);
-	g_assert_cmpuint(t.failed, >, 0);
-	g_assert_cmpuint(t.owner.proxy.stats.lost, >, 0);
+	g_assert_true(did_harm(ended));
 	assert_works();
 	/* At most what may be told at once, and then one in a while. */
 	g_assert_cmpuint(t.events, >, 0);

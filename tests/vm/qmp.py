@@ -12,8 +12,8 @@ import tempfile
 import time
 
 from harness import QMP, QMPError, case, comment, main, set_parameter, wait_connected, wait_for
-from harness.patient import (ALLOW, CHANGES, TELLS, addresses, df, diskstats, dmesg, log_lines, patient, processes, set_up_network,
-                             stable_processes, stalls, table)
+from harness.patient import (ALLOW, CHANGES, TELLS, df, diskstats, dmesg, guests_clock, hog, log_lines, patient, processes,
+                             set_up_network, stable_processes, stalls, steady, table, writer)
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-qmp-")
 KERNEL = os.environ.get("RVMRPC_GUEST", "6.12")
@@ -74,8 +74,8 @@ def interfaces():
     vm = guest()
     set_up_network(vm)
     vm.guest.check("for i in $(seq 10 60); do ip addr add 198.51.100.$i/24 dev eth0; done")
-    got = by_name(whole(vm, "guest-interfaces")["interfaces"], "name")
-    theirs, names = addresses(vm)
+    answer, (theirs, names) = steady(vm, lambda: whole(vm, "guest-interfaces"))
+    got = by_name(answer["interfaces"], "name")
     mine = {(name, f"{a['address']}/{a['prefix']}", a["scope"]) for name, i in got.items() for a in i["addresses"]}
     assert set(got) == names and mine == theirs and len(mine) > 50, (mine, theirs)
     eth0, lo = got["eth0"], got["lo"]
@@ -92,7 +92,7 @@ def pressure():
     """Between two readings of the guest's."""
     vm = guest()
     vm.guest.check("dd if=/dev/vda of=/dev/null bs=64k count=8 2>/dev/null; "
-                   "for i in 1 2 3 4; do timeout 1 sh -c 'while :; do :; done' & done; sleep 1")
+                   "for i in 1 2 3 4; do timeout 3 sh -c 'while :; do :; done' & done; sleep 3")
     before, counts = stalls(vm, "cpu"), table(vm, "/proc/vmstat")
     got = whole(vm, "guest-pressure")
     after, later = stalls(vm, "cpu"), table(vm, "/proc/vmstat")
@@ -119,25 +119,24 @@ def pressure():
 def tasks():
     """All of them, in as many answers as it takes; those first that have most memory."""
     vm = guest()
-    vm.guest.check("dd if=/dev/zero of=/dev/null bs=60M count=100000 2>/dev/null & echo $! > /tmp/hog; sleep 1")
-    hog = int(vm.guest.check("cat /tmp/hog"))
+    pid = hog(vm)
     try:
         before = processes(vm)
         got = by_name(whole(vm, "guest-tasks")["tasks"], "pid")
         stable = stable_processes(before, processes(vm))
-        assert len(stable) > 20 and all(got[pid]["name"] == name[:15] for pid, name in stable.items()), got
-        status = dict(re.findall(r"^(\w+):\s+(.*)$", vm.guest.check(f"cat /proc/{hog}/status"), re.M))
-        task = got[hog]
+        assert len(stable) > 20 and all(got[number]["name"] == name[:15] for number, name in stable.items()), got
+        status = dict(re.findall(r"^(\w+):\s+(.*)$", vm.guest.check(f"cat /proc/{pid}/status"), re.M))
+        task = got[pid]
         assert (task["parent"], task["uid"], task["threads"], task["kernel"]) == (int(status["PPid"]), 0, 1, False), task
         assert abs(task["rss"] - int(status["VmRSS"].split()[0]) * 1024) <= 512 << 10, (task, status)
         assert got[2]["kernel"] and "rss" not in got[2] and "stack" not in got[2] and "thread" not in got[2], got[2]
         answer = vm.qmp.cmd("guest-tasks", {"select": "memory", "max": 2})
         memory = [task["rss"] for task in answer["tasks"]]
-        assert answer["more"] and answer["tasks"][0]["pid"] == hog and memory == sorted(memory, reverse=True), answer
-        wait_for(lambda: hog in by_name(vm.qmp.cmd("guest-tasks", {"select": "cpu", "max": 5})["tasks"], "pid"), 10, "dd")
+        assert answer["more"] and answer["tasks"][0]["pid"] == pid and memory == sorted(memory, reverse=True), answer
+        wait_for(lambda: pid in by_name(vm.qmp.cmd("guest-tasks", {"select": "cpu", "max": 5})["tasks"], "pid"), 10, "dd")
         assert len(vm.qmp.cmd("guest-tasks", {"max": 30})["tasks"]) == 30
     finally:
-        vm.guest.check(f"kill {hog}")
+        vm.guest.check(f"kill {pid}")
 
 
 @case("guest-kernel-log is dmesg, and goes on where it ended")
@@ -158,15 +157,16 @@ def kernel_log():
         [(first["time-ns"], first["text"])])[0])][0], first
     vm.guest.check("echo 'rvmrpc: later' > /dev/kmsg")
     later = whole(vm, "guest-kernel-log", since=answer["next"])
-    assert [m["text"] for m in later["messages"]] == ["rvmrpc: later"], later
-    assert later["next"] == later["messages"][0]["seq"] + 1, later
+    # The kernel itself may say something meanwhile, as of a busy host: that its timers were late.
+    assert [m["text"] for m in later["messages"]].count("rvmrpc: later") == 1 and len(later["messages"]) < 5, later
+    assert later["next"] == later["messages"][-1]["seq"] + 1 == answer["next"] + len(later["messages"]), later
     last = whole(vm, "guest-kernel-log", max=100)["messages"]
-    assert len(last) == 100 and last[-1]["text"] == "rvmrpc: later", last[-1]
+    assert len(last) == 100 and "rvmrpc: later" in [m["text"] for m in last[-5:]], last[-5:]
     assert len(whole(vm, "guest-kernel-log")["messages"]) == 64
     some = vm.qmp.cmd("guest-kernel-log", {"since": got[3]["seq"], "max": 60})
     assert some["more"] and [m["seq"] for m in some["messages"]] == [m["seq"] for m in got[3:63]] and (
         some["next"] == got[63]["seq"]), some
-    assert whole(vm, "guest-kernel-log", since=2**63)["next"] == later["next"]
+    assert later["next"] <= whole(vm, "guest-kernel-log", since=2**63)["next"] < later["next"] + 5
 
 
 @case("guest-clock is the guest's clock beside ours; guest-set-clock mends it")
@@ -174,9 +174,13 @@ def clock():
     """Within the error that it tells."""
     vm = guest()
     vm.guest.check("date -s @$(($(date +%s) - 5000)) >/dev/null")
-    low = float(vm.guest.check("cat /proc/uptime").split()[0])
-    got = vm.qmp.cmd("guest-clock")
-    high = float(vm.guest.check("cat /proc/uptime").split()[0])
+    for _ in range(5):
+        low = float(vm.guest.check("cat /proc/uptime").split()[0])
+        got = vm.qmp.cmd("guest-clock")
+        high = float(vm.guest.check("cat /proc/uptime").split()[0])
+        # As far apart as question and answer were, on a busy machine.
+        if got["error-ns"] < 10**9:
+            break
     assert low - 0.02 <= got["boottime-ns"] / 1e9 <= high + 0.02 and got["monotonic-ns"] <= got["boottime-ns"], got
     assert got["skew-ns"] == got["realtime-ns"] - got["host-ns"] and abs(got["host-ns"] / 1e9 - time.time()) < 5, got
     assert -5100 < got["skew-ns"] / 1e9 < -4900 and 0 < got["error-ns"] < 10**9, got
@@ -186,7 +190,8 @@ def clock():
     assert 4900 < (step["after-ns"] - step["before-ns"]) / 1e9 < 5100, step
     # The guest's clock and ours run alike, more or less.
     assert abs(now["skew-ns"]) <= step["error-ns"] + now["error-ns"] + 10**7, (step, now)
-    assert abs(int(vm.guest.check("date +%s")) - time.time()) < 3
+    now, first, last = guests_clock(vm)
+    assert first - 3 < now < last + 3, (first, now, last)
 
 
 # ---- What it does ----
@@ -201,18 +206,17 @@ def freeze():
         assert (frozen["state"], frozen["count"], frozen["skipped"], frozen["lost"]) == ("frozen", 1, 1, 0), frozen
         assert 40000 < frozen["left-ms"] <= 50000, frozen
         assert error_of(vm, "guest-freeze").desc.startswith("busy")
-        vm.guest.check("(echo x > /data/late; echo done > /tmp/late) & echo $! > /tmp/writer; sleep 1")
-        writer = int(vm.guest.check("cat /tmp/writer"))
-        blocked = by_name(whole(vm, "guest-tasks", select="blocked")["tasks"], "pid")[writer]
-        assert (blocked["state"], blocked["thread"]) == ("D", writer), blocked
-        theirs = re.findall(r"\] (\w+)\+", vm.guest.check(f"cat /proc/{writer}/stack"))
+        pid = writer(vm, "/data/late")
+        blocked = by_name(whole(vm, "guest-tasks", select="blocked")["tasks"], "pid")[pid]
+        assert (blocked["state"], blocked["thread"]) == ("D", pid), blocked
+        theirs = re.findall(r"\] (\w+)\+", vm.guest.check(f"cat /proc/{pid}/stack"))
         mine = [name.split("+")[0].split(".")[0] for name in blocked["stack"]]
         assert [name for name in mine if name in theirs] == theirs and len(theirs) > 3, (mine, theirs)
         assert vm.qmp.cmd("guest-freeze-status")["state"] == "frozen" and vm.guest.run("test -e /tmp/late")[0] == 1
     finally:
         thawed = vm.qmp.cmd("guest-thaw")
     assert (thawed["state"], thawed["count"], thawed["lost"], thawed["left-ms"]) == ("thawed", 1, 0, 0), thawed
-    wait_for(lambda: vm.guest.run("test -e /tmp/late")[0] == 0, 5, "the write")
+    wait_for(lambda: vm.guest.run("test -e /tmp/late")[0] == 0, 20, "the write")
 
 
 @case("guest-freeze: the guest thaws by itself, also when the monitor has closed that froze it, or that was about to")
@@ -223,17 +227,17 @@ def freeze_expires():
     def state():
         return vm.qmp.cmd("guest-freeze-status")["state"]
     with QMP(vm.dir / "qmp2.sock") as qmp:
-        assert qmp.cmd("guest-freeze", {"thaw-ms": 2000})["state"] == "frozen"
+        assert qmp.cmd("guest-freeze", {"thaw-ms": 5000})["state"] == "frozen"
     assert state() == "frozen"
-    assert vm.guest.run("timeout 10 sh -c 'echo x > /data/expired'", timeout=20)[0] == 0
-    wait_for(lambda: state() == "expired", 5, "the end")
+    assert vm.guest.run("timeout 15 sh -c 'echo x > /data/expired'", timeout=30)[0] == 0
+    wait_for(lambda: state() == "expired", 10, "the end")
     assert vm.qmp.cmd("guest-thaw")["count"] == 0
     with QMP(vm.dir / "qmp2.sock") as qmp:
         qmp.send("guest-freeze", {"thaw-ms": 1000})
     # It may run all the same, or not.
     time.sleep(0.5)
-    wait_for(lambda: state() in ("expired", "thawed"), 5, "the end")
-    vm.guest.check("echo x > /data/after", timeout=10)
+    wait_for(lambda: state() in ("expired", "thawed"), 10, "the end")
+    vm.guest.check("echo x > /data/after", timeout=20)
 
 
 @case("guest-reclaim, guest-compact and guest-sync")

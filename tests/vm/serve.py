@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 
-from harness import call, call_args, case, comment, main, set_parameter, shared, wait_for
+from harness import call, call_args, case, comment, least_seconds, main, set_parameter, shared, wait_for
 from harness.rpc import DRIVER
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "clients"))
@@ -23,19 +23,24 @@ ALLOW = "default,t.*,sh.*,rev.*,fuzz.*"
 KERNEL = os.environ.get("RVMRPC_GUEST", "6.12")
 
 
+def unserved(vm):
+    """Nobody serves "t" any more: a program takes a moment to end."""
+    wait_for(lambda: call(vm.qmp, "t", 0, timeout=5000)[0] == "module-unavailable", 20, "no server")
+
+
 def guest():
     """One for all cases, with nobody that serves. With 4 slots programs may hold 2 workers."""
     vm = shared(kernel=KERNEL, smp=2, device_opts=f"socket={FOLDER.name}/serve.sock",
                 append=f"rvmrpc.user=1 rvmrpc.allow={ALLOW}", extra=["-name", "guest=serve"])
     vm.guest.run("killall -q -9 serve-test rvmrpc-serve rvmrpc_serve_example")
-    wait_for(lambda: call(vm.qmp, "t", 0, timeout=5000)[0] == "module-unavailable", 5, "no server")
+    unserved(vm)
     return vm
 
 
 def start(vm, command):
     """A program that serves, in the background; its pid. What it prints is in /tmp/served."""
     vm.guest.check(f"rm -f /tmp/served; {command} > /tmp/served 2>&1 & echo $! > /tmp/pid; "
-                   "for i in $(seq 100); do test -s /tmp/served && exit 0; sleep 0.05; done; exit 1")
+                   "for i in $(seq 400); do test -s /tmp/served && exit 0; sleep 0.05; done; exit 1")
     return int(vm.guest.check("cat /tmp/pid"))
 
 
@@ -57,6 +62,13 @@ def timed(function, *args, **more):
     begin = time.monotonic()
     result = function(*args, **more)
     return result, time.monotonic() - begin
+
+
+def never(qmp, vm, timeout=60000):
+    """Sends a call that is never answered, which the program has read when this returns: it answers one after it."""
+    ident = qmp.send("guest-kernel-call", call_args("t", "never", b"", timeout))
+    assert call(vm.qmp2, "t", "echo", b"then", timeout=20000) == ("ok", b"then")
+    return ident
 
 
 def works(vm):
@@ -86,47 +98,54 @@ def echo():
     assert ok("call", "serve", "t", "echo", "by the command", folder=FOLDER.name).out == "by the command"
     assert call(vm.qmp, "t", "refuse")[0] == "garbage-args"
     assert call(vm.qmp, 0x300, 99)[0] == "procedure-unavailable"
-    number, version, procedures = wait_for(lambda: modules(vm).get("t"), 5, "the list")
+    number, version, procedures = wait_for(lambda: modules(vm).get("t"), 10, "the list")
     assert (number, version, len(procedures)) == (0x300, 3, 7), procedures
     assert procedures["echo"] == (True, True, True) and procedures["die"] == (False, True, True), procedures
     set_parameter(vm, "allow", "default")
     assert call(vm.qmp, "t", "echo", b"abc")[0] == "not-allowed"
     set_parameter(vm, "allow", ALLOW)
-    during = wait_for(lambda: vm.query()["list-generation"] != before and vm.query()["list-generation"], 5, "another list")
+    during = wait_for(lambda: vm.query()["list-generation"] != before and vm.query()["list-generation"], 10, "another list")
     vm.guest.check(f"kill {pid}")
-    assert call(vm.qmp, "t", "echo")[0] == "module-unavailable"
-    wait_for(lambda: vm.query()["list-generation"] not in (before, during), 5, "the list after it")
+    unserved(vm)
+    wait_for(lambda: vm.query()["list-generation"] not in (before, during), 10, "the list after it")
     works(vm)
 
 
 @case("a program that dies: its callers know at once, whether or not it had begun")
 def dies():
     """SYSTEM_ERROR for what it had read, MODULE_UNAVAILABLE for what it had not."""
-    vm, _ = test_server()
-    (status, _), took = timed(call, vm.qmp, "t", "die", timeout=20000)
-    assert status == "system-error" and took < 2, (status, took)
-    assert call(vm.qmp, "t", "echo")[0] == "module-unavailable"
+    shortest = 2
+    for _ in range(3):
+        vm, _ = test_server()
+        (status, _), took = timed(call, vm.qmp, "t", "die", timeout=20000)
+        assert status == "system-error", status
+        unserved(vm)
+        shortest = min(shortest, took)
+        # Once is enough: other work of the machine makes it longer.
+        if shortest < 2:
+            break
+    assert shortest < 2, took
     pid = start(vm, "serve-test serve t")
-    began = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 20000))
-    time.sleep(0.3)
+    began = never(vm.qmp, vm)
     vm.guest.check(f"kill -STOP {pid}")
-    waiting = vm.qmp2.send("guest-kernel-call", call_args("t", "echo", b"", 20000))
+    waiting = vm.qmp2.send("guest-kernel-call", call_args("t", "echo", b"", 60000))
     time.sleep(0.3)
     vm.guest.check(f"kill -KILL {pid}")
-    assert vm.qmp.recv(began, timeout=2)["status"] == "system-error"
-    assert vm.qmp2.recv(waiting, timeout=2)["status"] == "module-unavailable"
+    # At once, and not when their minute is over.
+    assert vm.qmp.recv(began, timeout=10)["status"] == "system-error"
+    assert vm.qmp2.recv(waiting, timeout=10)["status"] == "module-unavailable"
     works(vm)
 
 
 @case("one that never answers: timed out; two hold all that they may, and nobody else")
-def never():
+def hold_all():
     """Then it is BUSY for programs, while the driver's own procedures have a worker."""
     vm, _ = test_server()
     # First of all: a call that timed out has its worker until the guest sees that, and a second one were busy.
-    first = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 3000))
-    second = vm.qmp2.send("guest-kernel-call", call_args("t", "never", b"", 3000))
+    first = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 7000))
+    second = vm.qmp2.send("guest-kernel-call", call_args("t", "never", b"", 7000))
     # A guest on a busy host may not have them yet.
-    end = time.monotonic() + 2
+    end = time.monotonic() + 5
     result = rvmrpc("call", "serve", "t", "echo", folder=FOLDER.name)
     while not result.status and time.monotonic() < end:
         result = rvmrpc("call", "serve", "t", "echo", folder=FOLDER.name)
@@ -134,9 +153,11 @@ def never():
     assert ok("call", "serve", "reclaim", "drop_caches", "hex:0100000000000000", folder=FOLDER.name)
     for qmp, ident in ((vm.qmp, first), (vm.qmp2, second)):
         assert qmp.recv(ident)["status"] == "timed-out"
-    wait_for(lambda: call(vm.qmp, "t", "echo", b"x") == ("ok", b"x"), 2, "a worker")
-    (status, _), took = timed(call, vm.qmp, "t", "never", timeout=300)
-    assert status == "timed-out" and 0.25 < took < 2, (status, took)
+    wait_for(lambda: call(vm.qmp, "t", "echo", b"x") == ("ok", b"x"), 10, "a worker")
+
+    def times_out():
+        wait_for(lambda: call(vm.qmp, "t", "never", timeout=300)[0] == "timed-out", 10, "a worker that is held for 300 ms")
+    assert 0.25 < least_seconds(times_out, 2) < 2
 
 
 @case("a caller that goes gives its worker back")
@@ -148,7 +169,7 @@ def cancelled():
                               env=environment(FOLDER.name)) as client:
             time.sleep(0.5)
             client.send_signal(signal.SIGKILL)
-    wait_for(lambda: call(vm.qmp, "t", "echo", b"x") == ("ok", b"x"), 2, "a worker")
+    wait_for(lambda: call(vm.qmp, "t", "echo", b"x") == ("ok", b"x"), 10, "a worker")
     works(vm)
 
 
@@ -168,7 +189,7 @@ def taken():
     vm, _ = test_server()
     for command in ("serve-test serve t", "serve-test serve other 0x300", "rvmrpc-serve t p -- cat",
                     "rvmrpc-serve -n 0x300 other p -- cat", "rvmrpc-serve echo p -- cat"):
-        status, text = vm.guest.run(command, timeout=5)
+        status, text = vm.guest.run(command, timeout=20)
         assert status == 1 and ("File exists" in text or "another module has" in text), (command, status, text)
     assert call(vm.qmp, "t", "echo", b"x") == ("ok", b"x")
 
@@ -180,11 +201,11 @@ def unbind():
     status, text = vm.guest.run("rmmod rvmrpc")
     assert status and "unavailable" in text, text
     address = vm.guest.check(f"basename {DRIVER}").strip()
-    ident = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 20000))
-    time.sleep(0.3)
+    ident = never(vm.qmp, vm)
     _, took = timed(vm.guest.check, f"echo {address} > /sys/bus/pci/drivers/rvmrpc/unbind")
-    assert took < 3, took
-    assert vm.qmp.recv(ident, timeout=2)["status"] in ("reset", "not-connected")
+    # It does not wait for the end of the call, which has a minute; a busy machine may be 3 s late.
+    assert took < 6, took
+    assert vm.qmp.recv(ident, timeout=10)["status"] in ("reset", "not-connected")
     vm.guest.check(f"echo {address} > /sys/bus/pci/drivers/rvmrpc/bind")
     vm.wait_state()
     assert call(vm.qmp, "t", "echo", b"x", timeout=5000) == ("ok", b"x")
@@ -195,13 +216,12 @@ def unbind():
 def suspend():
     """As far as to the freezing of all tasks and workers, and back."""
     vm, _ = test_server()
-    ident = vm.qmp.send("guest-kernel-call", call_args("t", "never", b"", 30000))
-    time.sleep(0.3)
+    ident = never(vm.qmp, vm)
     _, took = timed(vm.guest.check, "echo 1 > /sys/module/suspend/parameters/pm_test_delay; "
                     "echo freezer > /sys/power/pm_test && echo freeze > /sys/power/state; "
                     "status=$?; echo none > /sys/power/pm_test; exit $status")
     comment(f"{took:.1f} s")
-    assert vm.qmp.recv(ident, timeout=2)["status"] == "cancelled"
+    assert vm.qmp.recv(ident, timeout=10)["status"] == "cancelled"
     assert took < 15, took
     assert call(vm.qmp, "t", "echo", b"x", timeout=5000) == ("ok", b"x")
 
@@ -212,7 +232,7 @@ def shell():
     vm = guest()
     start(vm, "rvmrpc-serve -r sh upper,fail,hang,flood,names,leave,slow -- sh -c '"
           "case $RVMRPC_PROCEDURE in upper) tr a-z A-Z;; fail) echo no; exit 3;; hang) sleep 1234;; flood) cat /dev/zero;; "
-          "names) echo $RVMRPC_MODULE.$RVMRPC_PROCEDURE;; leave) sleep 1234 & echo left;; slow) sleep 1; echo slow;; esac'")
+          "names) echo $RVMRPC_MODULE.$RVMRPC_PROCEDURE;; leave) sleep 1234 & echo left;; slow) sleep 4; echo slow;; esac'")
     assert vm.guest.check("cat /tmp/served").startswith("sh: 0x1")
     large = b"abcdefgh" * 512
     assert call(vm.qmp, "sh", "upper", large, timeout=5000) == ("ok", large.upper())
@@ -221,15 +241,16 @@ def shell():
     assert call(vm.qmp, "sh", "hang", timeout=500)[0] == "timed-out"
     assert call(vm.qmp, "sh", "flood", timeout=10000)[0] == "too-big"
     assert call(vm.qmp, "sh", "leave", timeout=5000) == ("ok", b"left\n")
-    wait_for(lambda: vm.guest.run("pgrep -f 'sleep 123[4]'")[0], 3, "the end of what hung")
-    ident = vm.qmp2.send("guest-kernel-call", call_args("sh", "slow", b"", 5000))
-    (status, data), took = timed(call, vm.qmp, "sh", "names", timeout=5000)
-    assert (status, data) == ("ok", b"sh.names\n") and took < 1, (status, took)
+    wait_for(lambda: vm.guest.run("pgrep -f 'sleep 123[4]'")[0], 10, "the end of what hung")
+    ident = vm.qmp2.send("guest-kernel-call", call_args("sh", "slow", b"", 20000))
+    # While the other sleeps.
+    assert call(vm.qmp, "sh", "names", timeout=5000) == ("ok", b"sh.names\n")
+    assert ident not in vm.qmp2.pending(), "it waited for the other"
     assert vm.qmp2.recv(ident)["status"] == "ok"
-    assert wait_for(lambda: modules(vm).get("sh"), 5, "the list")[2]["fail"] == (True, True, True)
+    assert wait_for(lambda: modules(vm).get("sh"), 10, "the list")[2]["fail"] == (True, True, True)
     for words, text in (("sh", "usage"), ("sh a", "usage"), ("-n 1 sh a -- x", "between"), ("-j 0 sh a -- x", "between"),
                         ("s.h a -- x", "a name is"), ("sh2 a,a -- x", "a name is"), ("sh2 a,,b -- x", "1 to 31")):
-        status, out = vm.guest.run(f"rvmrpc-serve {words}", timeout=5)
+        status, out = vm.guest.run(f"rvmrpc-serve {words}", timeout=20)
         assert status in (1, 2) and text in out, (words, out)
 
 
@@ -238,7 +259,7 @@ def example():
     """guest-drivers/examples/rvmrpc_serve_example.c."""
     vm = guest()
     vm.guest.check("rvmrpc_serve_example > /dev/null 2>&1 &")
-    wait_for(lambda: call(vm.qmp, "rev", "reverse", b"abc") == ("ok", b"cba"), 5, "rev")
+    wait_for(lambda: call(vm.qmp, "rev", "reverse", b"abc") == ("ok", b"cba"), 20, "rev")
 
 
 def cpu_time(vm, pid):
@@ -255,9 +276,17 @@ def idle():
     assert call(vm.qmp, "sh", "p", b"x", timeout=5000) == ("ok", b"x")
     time.sleep(0.2)
     switches = f"grep -h ctxt /proc/{pid}/status /proc/{other}/status"
-    before = cpu_time(vm, pid), cpu_time(vm, other), vm.guest.check(switches)
-    time.sleep(3)
-    assert before == (cpu_time(vm, pid), cpu_time(vm, other), vm.guest.check(switches)), before
+
+    def spent():
+        return cpu_time(vm, pid), cpu_time(vm, other), vm.guest.check(switches)
+    for _ in range(3):
+        before = spent()
+        time.sleep(3)
+        after = spent()
+        # What they did last may take its time on a busy machine; what they do all the time is done each time.
+        if before == after:
+            break
+    assert before == after, (before, after)
 
 
 @case("200 calls of two monitors and of commands, to two programs and the driver", timeout=120)
@@ -294,14 +323,15 @@ def mixed():
 def fuzz():
     """Callers get some status, the guest stays well."""
     vm = guest()
-    start(vm, "serve-test fuzz fuzz 5")
-    statuses, end = {}, time.monotonic() + 4
-    while time.monotonic() < end:
+    start(vm, "serve-test fuzz fuzz 8")
+    statuses, began = {}, time.monotonic()
+    # Longer on a machine that is busy.
+    while time.monotonic() < began + 4 or (sum(statuses.values()) <= 20 and time.monotonic() < began + 7):
         status, _ = call(vm.qmp, "fuzz", "echo", b"x", timeout=200)
         statuses[status] = statuses.get(status, 0) + 1
     comment(str(statuses))
     assert sum(statuses.values()) > 20 and statuses.get("ok"), statuses
-    wait_for(lambda: vm.guest.run("pgrep serve-test")[0], 10, "its end")
+    wait_for(lambda: vm.guest.run("pgrep serve-test")[0], 30, "its end")
     works(vm)
 
 

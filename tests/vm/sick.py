@@ -9,8 +9,8 @@ import tempfile
 import time
 
 from harness import call, case, comment, main, set_parameter, wait_for
-from harness.patient import (ALLOW, addresses, df, diskstats, dmesg, log_lines, patient, processes, set_up_network,
-                             stable_processes, stalls, table)
+from harness.patient import (ALLOW, df, diskstats, dmesg, hog, log_lines, patient, processes, set_up_network,
+                             stable_processes, stalls, steady, table, writer)
 from harness.records import (ADDRESS, CLOCK, DISK, FILESYSTEM, INTERFACE, LOG, MORE, PSI, TASK, VMSTAT, only, page,
                              records)
 
@@ -82,7 +82,7 @@ def tasks():
     vm = guest()
     vm.guest.check("sh -c 'exec sleep 3600' secret-argument & echo $! > /tmp/sleeper")
     pid = int(vm.guest.check("cat /tmp/sleeper"))
-    wait_for(lambda: vm.guest.check(f"cat /proc/{pid}/comm").strip() == "sleep", 5, "sleep")
+    wait_for(lambda: "(sleep) S" in vm.guest.check(f"cat /proc/{pid}/stat"), 10, "sleep")
     before = processes(vm)
     got = {only(f, 1): f for kind, f in records(vm.qmp, "tasks", "list") if kind == TASK}
     after = processes(vm)
@@ -105,25 +105,24 @@ def tasks():
 def top():
     """Sorted and cut by the guest."""
     vm = guest()
-    vm.guest.check("dd if=/dev/zero of=/dev/null bs=60M count=100000 2>/dev/null & echo $! > /tmp/hog; sleep 1")
-    hog = int(vm.guest.check("cat /tmp/hog"))
+    pid = hog(vm)
     try:
         by_memory, _, flags = page(vm.qmp, "tasks", "list", select=1, limit=3)
         assert len(by_memory) == 3 and flags == MORE, (by_memory, flags)
-        assert only(by_memory[0][1], 1) == hog and only(by_memory[0][1], 9) > 50 << 20, by_memory
+        assert only(by_memory[0][1], 1) == pid and only(by_memory[0][1], 9) > 50 << 20, by_memory
         memory = [f.get(9, [0])[0] for _, f in by_memory]
         assert memory == sorted(memory, reverse=True), memory
         for _ in range(20):
             by_cpu = page(vm.qmp, "tasks", "list", select=2, limit=5)[0]
-            if hog in [only(f, 1) for _, f in by_cpu]:
+            if pid in [only(f, 1) for _, f in by_cpu]:
                 break
             time.sleep(0.5)
         times = [only(f, 10) for _, f in by_cpu]
-        assert hog in [only(f, 1) for _, f in by_cpu] and times[0] > 10**8, by_cpu
+        assert pid in [only(f, 1) for _, f in by_cpu] and times[0] > 10**8, by_cpu
         # Re-read after it was sorted, a running one is a little further.
         assert all(a > b * 0.8 for a, b in zip(times, times[1:])), times
     finally:
-        vm.guest.check(f"kill {hog}")
+        vm.guest.check(f"kill {pid}")
 
 
 # ---- klog ----
@@ -142,11 +141,14 @@ def klog():
     _, following, flags = page(vm.qmp, "klog", "read", select=1, limit=2)
     assert flags == 0 and following >= only(got[-1], 1) + 1
     vm.guest.check("echo 'rvmrpc: later' > /dev/kmsg")
+    # The kernel itself may say something meanwhile, as of a busy host: that its timers were late.
     later = page(vm.qmp, "klog", "read", cursor=following)
-    assert [only(f, 5) for _, f in later[0]] == ["rvmrpc: later"] and later[1] == following + 1, later
+    assert [only(f, 5) for _, f in later[0]].count("rvmrpc: later") == 1, later
+    assert later[1] == only(later[0][-1][1], 1) + 1 == following + len(later[0]) and len(later[0]) < 5, later
     last = page(vm.qmp, "klog", "read", select=1, limit=3)[0]
-    assert len(last) == 3 and only(last[-1][1], 5) == "rvmrpc: later", last
-    assert page(vm.qmp, "klog", "read", cursor=2**63)[:2] == ([], following + 1)
+    assert len(last) == 3 and "rvmrpc: later" in [only(f, 5) for _, f in last], last
+    end = page(vm.qmp, "klog", "read", cursor=2**63)
+    assert end[0] == [] and later[1] <= end[1] < later[1] + 5, (end, later)
     assert call(vm.qmp, "klog", "read", struct.pack("<QII", 1, 1, 3))[0] == "garbage-args"
     set_parameter(vm, "allow", "default")
     assert call(vm.qmp, "klog", "read")[0] == "not-allowed"
@@ -206,10 +208,9 @@ def net():
     """IPv4 and IPv6, page by page."""
     vm = guest()
     set_up_network(vm)
-    got = records(vm.qmp, "net", "list")
+    got, (theirs, names) = steady(vm, lambda: records(vm.qmp, "net", "list"))
     assert records(vm.qmp, "net", "list", limit=1) != [] and len(records(vm.qmp, "net", "list", limit=1)) == len(got)
     interfaces = {only(f, 2): f for kind, f in got if kind == INTERFACE}
-    theirs, names = addresses(vm)
     assert set(interfaces) == names, (interfaces, names)
     eth0 = interfaces["eth0"]
     base = "/sys/class/net/eth0"
@@ -240,7 +241,7 @@ def clock():
     real, mono, boot = read()
     high = float(vm.guest.check("cat /proc/uptime").split()[0])
     assert low - 0.02 <= boot / 1e9 <= high + 0.02 and mono <= boot
-    assert abs(real / 1e9 - int(vm.guest.check("date +%s"))) < 3
+    assert real // 10**9 <= int(vm.guest.check("date +%s")) <= read()[0] / 1e9
     wanted = real + 3600 * 10**9
     time.sleep(1)
     status, data = call(vm.qmp, "clock", "set", struct.pack("<QQ", wanted, boot))
@@ -249,7 +250,7 @@ def clock():
     assert abs(new - old - 3600 * 10**9) < 10**8, (old, new)
     real2, _, boot2 = read()
     assert abs((real2 - wanted) - (boot2 - boot)) < 10**8, (real2 - wanted, boot2 - boot)
-    assert abs(int(vm.guest.check("date +%s")) - real2 / 1e9) < 3
+    assert real2 // 10**9 <= int(vm.guest.check("date +%s")) <= read()[0] / 1e9
     for bad in ((wanted, boot2 + 10**12), (0, 0), (2**64 - 1, 0)):
         assert call(vm.qmp, "clock", "set", struct.pack("<QQ", *bad))[0] == "garbage-args", bad
 
@@ -291,21 +292,20 @@ def freeze():
     assert (state, count, skipped) == (2, 1, 1) and 50000 < left <= 60000, (state, count, skipped, left)
     try:
         assert call(vm.qmp, "freeze", "freeze", freeze_for(1000))[0] == "busy"
-        vm.guest.check("(echo x > /data/late; echo done > /tmp/late) & echo $! > /tmp/writer; sleep 1")
+        pid = writer(vm, "/data/late")
         assert vm.guest.run("test -e /tmp/late")[0] == 1, "it was written"
-        writer = int(vm.guest.check("cat /tmp/writer"))
         blocked = {only(f, 1): f for _, f in records(vm.qmp, "tasks", "blocked")}
-        assert only(blocked[writer], 4) == "D" and only(blocked[writer], 2) == writer, blocked
-        own = vm.guest.check(f"cat /proc/{writer}/stack")
-        functions = [re.match(r"(\w+)", name).group(1) for name in blocked[writer][12]]
+        assert only(blocked[pid], 4) == "D" and only(blocked[pid], 2) == pid, blocked
+        own = vm.guest.check(f"cat /proc/{pid}/stack")
+        functions = [re.match(r"(\w+)", name).group(1) for name in blocked[pid][12]]
         theirs = re.findall(r"\] (\w+)\+", own)
         comment(" ".join(functions))
         assert [name for name in functions if name in theirs] == theirs and len(theirs) > 3, (functions, own)
-        assert not re.search(r"0x|ffff", " ".join(blocked[writer][12])), blocked
+        assert not re.search(r"0x|ffff", " ".join(blocked[pid][12])), blocked
     finally:
         thawed = freeze_state(vm, "thaw")
     assert thawed[:4] == (0, 1, 1, 0), thawed
-    wait_for(lambda: vm.guest.run("test -e /tmp/late")[0] == 0, 5, "the write")
+    wait_for(lambda: vm.guest.run("test -e /tmp/late")[0] == 0, 20, "the write")
     assert freeze_state(vm, "thaw")[:2] == (0, 0)
 
 
@@ -315,7 +315,7 @@ def freeze_expires():
     vm = guest()
     assert freeze_state(vm, "freeze", freeze_for(1500))[:2] == (2, 1)
     assert vm.guest.run("timeout 10 sh -c 'echo x > /data/expired'", timeout=20)[0] == 0
-    wait_for(lambda: freeze_state(vm, "status")[:2] == (3, 0), 5, "expiry")
+    wait_for(lambda: freeze_state(vm, "status")[:2] == (3, 0), 20, "expiry")
     assert freeze_state(vm, "thaw")[:2] == (3, 0)
     # One that somebody else thaws is told.
     assert freeze_state(vm, "freeze", freeze_for(60000))[0] == 2

@@ -12,7 +12,8 @@ HOGS = ("echo 1 > /proc/sys/vm/overcommit_memory; "
         ">/dev/null 2>&1 & echo $!")
 
 
-DEADLINE = 3000     # ms; QEMU itself may have to wait for the host's CPUs
+# ms; QEMU itself, and a vCPU, may have to wait for the host's CPUs, 3 s of them. What is usual is asserted beside.
+DEADLINE = 6000
 
 
 def timed(qmp, name, deadline=DEADLINE, **arguments):
@@ -118,11 +119,13 @@ def busy():
     """In the default mode, for 10 s."""
     vm = shared(**MEMORY)
     vm.guest.check("for i in 1 2 3 4 5 6 7 8; do timeout 11 sh -c 'while :; do :; done' & done")
-    longest, end = 0, time.monotonic() + 10
+    times, end = [], time.monotonic() + 10
     while time.monotonic() < end:
-        longest = max(longest, timed(vm.qmp, "guest-meminfo")[1])
+        times.append(timed(vm.qmp, "guest-meminfo")[1])
         time.sleep(0.05)
-    comment(f"longest {longest:.3f} s")
+    times.sort()
+    comment(f"{len(times)} answers, median {times[len(times) // 2]:.4f} s, longest {times[-1]:.3f} s")
+    assert times[len(times) // 2] < 0.2
     assert float(vm.qmp.cmd("guest-loadavg")["load1m"]) > 0.5
 
 

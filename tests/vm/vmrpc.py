@@ -8,7 +8,7 @@ import re
 import struct
 import time
 
-from harness import VM, call, case, comment, counters, insmod, main, shared, stats, wait_for
+from harness import VM, call, case, comment, counters, insmod, least_seconds, main, shared, stats, wait_for
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, TAG, UNBIND, WAIT, Gate
 from harness.wait import Deadline
 
@@ -171,13 +171,15 @@ def waits():
     g = gate("vmmcall")
     before, log = g.vm.query(), g.vm.log_text()
     proxy, epoch, seen = g.bind("MOD_RVMRPC", "2"), before["epoch"], g.posted()
-    for us, least, most in ((20_000, 0, 0.7), (0xffffffff, 0, 2)):
-        waited = stats(g.vm)["waits"]
-        start = time.monotonic()
-        assert g.perform(proxy, MAIN, epoch, seen | us << 32) == "AGAIN"
-        assert least <= time.monotonic() - start < most and stats(g.vm)["waits"] == waited + 1
+    for us, most in ((20_000, 0.7), (0xffffffff, 2)):
+        def waits_once(us=us):
+            waited = stats(g.vm)["waits"]
+            assert g.perform(proxy, MAIN, epoch, seen | us << 32) == "AGAIN"
+            assert stats(g.vm)["waits"] == waited + 1
+        assert least_seconds(waits_once, most) < most, us
+    waited = stats(g.vm)["waits"]
     assert g.perform(proxy, MAIN, epoch, seen | WAIT, how="noirq") == "AGAIN"
-    assert stats(g.vm)["waits"] == waited + 1
+    assert stats(g.vm)["waits"] == waited
     unharmed(g.vm, before, log)
 
 
@@ -276,7 +278,7 @@ def vcpu_unplugged():
         vm.guest.check("taskset -p 1 $$ >/dev/null; (printf '\\1' | dd of=/dev/port bs=1 seek=44800 conv=notrunc; "
                        "printf '\\10' >/tmp/eject) 2>/dev/null")
         vm.guest.start("taskset 1 dd if=/tmp/eject of=/dev/port bs=1 seek=44804 conv=notrunc 2>/dev/null")
-        vm.qmp.wait_event("DEVICE_DELETED", timeout=10)
+        vm.qmp.wait_event("DEVICE_DELETED", timeout=30)
         assert len(vm.qmp.cmd("query-cpus-fast")) == 1
         log = vm.log_text()
         begun, at_unplug = log.count("rvmrpc_wait cpu 1"), log.count(": unplugged")
@@ -346,7 +348,7 @@ def reads_while_mapping(how, least):
         configs = " ".join(f"{folder}{slot}.0/config" for slot in slots)
         reads = mapped = 0
         # A host with other work maps but a few times a second.
-        bound = Deadline(40, f"{least} maps")
+        bound = Deadline(80, f"{least} maps")
         while reads <= 10000 or mapped <= least:
             text = vm.guest.check(f"map-race {how} {folder}7.0/resource0 4 {configs}", 30)
             more, wrong, maps = map(int, text.split())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Drives QEMU and a test guest: standard library only, bounded waits only."""
 from .guest import GuestError, GuestShell, GuestTimeout
+from .late import Late
 from .paths import BUILD, TOP, kernel_files
 from .qmp import QMP, QMPError
 from . import records
@@ -8,9 +9,9 @@ from .rpc import (balloon_window, call, call_args, counters, driver_file, insmod
                   set_parameter, stats, wait_connected)
 from .tap import Skip, case, comment, main, shared
 from .vm import VM
-from .wait import Timeout, wait_for
+from .wait import Timeout, least_seconds, wait_for
 
-__all__ = ["BUILD", "GuestError", "GuestShell", "GuestTimeout", "QMP", "QMPError",
+__all__ = ["BUILD", "GuestError", "GuestShell", "GuestTimeout", "Late", "QMP", "QMPError",
            "Skip", "TOP", "Timeout", "VM", "balloon_window", "call", "call_args", "case", "comment", "counters",
-           "driver_file", "insmod", "kernel_files", "main", "ms", "server_cpus", "set_parameter",
+           "driver_file", "insmod", "kernel_files", "least_seconds", "main", "ms", "server_cpus", "set_parameter",
            "shared", "stats", "wait_connected", "wait_for"]

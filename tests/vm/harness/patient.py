@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The guest on which is tested what looks after one, and its own truth."""
 import re
+import time
 
 from .tap import shared
+from .wait import wait_for
 
 ALLOW = "default,klog.read,vmcoreinfo.read,clock.set,control.*,freeze.*,reclaim.*"
 
@@ -40,6 +42,15 @@ def addresses(vm):
     return found, names
 
 
+def steady(vm, ask):
+    """ask()'s answer, and the addresses, which were the same before and after: some come by themselves."""
+    def same():
+        before = addresses(vm)
+        answer = ask()
+        return (answer, before) if addresses(vm) == before else None
+    return wait_for(same, 20, "addresses that stay")
+
+
 def set_up_network(vm):
     """Addresses of both families on eth0, and some traffic on lo."""
     vm.guest.check("modprobe virtio_net; ip link set lo up; ip addr add 192.0.2.7/25 dev eth0; ip link set eth0 mtu 1400; "
@@ -62,6 +73,28 @@ def processes(vm):
 def stable_processes(before, after):
     """{pid: name} of those that were there all the time: kernel workers come, go, and call themselves by what they do."""
     return {pid: name for pid, name in before.items() if after.get(pid) == name and "kworker" not in name}
+
+
+def hog(vm):
+    """The PID of a process that has 60 MiB, touched all of them, and runs all the time."""
+    pid = int(vm.guest.check("dd if=/dev/zero of=/dev/null bs=60M count=100000 2>/dev/null & echo $!"))
+    rss = f"sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"
+    wait_for(lambda: int(vm.guest.check(rss)) > 59 << 10, 20, "its memory")
+    return pid
+
+
+def writer(vm, path):
+    """The PID of a shell that waits to write there, for the file system is frozen; then it says so in /tmp/late."""
+    vm.guest.check(f"(echo x > {path}; echo done > /tmp/late) & echo $! > /tmp/writer")
+    pid = int(vm.guest.check("cat /tmp/writer"))
+    wait_for(lambda: vm.guest.check(f"sed 's/.*) //' /proc/{pid}/stat")[0] == "D", 10, "a writer that waits")
+    return pid
+
+
+def guests_clock(vm):
+    """(seconds by the guest's clock, what the host's may have been then from and to)"""
+    before = time.time()
+    return int(vm.guest.check("date +%s")), before, time.time()
 
 
 def dmesg(vm):

@@ -38,7 +38,7 @@ class CaseTimeout(BaseException):
     """A case ran too long. Not an Exception, so that no case swallows it."""
 
 
-def case(name, timeout=60, **params):
+def case(name, timeout=120, **params):
     """Registers a function, or a class with run(), as a test case.
 
     Further keywords are passed to it, so that one function can be several

@@ -19,6 +19,9 @@ from .wait import Timeout, wait_for
 CMDLINE = "console=ttyS0 loglevel=5 mitigations=off audit=0"
 
 
+# A second, which a call has by default, is not much on a machine with other work. What is about times says so itself.
+PATIENCE_MS = 10000
+
 # What a kernel says when something is wrong. An OOM kill is not among it.
 COMPLAINT = re.compile(r"BUG:|WARNING:|Oops|soft lockup|hard LOCKUP|stalls? on|blocked for more than|"
                        r"general protection|Kernel panic|UBSAN|invalid opcode:|"
@@ -29,7 +32,7 @@ class VM:
     """Starts QEMU with two monitors, a console log and the guest's shell.
 
     All its files are in one folder: qmp.sock, qmp2.sock, guest.sock, pid,
-    console.log, qemu.log, command.
+    console.log, qemu.log, command. patient=False: its calls have the time that they have by default.
     """
 
     cmdline = CMDLINE
@@ -41,13 +44,13 @@ class VM:
 
     def __init__(self, kernel="6.12", *, smp=1, memory="256M", machine="pc", cpu="max",
                  accel="tcg", append="", device=True, device_opts="", share=None,
-                 share_opts="", disk=None, incoming=None, interactive=False,
+                 share_opts="", disk=None, incoming=None, interactive=False, patient=True,
                  extra=(), rundir=None, qemu=None):
         self.options = {
             "kernel": kernel, "smp": smp, "memory": memory, "machine": machine,
             "cpu": cpu, "accel": accel, "append": append, "device": device,
             "device_opts": device_opts, "share": share, "share_opts": share_opts,
-            "disk": disk, "incoming": incoming, "interactive": interactive,
+            "disk": disk, "incoming": incoming, "interactive": interactive, "patient": patient,
             "extra": list(extra)}
         self.qemu = pathlib.Path(qemu or QEMU)
         self.own_dir = rundir is None
@@ -85,7 +88,9 @@ class VM:
         o = self.options
         args = []
         if o["device"]:
-            args += ["-device", ",".join(x for x in ("rvmrpc", o["device_opts"]) if x)]
+            said = not o["patient"] or "default-timeout" in o["device_opts"]
+            patience = "" if said else f"default-timeout={PATIENCE_MS}"
+            args += ["-device", ",".join(x for x in ("rvmrpc", patience, o["device_opts"]) if x)]
         if o["share"]:
             share = pathlib.Path(o["share"]).resolve()
             args += ["-fsdev", f"local,id=share,path={share},security_model=none",

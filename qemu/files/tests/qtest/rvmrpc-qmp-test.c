@@ -658,7 +658,7 @@ static void begin_list(Guest *g, uint32_t us)
     Page p = good_page();
 
     qtest_qmp_send(g->f.qts, "{ 'execute': 'guest-filesystems', 'arguments':"
-                   " { 'timeout': 2000 } }");
+                   " { 'timeout': 6000 } }");
     p.head.flags = RVMRPC_RECORDS_MORE;
     p.head.next = 5;
     r = take(g);
@@ -688,10 +688,10 @@ static void test_cut(void)
     r = take(&g);
     g_assert_cmpuint(r.arg.records.cursor, ==, 5);
     /* One time for both. */
-    g_assert_cmpuint(r.hdr.timeout_ms, <=, 1500);
+    g_assert_cmpuint(r.hdr.timeout_ms, <=, 5500);
     assert_cut(&g, "timed-out");
     g_assert_cmpint(g_get_monotonic_time() - begin, >=,
-                    2 * G_USEC_PER_SEC);
+                    6 * G_USEC_PER_SEC);
     reply(&g, &r, RVMRPC_STATUS_OK, NULL, 0);
     begin_list(&g, 0);
     r = take(&g);
