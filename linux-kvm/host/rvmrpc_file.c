@@ -157,8 +157,10 @@ static void call_done(struct rvmrpc_kcall *kcall)
 
 	spin_lock(&file->lock);
 	closed = file->closed;
+	/* Who closes the file goes through those that run, and this one may be freed before he comes to it. */
+	list_del_init(&call->node);
 	if (!closed)
-		list_move_tail(&call->node, &file->answers);
+		list_add_tail(&call->node, &file->answers);
 	spin_unlock(&file->lock);
 
 	if (closed)
