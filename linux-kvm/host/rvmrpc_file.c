@@ -239,14 +239,19 @@ static struct client_call *call_create(struct rvmrpc_file *file, const struct rv
 static void call_start(struct rvmrpc_file *file, struct client_call *call)
 {
 	u32 status = RVMRPC_STATUS_NOT_CONNECTED;
+	struct rvmrpc_vm *vm = call->vm;
 
 	kref_get(&file->kref);
 	spin_lock(&file->lock);
 	list_add_tail(&call->node, &file->running);
 	spin_unlock(&file->lock);
 
-	if (call->vm)
-		status = rvmrpc_channel_submit(call->vm, &call->kcall);
+	if (vm) {
+		/* The call may have been read and freed, with its reference, before submit() returns. */
+		rvmrpc_vm_get(vm);
+		status = rvmrpc_channel_submit(vm, &call->kcall);
+		rvmrpc_vm_put(vm);
+	}
 	if (status != RVMRPC_STATUS_OK) {
 		call->kcall.core.status = status;
 		call_done(&call->kcall);

@@ -73,8 +73,9 @@ struct rvmrpc_vm {
 	struct rvmrpc_pin pin;
 	const struct rvmrpc_glue *glue;	/* NULL: it was attached without a token */
 	void *binding;			/* the glue's */
-	struct file *doorbell_file, *interrupt_file;
-	struct eventfd_ctx *doorbell, *interrupt;
+	struct file *doorbell_file, *interrupt_file;	/* until it is detached, as the next */
+	struct eventfd_ctx *doorbell;
+	struct eventfd_ctx *interrupt;	/* as long as somebody knows it: signalled without the lock */
 	u32 spin_us;			/* most that the guest may */
 
 	struct list_head list;		/* vms_lock */
