@@ -479,7 +479,8 @@ static bool look(struct rvmrpc_vm *vm, struct turn *t)
 	u64 beat_at = o->beat_at;
 	u32 looked;
 
-	if (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at))
+	/* It may have been given up while the work copied an answer: nobody is there to greet a guest any more. */
+	if (!vm->attached || (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at)))
 		return false;
 	looked = rvmrpc_owner_look(o, t->now, &t->done);
 	vm->looked |= looked;
