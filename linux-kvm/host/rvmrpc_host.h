@@ -85,6 +85,7 @@ struct rvmrpc_vm {
 	struct rvmrpc_events events;	/* for notifiers; events_lock */
 	wait_queue_entry_t ring_wait;	/* on the doorbell */
 	poll_table ring_table;		/* while that is being put there */
+	struct work_struct ring_work;	/* a ring that found the lock taken */
 	wait_queue_head_t quiet;	/* copying has become 0 */
 	struct delayed_work work;	/* all that no thread of a client's does */
 
