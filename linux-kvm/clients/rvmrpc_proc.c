@@ -17,6 +17,7 @@
 #include <linux/math64.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/nospec.h>
 #include <linux/notifier.h>
 #include <linux/proc_fs.h>
 #include <linux/rvmrpc.h>
@@ -135,7 +136,7 @@ static void print_value(struct seq_file *m, const struct answer *a, const struct
 	if (item->type == RVMRPC_ITEM_U64)
 		seq_printf(m, "%8llu%s", div_u64(item->value, labels->unit), labels->suffix);
 	else if (item->type == RVMRPC_ITEM_STRING && (u64)offset + length <= a->info->text_length)
-		print_text(m, a->text + offset, length);
+		print_text(m, a->text + array_index_nospec(offset, a->info->text_length + 1), length);
 }
 
 static void print_items(struct seq_file *m, const struct answer *a, const struct labels *labels)
@@ -144,13 +145,17 @@ static void print_items(struct seq_file *m, const struct answer *a, const struct
 
 	for (i = 0; i < a->info->count; i++) {
 		const struct rvmrpc_item *item = &a->items[i];
+		const char *name;
 
-		if (item->key >= labels->count || !labels->names[item->key])
+		if (item->key >= labels->count)
+			continue;
+		name = labels->names[array_index_nospec(item->key, labels->count)];
+		if (!name)
 			continue;
 		if (item->index != cpu && item->index != RVMRPC_INDEX_ALL)
 			seq_printf(m, "\n%-15s %8u\n", "processor:", item->index);
 		cpu = item->index;
-		seq_printf(m, "%-15s ", labels->names[item->key]);
+		seq_printf(m, "%-15s ", name);
 		print_value(m, a, item, labels);
 		seq_putc(m, '\n');
 	}

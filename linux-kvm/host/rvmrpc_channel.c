@@ -402,16 +402,27 @@ static int rung(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key
 	atomic64_add(count, &vm->rings);
 	/*
 	 * It may be this very CPU that has the lock: a VMM can have its eventfd signalled from an interrupt.  Rather than to
-	 * keep interrupts off in each call, a ring that comes at such a moment is the work's.
+	 * keep interrupts off in each call, a ring that comes at such a moment is left to a work.  It is not vm->work, which
+	 * who has the lock may be about to put off.
 	 */
 	if (!spin_trylock(&vm->lock)) {
-		mod_delayed_work(channel_wq, &vm->work, 0);
+		queue_work(channel_wq, &vm->ring_work);
 		return 0;
 	}
 	if (vm->attached)
 		heard(vm, ktime_get_ns());
 	spin_unlock(&vm->lock);
 	return 0;
+}
+
+static void ring_work(struct work_struct *work)
+{
+	struct rvmrpc_vm *vm = container_of(work, struct rvmrpc_vm, ring_work);
+
+	spin_lock(&vm->lock);
+	if (vm->attached)
+		heard(vm, ktime_get_ns());
+	spin_unlock(&vm->lock);
 }
 
 static void doorbell_polled(struct file *file, wait_queue_head_t *wqh, poll_table *table)
@@ -479,7 +490,8 @@ static bool look(struct rvmrpc_vm *vm, struct turn *t)
 	u64 beat_at = o->beat_at;
 	u32 looked;
 
-	if (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at))
+	/* It may have been given up while the work copied an answer: nobody is there to greet a guest any more. */
+	if (!vm->attached || (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at)))
 		return false;
 	looked = rvmrpc_owner_look(o, t->now, &t->done);
 	vm->looked |= looked;
@@ -951,6 +963,7 @@ void rvmrpc_channel_prepare(struct rvmrpc_vm *vm)
 	spin_lock_init(&vm->lock);
 	INIT_LIST_HEAD(&vm->waiters);
 	init_waitqueue_head(&vm->quiet);
+	INIT_WORK(&vm->ring_work, ring_work);
 	INIT_DELAYED_WORK(&vm->work, channel_work);
 	vm->armed = NEVER;
 	vm->again_at = NEVER;
@@ -987,6 +1000,7 @@ void rvmrpc_channel_close(struct rvmrpc_vm *vm)
 	spin_lock(&vm->lock);
 	wait_event_cmd(vm->quiet, !vm->copying, spin_unlock(&vm->lock), spin_lock(&vm->lock));
 	spin_unlock(&vm->lock);
+	cancel_work_sync(&vm->ring_work);
 	cancel_delayed_work_sync(&vm->work);
 	tell_events(vm);
 }

@@ -36,7 +36,7 @@ struct rvmrpc_file {
 	u32 quota;			/* constant */
 	wait_queue_head_t wait;		/* there is something to read, or room to write */
 	struct mutex attach_lock;	/* outside all that attaching takes */
-	fl_owner_t attacher;		/* whose close() detaches; attach_lock */
+	fl_owner_t attacher;		/* whose close() detaches; attach_lock to write */
 
 	spinlock_t lock;		/* neither inside a VM's nor around it */
 	struct rvmrpc_vm *vm;		/* a VMM's that is attached, referenced; attach_lock and lock to change */
@@ -157,8 +157,10 @@ static void call_done(struct rvmrpc_kcall *kcall)
 
 	spin_lock(&file->lock);
 	closed = file->closed;
+	/* Who closes the file goes through those that run, and this one may be freed before he comes to it. */
+	list_del_init(&call->node);
 	if (!closed)
-		list_move_tail(&call->node, &file->answers);
+		list_add_tail(&call->node, &file->answers);
 	spin_unlock(&file->lock);
 
 	if (closed)
@@ -237,14 +239,19 @@ static struct client_call *call_create(struct rvmrpc_file *file, const struct rv
 static void call_start(struct rvmrpc_file *file, struct client_call *call)
 {
 	u32 status = RVMRPC_STATUS_NOT_CONNECTED;
+	struct rvmrpc_vm *vm = call->vm;
 
 	kref_get(&file->kref);
 	spin_lock(&file->lock);
 	list_add_tail(&call->node, &file->running);
 	spin_unlock(&file->lock);
 
-	if (call->vm)
-		status = rvmrpc_channel_submit(call->vm, &call->kcall);
+	if (vm) {
+		/* The call may have been read and freed, with its reference, before submit() returns. */
+		rvmrpc_vm_get(vm);
+		status = rvmrpc_channel_submit(vm, &call->kcall);
+		rvmrpc_vm_put(vm);
+	}
 	if (status != RVMRPC_STATUS_OK) {
 		call->kcall.core.status = status;
 		call_done(&call->kcall);
@@ -652,14 +659,15 @@ static int vmm_attach(struct rvmrpc_file *file, const struct rvmrpc_vm_attach __
 	} else {
 		/* Before it can have any; the VM may tell of some before it is known here. */
 		file_set_vm(file, NULL);
+		WRITE_ONCE(file->attacher, current->files);
 		vm = rvmrpc_vm_attach(&attach, file);
 		if (IS_ERR(vm)) {
 			ret = PTR_ERR(vm);
+			WRITE_ONCE(file->attacher, NULL);
 		} else {
 			spin_lock(&file->lock);
 			file->vm = vm;
 			spin_unlock(&file->lock);
-			file->attacher = current->files;
 		}
 	}
 	mutex_unlock(&file->attach_lock);
@@ -675,7 +683,7 @@ static int vmm_detach(struct rvmrpc_file *file, fl_owner_t who)
 	vm = who && who != file->attacher ? NULL : file->vm;
 	if (vm) {
 		file_set_vm(file, NULL);
-		file->attacher = NULL;
+		WRITE_ONCE(file->attacher, NULL);
 		rvmrpc_vm_detach(vm);
 	}
 	mutex_unlock(&file->attach_lock);
@@ -740,7 +748,11 @@ static int vmm_open(struct inode *inode, struct file *filp)
 /* A VMM has children at times, which keep the file open when it ends: that is the end of its VM all the same. */
 static int vmm_flush(struct file *filp, fl_owner_t id)
 {
-	vmm_detach(filp->private_data, id);
+	struct rvmrpc_file *file = filp->private_data;
+
+	/* Nobody else waits for an attach, which lasts as long as a page of the window takes to come. */
+	if (READ_ONCE(file->attacher) == id)
+		vmm_detach(file, id);
 	return 0;
 }
 

@@ -73,8 +73,9 @@ struct rvmrpc_vm {
 	struct rvmrpc_pin pin;
 	const struct rvmrpc_glue *glue;	/* NULL: it was attached without a token */
 	void *binding;			/* the glue's */
-	struct file *doorbell_file, *interrupt_file;
-	struct eventfd_ctx *doorbell, *interrupt;
+	struct file *doorbell_file, *interrupt_file;	/* until it is detached, as the next */
+	struct eventfd_ctx *doorbell;
+	struct eventfd_ctx *interrupt;	/* as long as somebody knows it: signalled without the lock */
 	u32 spin_us;			/* most that the guest may */
 
 	struct list_head list;		/* vms_lock */
@@ -84,6 +85,7 @@ struct rvmrpc_vm {
 	struct rvmrpc_events events;	/* for notifiers; events_lock */
 	wait_queue_entry_t ring_wait;	/* on the doorbell */
 	poll_table ring_table;		/* while that is being put there */
+	struct work_struct ring_work;	/* a ring that found the lock taken */
 	wait_queue_head_t quiet;	/* copying has become 0 */
 	struct delayed_work work;	/* all that no thread of a client's does */
 

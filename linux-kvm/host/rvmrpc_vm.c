@@ -50,6 +50,8 @@ static void vm_free(struct kref *kref)
 
 	rvmrpc_file_put(vm->file);
 	put_pid(vm->pid);
+	if (vm->interrupt)
+		eventfd_ctx_put(vm->interrupt);
 	kvfree(vm);
 }
 
@@ -91,14 +93,17 @@ static bool attach_ok(const struct rvmrpc_vm_attach *a)
 /* An eventfd, and its file: while that is there, nobody who shares it can make it go. */
 static int get_eventfd(int fd, struct file **file, struct eventfd_ctx **ctx)
 {
+	struct eventfd_ctx *found;
+
 	*file = eventfd_fget(fd);
 	if (IS_ERR(*file))
 		return PTR_ERR(*file);
-	*ctx = eventfd_ctx_fileget(*file);
-	if (IS_ERR(*ctx)) {
+	found = eventfd_ctx_fileget(*file);
+	if (IS_ERR(found)) {
 		fput(*file);
-		return PTR_ERR(*ctx);
+		return PTR_ERR(found);
 	}
+	*ctx = found;
 	return 0;
 }
 
@@ -116,11 +121,11 @@ static int get_eventfds(struct rvmrpc_vm *vm, const struct rvmrpc_vm_attach *a)
 	return ret;
 }
 
+/* All but the interrupt's context, which vm_free() puts: a thread may be about to signal it. */
 static void put_eventfds(struct rvmrpc_vm *vm)
 {
 	eventfd_ctx_put(vm->doorbell);
 	fput(vm->doorbell_file);
-	eventfd_ctx_put(vm->interrupt);
 	fput(vm->interrupt_file);
 }
 

@@ -133,14 +133,20 @@ static void step_attach(struct random *r, int i)
 {
 	struct rvmrpc_vm_attach a = windows[below(r, WINDOWS)].a;
 	const uint64_t window = a.window;
+	const int own = below(r, 2) ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1;
 
 	if (!below(r, 16))
 		a.token_fd = files[below(r, FILES)];
 	a.flags = below(r, 2);
 	spoil(r, &a, sizeof(a));
+	/* Nobody else has it: it goes with its VM. */
+	if (own >= 0)
+		a.interrupt_fd = own;
 	/* Never a part of another mapping: this program must live through what a VMM may do to itself. */
 	a.window = (uintptr_t)pointer(r, (void *)(uintptr_t)window, SIZE);
 	count(DID_ATTACH, !ioctl(files[i], RVMRPC_VM_ATTACH, pointer(r, &a, sizeof(a))));
+	if (own >= 0)
+		close(own);
 }
 
 static void step_detach(struct random *r, int i)
@@ -236,6 +242,19 @@ static void step_cancel(struct random *r, int i)
 	count(DID_CANCEL, !ioctl(files[i], RVMRPC_CANCEL, pointer(r, &cookie, sizeof(cookie))));
 }
 
+/* A file that is closed while the answers to all that it may have in flight come. */
+static void step_burst(struct random *r, int i)
+{
+	int fd = open("/dev/rvmrpc", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	struct rvmrpc_submit s = { .vm = any_vm(r, fd), .res_max = 4096, .timeout_ms = 50 };
+
+	(void)i;
+	for (; s.cookie < RVMRPC_CLIENT_CALLS_MAX; s.cookie++)
+		count(DID_SUBMIT, write(fd, &s, sizeof(s)) > 0);
+	usleep(below(r, 1000));
+	close(fd);
+}
+
 static void step_poll(struct random *r, int i)
 {
 	struct pollfd p[2] = { { files[i], POLLIN, 0 }, { files[below(r, FILES)], POLLIN | POLLOUT, 0 } };
@@ -322,10 +341,13 @@ static void say_hello(struct random *r, struct window *w)
 static void answer(struct random *r, struct window *w)
 {
 	const struct rvmrpc_host_page *host = (void *)(w->base + RVMRPC_HOST_PAGE);
+	struct rvmrpc_guest_page *guest = (void *)(w->base + RVMRPC_GUEST_PAGE);
 	struct rvmrpc_layout l = host->answer.layout;
 	struct rvmrpc_hdr hdr;
 	uint32_t seq;
 
+	/* Asleep, and for the first time so: the next request comes with an interrupt. */
+	__atomic_store_n(&guest->wait, (uint32_t)bits(r) | 1, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < l.nslots && i < RVMRPC_SLOTS_MAX; i++) {
 		const uint64_t from = l.host_slots + i * sizeof(struct rvmrpc_host_slot);
 		const uint64_t to = l.guest_slots + i * sizeof(struct rvmrpc_guest_slot);
@@ -387,7 +409,7 @@ static void *worker(void *seed)
 {
 	static void (*const steps[])(struct random *r, int i) = {
 		step_open, step_attach, step_attach, step_detach, step_ioctl, step_submit, step_submit, step_submit,
-		step_read, step_read, step_read, step_cancel, step_poll, step_other,
+		step_read, step_read, step_read, step_cancel, step_burst, step_poll, step_other,
 	};
 	struct random r = { (uintptr_t)seed };
 
@@ -433,14 +455,14 @@ static void run(pthread_t threads[WORKERS], time_t end)
 	}
 }
 
-static long pinned_kib(void)
+static long locked_kib(void)
 {
 	FILE *f = fopen("/proc/self/status", "r");
 	char line[256];
 	long kib = -1;
 
 	while (f && fgets(line, sizeof(line), f))
-		sscanf(line, "VmPin: %ld", &kib);
+		sscanf(line, "VmLck: %ld", &kib);
 	if (f)
 		fclose(f);
 	return kib;
@@ -455,10 +477,10 @@ static void check_rest(void)
 	int fd;
 
 	/* What the last close left behind is let go by a work queue. */
-	for (int i = 0; pinned_kib() && i < 100; i++)
+	for (int i = 0; locked_kib() && i < 100; i++)
 		usleep(50000);
-	if (pinned_kib())
-		errx(1, "%ld KiB are still pinned", pinned_kib());
+	if (locked_kib())
+		errx(1, "%ld KiB are still pinned", locked_kib());
 	w = make_window("fuzz", 99);
 	fd = open("/dev/rvmrpc-vm", O_RDWR);
 	if (fd < 0 || ioctl(fd, RVMRPC_VM_ATTACH, &w.a) || write(fd, &s, sizeof(s)) != sizeof(s) ||

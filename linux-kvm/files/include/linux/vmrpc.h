@@ -37,7 +37,10 @@ struct vmrpc_module {
 	atomic_t running;
 };
 
-/* May sleep.  -EEXIST: the name is taken.  -EINVAL: bad names. */
+/*
+ * May sleep.  Calls come once the owner's init function has returned 0.  -EEXIST: the name is taken.  -EINVAL: bad
+ * names.
+ */
 int vmrpc_register_module(struct vmrpc_module *module);
 /* Waits for the calls that run in it; for the owner's exit function, or an init function that fails later. */
 void vmrpc_unregister_module(struct vmrpc_module *module);

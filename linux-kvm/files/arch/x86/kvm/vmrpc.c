@@ -115,7 +115,7 @@ void vmrpc_unregister_module(struct vmrpc_module *module)
 	down_write(&modules_lock);
 	list_del(&module->node);
 	up_write(&modules_lock);
-	/* A call's reference to the owner keeps its exit function away, but not an init function that fails. */
+	/* A call's reference keeps the owner's exit function away, but not who unregisters before that. */
 	wait_var_event(&module->running, !atomic_read(&module->running));
 }
 EXPORT_SYMBOL_GPL(vmrpc_unregister_module);
@@ -127,7 +127,9 @@ static struct vmrpc_module *module_get(u32 handle)
 
 	down_read(&modules_lock);
 	list_for_each_entry(m, &modules, node) {
-		if (m->handle == handle && try_module_get(m->owner)) {
+		/* One whose init function has not ended may yet fail, and is then freed although it is held. */
+		if (m->handle == handle && (!m->owner || m->owner->state == MODULE_STATE_LIVE) &&
+		    try_module_get(m->owner)) {
 			atomic_inc(&m->running);
 			found = m;
 			break;
