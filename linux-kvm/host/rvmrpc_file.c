@@ -653,7 +653,9 @@ static int vmm_attach(struct rvmrpc_file *file, const struct rvmrpc_vm_attach __
 
 	if (copy_from_user(&attach, argp, sizeof(attach)))
 		return -EFAULT;
-	mutex_lock(&file->attach_lock);
+	/* Another attach may wait for a page that never comes. */
+	if (mutex_lock_killable(&file->attach_lock))
+		return -EINTR;
 	if (file->vm) {
 		ret = -EBUSY;
 	} else {
@@ -674,20 +676,29 @@ static int vmm_attach(struct rvmrpc_file *file, const struct rvmrpc_vm_attach __
 	return ret;
 }
 
-/* @who: whose end it is, NULL for everybody's. */
-static int vmm_detach(struct rvmrpc_file *file, fl_owner_t who)
+/* attach_lock.  False: it has none. */
+static bool vmm_detach(struct rvmrpc_file *file)
 {
-	struct rvmrpc_vm *vm;
+	struct rvmrpc_vm *vm = file->vm;
 
-	mutex_lock(&file->attach_lock);
-	vm = who && who != file->attacher ? NULL : file->vm;
-	if (vm) {
-		file_set_vm(file, NULL);
-		WRITE_ONCE(file->attacher, NULL);
-		rvmrpc_vm_detach(vm);
-	}
+	if (!vm)
+		return false;
+	file_set_vm(file, NULL);
+	WRITE_ONCE(file->attacher, NULL);
+	rvmrpc_vm_detach(vm);
+	return true;
+}
+
+static int ioctl_detach(struct rvmrpc_file *file)
+{
+	bool had;
+
+	/* As in vmm_attach(). */
+	if (mutex_lock_killable(&file->attach_lock))
+		return -EINTR;
+	had = vmm_detach(file);
 	mutex_unlock(&file->attach_lock);
-	return vm ? 0 : -ENOTCONN;
+	return had ? 0 : -ENOTCONN;
 }
 
 static int vmm_status(struct rvmrpc_vm *vm, void __user *argp)
@@ -709,7 +720,7 @@ static long vmm_ioctl(struct file *filp, unsigned int ioctl, unsigned long arg)
 	case RVMRPC_VM_ATTACH:
 		return vmm_attach(file, argp);
 	case RVMRPC_VM_DETACH:
-		return vmm_detach(file, NULL);
+		return ioctl_detach(file);
 	case RVMRPC_CANCEL:
 		return ioctl_cancel(file, argp);
 	case RVMRPC_NOTICE:
@@ -751,15 +762,24 @@ static int vmm_flush(struct file *filp, fl_owner_t id)
 	struct rvmrpc_file *file = filp->private_data;
 
 	/* Nobody else waits for an attach, which lasts as long as a page of the window takes to come. */
-	if (READ_ONCE(file->attacher) == id)
-		vmm_detach(file, id);
+	if (READ_ONCE(file->attacher) != id)
+		return 0;
+	mutex_lock(&file->attach_lock);
+	if (file->attacher == id)
+		vmm_detach(file);
+	mutex_unlock(&file->attach_lock);
 	return 0;
 }
 
+/* Nobody else has it any more. */
 static int vmm_release(struct inode *inode, struct file *filp)
 {
-	vmm_detach(filp->private_data, NULL);
-	file_close(filp->private_data);
+	struct rvmrpc_file *file = filp->private_data;
+
+	mutex_lock(&file->attach_lock);
+	vmm_detach(file);
+	mutex_unlock(&file->attach_lock);
+	file_close(file);
 	return 0;
 }
 
