@@ -884,6 +884,32 @@ static void test_list(void)
 	world_end();
 }
 
+static void list_told(uint32_t status, void *opaque)
+{
+	(void)status;
+	++*(unsigned *)opaque;
+}
+
+/* Who has no time left waits no longer, and others do. */
+static void test_list_forgotten(void)
+{
+	unsigned gone = 0, waits = 0;
+
+	world_begin();
+	list_of(3, 3);
+	mute();
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_told, &gone), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_told, &waits), ==, RVMRPC_STATUS_OK);
+	g_assert_true(rvmrpc_list_forget(w.list, &gone));
+	g_assert_false(rvmrpc_list_forget(w.list, &gone));
+	g_atomic_int_set(&w.mute, 0);
+	run_until(waits);
+	g_assert_cmpuint(gone, ==, 0);
+	g_assert_false(rvmrpc_list_forget(w.list, &waits));
+	g_assert_cmpuint(waits, ==, 1);
+	world_end();
+}
+
 /* ---- the socket ---- */
 
 static int client(void)
@@ -1190,6 +1216,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/ring-storm", test_storm);
 	g_test_add_func("/daemon/neighbours", test_neighbours);
 	g_test_add_func("/daemon/list", test_list);
+	g_test_add_func("/daemon/list-forgotten", test_list_forgotten);
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
