@@ -855,6 +855,36 @@ static int64_t stat_of(Guest *g, const char *name)
     return n;
 }
 
+/* Strings may overlap: what they are together is bounded by what each is. */
+static void test_long_name(void)
+{
+    struct {
+        struct rvmrpc_info head;
+        struct rvmrpc_item item;
+        char text[30000];
+    } cpu = {
+        .head = { .count = 1, .text_length = sizeof(cpu.text) },
+        .item = { .key = RVMRPC_CPU_MODEL_NAME, .type = RVMRPC_ITEM_STRING,
+                  .value = (uint64_t)sizeof(cpu.text) << 32 },
+    };
+    QDict *answer;
+    QList *cpus;
+    Request r;
+    Guest g;
+
+    memset(cpu.text, 'x', sizeof(cpu.text));
+    guest_start(&g);
+    qtest_qmp_send(g.f.qts, "{ 'execute': 'guest-cpuinfo' }");
+    r = take(&g);
+    reply(&g, &r, RVMRPC_STATUS_OK, &cpu, sizeof(cpu));
+    answer = returned(&g);
+    cpus = qdict_get_qlist(answer, "cpus");
+    g_assert_cmpuint(strlen(qdict_get_str(qobject_to(QDict, qlist_peek(cpus)),
+                                          "model-name")), ==, 1024);
+    qobject_unref(answer);
+    guest_stop(&g);
+}
+
 /* ---- Another monitor ---- */
 
 typedef struct Second {
@@ -981,6 +1011,7 @@ int main(int argc, char **argv)
     qtest_add_func("rvmrpc-qmp/structures", test_structures);
     qtest_add_func("rvmrpc-qmp/clock", test_clock);
     qtest_add_func("rvmrpc-qmp/sysrq", test_sysrq);
+    qtest_add_func("rvmrpc-qmp/long-name", test_long_name);
     qtest_add_func("rvmrpc-qmp/gone", test_gone);
     qtest_add_func("rvmrpc-qmp/endless", test_endless);
     qtest_add_func("rvmrpc-qmp/quit", test_quit);
