@@ -20,6 +20,7 @@
 #include "rvmrpc_socket.h"
 #include "rvmrpc_sockserver.h"
 #include "rvmrpc_tell.h"
+#include "rvmrpc_text.h"
 
 #define SIZE		0x40000
 #define REQ		0x1000
@@ -1199,6 +1200,28 @@ static void test_paths(void)
 	world_end();
 }
 
+/* ---- text of a guest ---- */
+
+static void test_text(void)
+{
+	static const struct {
+		const char *from, *to;
+	} texts[] = {
+		{ "", "" }, { "plain \"text\"", "plain \"text\"" }, { "a\\b\n\033[2J\177", "a\\\\b\\n\\033[2J\\177" },
+		{ "\303\251\001\002\303\251", "\303\251\\001\\002\303\251" }, { "\342\200\256x", "\\342\\200\\256x" },
+		{ "\377\376\303", "\\377\\376\\303" }, { "\302\205\360\237\230\200", "\\302\\205\360\237\230\200" },
+	};
+	g_autofree char *cut = rvmrpc_text("ab\0c", 4);
+	unsigned i;
+
+	for (i = 0; i < G_N_ELEMENTS(texts); i++) {
+		g_autofree char *text = rvmrpc_text(texts[i].from, strlen(texts[i].from));
+
+		g_assert_cmpstr(text, ==, texts[i].to);
+	}
+	g_assert_cmpstr(cut, ==, "ab");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -1226,5 +1249,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/guest-events", test_guest_events);
 	g_test_add_func("/daemon/event-flood", test_event_flood);
 	g_test_add_func("/daemon/paths", test_paths);
+	g_test_add_func("/daemon/text", test_text);
 	return g_test_run();
 }
