@@ -13,7 +13,7 @@ static bool may_pass(gunichar c)
            !(c >= 0x2028 && c <= 0x202e) && !(c >= 0x2066 && c <= 0x2069);
 }
 
-/* As many bytes at a time as there are: one alone takes most of a microsecond. */
+/* As many bytes as there are: one alone takes most of a microsecond. */
 static void append_escaped(GString *out, const char *bytes, size_t len)
 {
     g_autofree char *raw = g_strndup(bytes, len);

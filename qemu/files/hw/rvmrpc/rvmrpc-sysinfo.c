@@ -16,8 +16,8 @@
 #include "rvmrpc-sysinfo.h"
 
 /*
- * More CPUs than a guest can have, and longer names than theirs: a bound on what
- * an answer allocates.
+ * More CPUs than a guest can have, and longer names than theirs: a bound on
+ * what an answer allocates.
  */
 #define CPUS_MAX    4096
 #define STRING_MAX  1024
