@@ -216,6 +216,25 @@ uint32_t rvmrpc_list_ask(RvmrpcList *list, RvmrpcListDone *done, void *opaque)
     return status;
 }
 
+bool rvmrpc_list_forget(RvmrpcList *list, const void *opaque)
+{
+    bool found = false;
+
+    g_mutex_lock(&list->lock);
+    for (GSList *l = list->waiters; l; l = l->next) {
+        Waiter *w = l->data;
+
+        if (w->opaque == opaque) {
+            list->waiters = g_slist_delete_link(list->waiters, l);
+            g_free(w);
+            found = true;
+            break;
+        }
+    }
+    g_mutex_unlock(&list->lock);
+    return found;
+}
+
 GArray *rvmrpc_list_get(RvmrpcList *list)
 {
     uint64_t epoch = rvmrpc_channel_epoch(list->ch);

@@ -33,6 +33,12 @@ typedef void RvmrpcListDone(uint32_t status, void *opaque);
 uint32_t rvmrpc_list_ask(RvmrpcList *list, RvmrpcListDone *done, void *opaque);
 
 /*
+ * Who was to be told with that @opaque is not told any more.  False: it was
+ * told, or is being told now.
+ */
+bool rvmrpc_list_forget(RvmrpcList *list, const void *opaque);
+
+/*
  * What it answered last in this epoch: struct rvmrpc_list_entry, a module and
  * its procedures, the next module, ...  The caller's reference; not to change.
  */

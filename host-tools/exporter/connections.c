@@ -81,6 +81,8 @@ void connections_make_room(void)
         end_oldest();
     }
     while (all.length >= MOST) {
+        /* Nobody else does meanwhile: the sweep is this thread's, too. */
+        end_oldest();
         g_cond_wait_until(&left, &lock, g_get_monotonic_time() + PAUSE_US);
     }
     g_mutex_unlock(&lock);

@@ -9,8 +9,9 @@
 #include <string.h>
 #include "private.h"
 
-/* More CPUs than a guest can have. */
-#define CPUS_MAX 4096
+/* More CPUs than a guest can have, and longer names than theirs. */
+#define CPUS_MAX    4096
+#define STRING_MAX  1024
 
 typedef struct Reader {
     const guint8 *items;        /* not aligned */
@@ -53,7 +54,10 @@ static struct rvmrpc_item reader_item(const Reader *r, guint32 i)
     return item;
 }
 
-/* Sets *to when the item is a string within the text. */
+/*
+ * Sets *to when the item is a string within the text.  Any number of items may
+ * name the same bytes of it.
+ */
 static void take_string(const Reader *r, const struct rvmrpc_item *item,
                         char **to)
 {
@@ -62,7 +66,7 @@ static void take_string(const Reader *r, const struct rvmrpc_item *item,
     if (item->type == RVMRPC_ITEM_STRING && offset <= r->text_length &&
         length <= r->text_length - offset) {
         g_free(*to);
-        *to = g_utf8_make_valid(r->text + offset, length);
+        *to = g_utf8_make_valid(r->text + offset, MIN(length, STRING_MAX));
     }
 }
 
@@ -486,10 +490,15 @@ static gboolean sysinfo_pages(RvmrpcConn *conn, guint32 procedure,
     guint64 first = 0, next;
 
     do {
-        g_autoptr(GBytes) answer = sysinfo(conn, procedure, 0, first,
-                                           MAX(until_left(&until), 1),
-                                           cancellable, error);
+        g_autoptr(GBytes) answer = NULL;
 
+        if (first && !until_left(&until)) {
+            g_propagate_error(error, status_error(conn->vm,
+                                                  RVMRPC_STATUS_TIMED_OUT));
+            return FALSE;
+        }
+        answer = sysinfo(conn, procedure, 0, first,
+                         MAX(until_left(&until), 1), cancellable, error);
         next = 0;
         if (!answer) {
             return FALSE;

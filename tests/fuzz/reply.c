@@ -10,6 +10,13 @@ static void strings_are_utf8(const char *text)
 	CHECK(!text || g_utf8_validate(text, -1, NULL));
 }
 
+/* Of 1024 bytes of the guest's, each of which may be none. */
+static void is_bounded(const char *text)
+{
+	strings_are_utf8(text);
+	CHECK(!text || strlen(text) <= 3 * 1024);
+}
+
 static void check_meminfo(GBytes *answer)
 {
 	RvmrpcMeminfo *mem = rvmrpc_parse_meminfo(answer, NULL);
@@ -42,8 +49,8 @@ static void check_cpus(GBytes *answer)
 	for (guint i = 0; i < info->cpus->len; i++) {
 		const RvmrpcCpu *cpu = info->cpus->pdata[i];
 
-		strings_are_utf8(cpu->vendor);
-		strings_are_utf8(cpu->model_name);
+		is_bounded(cpu->vendor);
+		is_bounded(cpu->model_name);
 	}
 	rvmrpc_cpuinfo_free(info);
 	rvmrpc_cpustat_free(stat);
@@ -57,8 +64,8 @@ static void check_rest(GBytes *answer)
 	if (load)
 		rvmrpc_loadavg_free(load);
 	if (os) {
-		strings_are_utf8(os->hostname);
-		strings_are_utf8(os->version);
+		is_bounded(os->hostname);
+		is_bounded(os->version);
 		rvmrpc_osinfo_free(os);
 	}
 }

@@ -20,6 +20,7 @@
 #include "rvmrpc_socket.h"
 #include "rvmrpc_sockserver.h"
 #include "rvmrpc_tell.h"
+#include "rvmrpc_text.h"
 
 #define SIZE		0x40000
 #define REQ		0x1000
@@ -884,6 +885,32 @@ static void test_list(void)
 	world_end();
 }
 
+static void list_told(uint32_t status, void *opaque)
+{
+	(void)status;
+	++*(unsigned *)opaque;
+}
+
+/* Who has no time left waits no longer, and others do. */
+static void test_list_forgotten(void)
+{
+	unsigned gone = 0, waits = 0;
+
+	world_begin();
+	list_of(3, 3);
+	mute();
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_told, &gone), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_told, &waits), ==, RVMRPC_STATUS_OK);
+	g_assert_true(rvmrpc_list_forget(w.list, &gone));
+	g_assert_false(rvmrpc_list_forget(w.list, &gone));
+	g_atomic_int_set(&w.mute, 0);
+	run_until(waits);
+	g_assert_cmpuint(gone, ==, 0);
+	g_assert_false(rvmrpc_list_forget(w.list, &waits));
+	g_assert_cmpuint(waits, ==, 1);
+	world_end();
+}
+
 /* ---- the socket ---- */
 
 static int client(void)
@@ -1173,6 +1200,28 @@ static void test_paths(void)
 	world_end();
 }
 
+/* ---- text of a guest ---- */
+
+static void test_text(void)
+{
+	static const struct {
+		const char *from, *to;
+	} texts[] = {
+		{ "", "" }, { "plain \"text\"", "plain \"text\"" }, { "a\\b\n\033[2J\177", "a\\\\b\\n\\033[2J\\177" },
+		{ "\303\251\001\002\303\251", "\303\251\\001\\002\303\251" }, { "\342\200\256x", "\\342\\200\\256x" },
+		{ "\377\376\303", "\\377\\376\\303" }, { "\302\205\360\237\230\200", "\\302\\205\360\237\230\200" },
+	};
+	g_autofree char *cut = rvmrpc_text("ab\0c", 4);
+	unsigned i;
+
+	for (i = 0; i < G_N_ELEMENTS(texts); i++) {
+		g_autofree char *text = rvmrpc_text(texts[i].from, strlen(texts[i].from));
+
+		g_assert_cmpstr(text, ==, texts[i].to);
+	}
+	g_assert_cmpstr(cut, ==, "ab");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -1190,6 +1239,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/ring-storm", test_storm);
 	g_test_add_func("/daemon/neighbours", test_neighbours);
 	g_test_add_func("/daemon/list", test_list);
+	g_test_add_func("/daemon/list-forgotten", test_list_forgotten);
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
@@ -1199,5 +1249,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/guest-events", test_guest_events);
 	g_test_add_func("/daemon/event-flood", test_event_flood);
 	g_test_add_func("/daemon/paths", test_paths);
+	g_test_add_func("/daemon/text", test_text);
 	return g_test_run();
 }

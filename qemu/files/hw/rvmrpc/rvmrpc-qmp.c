@@ -13,8 +13,10 @@
 #include "qemu/base64.h"
 #include "qemu/coroutine.h"
 #include "qemu/main-loop.h"
+#include "qemu/timer.h"
 #include "qobject/qnum.h"
 #include "qobject/qstring.h"
+#include "hw/rvmrpc/detach.h"
 #include "hw/rvmrpc/rvmrpc.h"
 #include "rvmrpc-ask.h"
 #include "rvmrpc-sysinfo.h"
@@ -23,14 +25,14 @@
 
 typedef struct ListWait {
     Coroutine *co;
+    RvmrpcList *list;   /* until it ended */
     uint32_t status;
-    bool ended;         /* set in the channel's thread */
+    bool ended;         /* set in the thread that ends it */
 } ListWait;
 
-/* The channel's thread. */
-static void list_done(uint32_t status, void *opaque)
+/* The channel's thread, or the main thread. */
+static void end_list_wait(ListWait *wait, uint32_t status)
 {
-    ListWait *wait = opaque;
     Coroutine *co = wait->co;
 
     wait->status = status;
@@ -38,18 +40,56 @@ static void list_done(uint32_t status, void *opaque)
     aio_co_schedule(qemu_coroutine_get_aio_context(co), co);
 }
 
-/* Asks for the list of modules once more; it may have grown. */
-static uint32_t coroutine_fn refresh_list(RvmrpcHost *h)
+static void list_done(uint32_t status, void *opaque)
 {
-    ListWait wait = { .co = qemu_coroutine_self() };
-    uint32_t status = rvmrpc_list_ask(rvmrpc_host_list(h), list_done, &wait);
+    end_list_wait(opaque, status);
+}
+
+/* Main thread.  A list that goes ends its waits first. */
+static void give_list_up(ListWait *wait, uint32_t status)
+{
+    if (!qatomic_load_acquire(&wait->ended) &&
+        rvmrpc_list_forget(wait->list, wait)) {
+        end_list_wait(wait, status);
+    }
+}
+
+static void list_late(void *opaque)
+{
+    give_list_up(opaque, RVMRPC_STATUS_TIMED_OUT);
+}
+
+static void list_cancelled(void *opaque)
+{
+    give_list_up(opaque, RVMRPC_STATUS_CANCELLED);
+}
+
+/*
+ * Asks for the list of modules once more; it may have grown.  A guest can make
+ * it as many pages as it likes, each of which has a time of its own.
+ */
+static uint32_t coroutine_fn refresh_list(RvmrpcHost *h,
+                                          const RvmrpcDeadline *d)
+{
+    ListWait wait = {
+        .co = qemu_coroutine_self(),
+        .list = rvmrpc_host_list(h),
+    };
+    uint32_t status = rvmrpc_list_ask(wait.list, list_done, &wait);
+    QEMUTimer late;
 
     if (status != RVMRPC_STATUS_OK) {
         return status;
     }
+    timer_init_ms(&late, QEMU_CLOCK_REALTIME, list_late, &wait);
+    timer_mod(&late, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              MAX(rvmrpc_deadline_left(d), 1));
+    rvmrpc_detach_set_cancel(list_cancelled, &wait);
     do {
         qemu_coroutine_yield();
     } while (!qatomic_load_acquire(&wait.ended));
+    rvmrpc_detach_set_cancel(NULL, NULL);
+    timer_del(&late);
     return wait.status;
 }
 
@@ -147,9 +187,9 @@ static uint32_t find_numbers(RvmrpcHost *h, const Selector *module,
 /* After the guest was asked for its list once more; the device may have gone. */
 static uint32_t coroutine_fn
 find_anew(RvmrpcHost **h, const Selector *module, const Selector *procedure,
-          RvmrpcTarget *target)
+          const RvmrpcDeadline *d, RvmrpcTarget *target)
 {
-    uint32_t status = refresh_list(*h);
+    uint32_t status = refresh_list(*h, d);
 
     *h = rvmrpc_host_find();
     return !*h ? RVMRPC_STATUS_NOT_CONNECTED :
@@ -185,7 +225,7 @@ resolve_and_call(const Selector *module, const Selector *procedure,
         }
         g_clear_pointer(&call, rvmrpc_call_unref);
         anew = true;
-        *status = find_anew(&h, module, procedure, &target);
+        *status = find_anew(&h, module, procedure, d, &target);
     }
 }
 
@@ -272,8 +312,13 @@ sysinfo_pages(uint32_t procedure, RvmrpcAddPage *add, void *info,
         return false;
     }
     do {
-        g_autoptr(RvmrpcCall) call = sysinfo(procedure, 0, first, &d, errp);
+        g_autoptr(RvmrpcCall) call = NULL;
 
+        if (first && !rvmrpc_deadline_left(&d)) {
+            rvmrpc_status_error(RVMRPC_STATUS_TIMED_OUT, errp);
+            return false;
+        }
+        call = sysinfo(procedure, 0, first, &d, errp);
         next = 0;
         if (!call || !add(info, call, &next, errp)) {
             return false;

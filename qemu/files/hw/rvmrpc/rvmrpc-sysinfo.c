@@ -15,8 +15,12 @@
 #include "rvmrpc-internal.h"
 #include "rvmrpc-sysinfo.h"
 
-/* More CPUs than a guest can have: a bound on what one answer allocates. */
-#define CPUS_MAX 4096
+/*
+ * More CPUs than a guest can have, and longer names than theirs: a bound on
+ * what an answer allocates.
+ */
+#define CPUS_MAX    4096
+#define STRING_MAX  1024
 
 typedef struct InfoReader {
     const struct rvmrpc_item *items;
@@ -64,7 +68,10 @@ static bool is_u64(const struct rvmrpc_item *item)
     return item->type == RVMRPC_ITEM_U64;
 }
 
-/* NULL unless the item is a string within the text. */
+/*
+ * NULL unless the item is a string within the text.  Any number of items may
+ * name the same bytes of it.
+ */
 static char *info_string(const InfoReader *r, const struct rvmrpc_item *item)
 {
     uint32_t offset = item->value, length = item->value >> 32;
@@ -73,7 +80,7 @@ static char *info_string(const InfoReader *r, const struct rvmrpc_item *item)
         length > r->text_length - offset) {
         return NULL;
     }
-    return rvmrpc_text(r->text + offset, length);
+    return rvmrpc_text(r->text + offset, MIN(length, STRING_MAX));
 }
 
 static void set_string(char **member, const InfoReader *r,

@@ -855,38 +855,131 @@ static int64_t stat_of(Guest *g, const char *name)
     return n;
 }
 
+/* Strings may overlap: what they are together is bounded by what each is. */
+static void test_long_name(void)
+{
+    struct {
+        struct rvmrpc_info head;
+        struct rvmrpc_item item;
+        char text[30000];
+    } cpu = {
+        .head = { .count = 1, .text_length = sizeof(cpu.text) },
+        .item = { .key = RVMRPC_CPU_MODEL_NAME, .type = RVMRPC_ITEM_STRING,
+                  .value = (uint64_t)sizeof(cpu.text) << 32 },
+    };
+    QDict *answer;
+    QList *cpus;
+    Request r;
+    Guest g;
+
+    memset(cpu.text, 'x', sizeof(cpu.text));
+    guest_start(&g);
+    qtest_qmp_send(g.f.qts, "{ 'execute': 'guest-cpuinfo' }");
+    r = take(&g);
+    reply(&g, &r, RVMRPC_STATUS_OK, &cpu, sizeof(cpu));
+    answer = returned(&g);
+    cpus = qdict_get_qlist(answer, "cpus");
+    g_assert_cmpuint(strlen(qdict_get_str(qobject_to(QDict, qlist_peek(cpus)),
+                                          "model-name")), ==, 1024);
+    qobject_unref(answer);
+    guest_stop(&g);
+}
+
+/* ---- Another monitor ---- */
+
+typedef struct Second {
+    char *dir, *path;
+    int fd;
+} Second;
+
+/* The guest starts, and a client is there that says @line. */
+static void second_start(Second *s, Guest *g, const char *line)
+{
+    g_autofree char *options = NULL;
+
+    s->dir = g_dir_make_tmp("rvmrpc-XXXXXX", NULL);
+    s->path = g_build_filename(s->dir, "qmp", NULL);
+    options = g_strdup_printf(
+        " -chardev socket,id=second,server=on,wait=off,path=%s"
+        " -mon chardev=second,mode=control", s->path);
+    guest_start_with(g, options);
+    s->fd = unix_connect(s->path, &error_abort);
+    say(s->fd, "{\"execute\": \"qmp_capabilities\"}\n");
+    say(s->fd, line);
+}
+
+static void second_stop(Second *s, Guest *g)
+{
+    guest_stop(g);
+    unlink(s->path);
+    rmdir(s->dir);
+    g_free(s->path);
+    g_free(s->dir);
+}
+
 /* The client of another monitor goes: of its command's calls no more come. */
 static void test_gone(void)
 {
-    g_autofree char *dir = g_dir_make_tmp("rvmrpc-XXXXXX", NULL);
-    g_autofree char *path = g_build_filename(dir, "qmp", NULL);
-    g_autofree char *options = g_strdup_printf(
-        " -chardev socket,id=second,server=on,wait=off,path=%s"
-        " -mon chardev=second,mode=control", path);
     int64_t end = g_get_monotonic_time() + PATIENCE_US;
     Page p = page_new();
     int64_t calls;
     Request r;
+    Second s;
     Guest g;
-    int fd;
 
-    guest_start_with(&g, options);
-    fd = unix_connect(path, &error_abort);
-    say(fd, "{\"execute\": \"qmp_capabilities\"}\n");
-    say(fd, "{\"execute\": \"guest-pressure\"}\n");
+    second_start(&s, &g, "{\"execute\": \"guest-pressure\"}\n");
     send_page(&g, &p, &r);
     take(&g);
     calls = stat_of(&g, "calls");
-    close(fd);
+    close(s.fd);
     while (!stat_of(&g, "cancelled")) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(1000);
     }
     g_usleep(50 * 1000);
     g_assert_cmpint(stat_of(&g, "calls"), ==, calls);
-    guest_stop(&g);
-    unlink(path);
-    rmdir(dir);
+    second_stop(&s, &g);
+}
+
+/* What was said so far has it. */
+static bool has_said(int fd, GString *said, const char *text)
+{
+    char bytes[4096];
+    ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+    g_string_append_len(said, bytes, MAX(n, 0));
+    return strstr(said->str, text);
+}
+
+/* A list of modules without end, each page of it in time, holds nobody up. */
+static void test_endless(void)
+{
+    int64_t end = g_get_monotonic_time() + PATIENCE_US;
+    g_autoptr(GString) said = g_string_new(NULL);
+    const struct {
+        struct rvmrpc_list head;
+        struct rvmrpc_list_entry entry;
+    } page = {
+        .head = { .count = 1, .total = 4000 },
+        .entry = { .kind = RVMRPC_LIST_MODULE, .name = "known" },
+    };
+    Request r;
+    Second s;
+    Guest g;
+
+    second_start(&s, &g, "{\"execute\": \"guest-kernel-call\", \"arguments\":"
+                 " {\"module\": \"unknown\", \"procedure\": 0,"
+                 " \"timeout\": 500}}\n");
+    while (!has_said(s.fd, said, "\"timed-out\"")) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(50 * 1000);
+        if (look(&g, &r)) {
+            g.seq = r.seq;
+            reply(&g, &r, RVMRPC_STATUS_OK, &page, sizeof(page));
+        }
+    }
+    close(s.fd);
+    second_stop(&s, &g);
 }
 
 /* QEMU ends while the second of a command's calls is under way. */
@@ -918,7 +1011,9 @@ int main(int argc, char **argv)
     qtest_add_func("rvmrpc-qmp/structures", test_structures);
     qtest_add_func("rvmrpc-qmp/clock", test_clock);
     qtest_add_func("rvmrpc-qmp/sysrq", test_sysrq);
+    qtest_add_func("rvmrpc-qmp/long-name", test_long_name);
     qtest_add_func("rvmrpc-qmp/gone", test_gone);
+    qtest_add_func("rvmrpc-qmp/endless", test_endless);
     qtest_add_func("rvmrpc-qmp/quit", test_quit);
     return g_test_run();
 }
