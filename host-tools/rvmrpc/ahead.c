@@ -107,7 +107,8 @@ static void take_answer(Part *part, GBytes *bytes,
         part->ahead->asked -= part->length - got;
     }
     part->length = got;
-    part->ahead->size = version->size;
+    /* Where nothing came is its end, whatever the guest says: or it would be asked for ever. */
+    part->ahead->size = got ? version->size : MIN(version->size, part->offset);
 }
 
 static void on_thread(void *data, void *user)
