@@ -486,10 +486,15 @@ static gboolean sysinfo_pages(RvmrpcConn *conn, guint32 procedure,
     guint64 first = 0, next;
 
     do {
-        g_autoptr(GBytes) answer = sysinfo(conn, procedure, 0, first,
-                                           MAX(until_left(&until), 1),
-                                           cancellable, error);
+        g_autoptr(GBytes) answer = NULL;
 
+        if (first && !until_left(&until)) {
+            g_propagate_error(error, status_error(conn->vm,
+                                                  RVMRPC_STATUS_TIMED_OUT));
+            return FALSE;
+        }
+        answer = sysinfo(conn, procedure, 0, first, MAX(until_left(&until), 1),
+                         cancellable, error);
         next = 0;
         if (!answer) {
             return FALSE;
