@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 # pylint: disable=wrong-import-position
 from fake import (ALL, MEMORY, SUBMIT, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
                   only_submits, send_raw)
-from harness import VM, Skip, case, comment, main, shared  # noqa: E402
+from harness import VM, Skip, case, comment, main, shared, wait_for  # noqa: E402
 from harness.sock import ANSWER, ERROR  # noqa: E402
 from tools import PATIENT, RVMRPC, environment, ok, rvmrpc, soon, told  # noqa: E402
 
@@ -487,6 +487,74 @@ def late_pages():
             fakes.run("cpustat", "many", "-t", 50)
             # Two, as milliseconds are whole, and what a busy machine takes.
             assert not last or last[-1] - last[0] < 0.02, last
+
+
+CONNECT = 16
+
+
+def service(closes, refuse=0, endless=False):
+    """A guest's service that takes all. closes: flags and number of each CLOSE that is not refused; endless: it sends."""
+    left = [refuse]
+
+    def behave(frame, connection):
+        if frame.kind != SUBMIT or frame.module != CONNECT:
+            return False
+        if frame.procedure == 3:
+            return True
+        status, answer = 0, b""
+        if frame.procedure == 4:
+            left[0] -= 1
+            status = 9 if left[0] >= 0 else 0
+            if not status:
+                closes.append(struct.unpack("<QQIIII", frame.payload)[2:4])
+        else:
+            at = struct.unpack("<QQ", frame.payload[:16])[1] if frame.procedure else 0
+            more = bytes(65536) if endless and frame.procedure == 2 else b""
+            answer = struct.pack("<QII", at + (len(frame.payload) - 32 if frame.procedure == 1 else 0), 0, 0) + more
+        connection.sendall(Frame(ANSWER, answer, cookie=frame.cookie, status=status).pack())
+        return True
+    return behave
+
+
+@case("forward: a VM that was paused when a client broke off closes its connection later (fakes)")
+def closes_later():
+    """Its lease would not end, as others of the session are heard of."""
+    closes = []
+    with Fakes() as fakes:
+        fakes.add("paused", behave=service(closes, refuse=3))
+        with subprocess.Popen([RVMRPC, "forward", "0", "paused", "127.0.0.1:7"], env=environment(fakes.folder),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                port = int(process.stdout.readline().split(" ")[0].rsplit(":", 1)[1])
+                clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+                clients[0].sendall(b"x")
+                time.sleep(0.2)
+                clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                clients[0].close()
+                wait_for(lambda: closes, 10, "the connection to be closed in the guest")
+                assert closes == [(1, 2)], closes
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=10)
+            finally:
+                process.kill()
+        clients[1].close()
+        # The other one with its session.
+        assert process.returncode == 0 and closes[1:] == [(0, 2)], (process.returncode, closes, err)
+
+
+@case("nc: who breaks off while it waits for its reader closes its connection in the guest (fakes)")
+def closes_nc():
+    """Before it ends itself."""
+    closes = []
+    with Fakes() as fakes:
+        fakes.add("endless", behave=service(closes, endless=True))
+        with subprocess.Popen([RVMRPC, "nc", "endless", "127.0.0.1:7"], env=environment(fakes.folder), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            # Until all that it keeps is full.
+            time.sleep(1)
+            process.stdout.close()
+            assert process.wait(10) == 1, process.stderr.read()
+        assert closes, closes
 
 
 @case("memory set aside for huge pages is not in use while nobody has it (fakes)")
