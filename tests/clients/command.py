@@ -19,7 +19,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import (ALL, MEMORY, SUBMIT, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
+from fake import (ALL, EVENT, INFO, MEMORY, SUBMIT, SUBSCRIBE, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
                   only_submits, send_raw)
 from harness import VM, Skip, case, comment, main, shared, wait_for  # noqa: E402
 from harness.sock import ANSWER, ERROR  # noqa: E402
@@ -251,6 +251,36 @@ def watch():
         _, err = process.communicate(timeout=10)
         assert process.returncode == 0 and not err, (process.returncode, err)
     vm.wait_ready()
+
+
+@case("watch: events of a VM whose socket was away for a moment come again (fakes)")
+def watch_again():
+    """As a daemon's that is started anew."""
+    subscribed = []
+
+    def behave(frame, connection):
+        if frame.kind != SUBSCRIBE:
+            return False
+        subscribed.append(connection)
+        if len(subscribed) == 1:
+            connection.close()
+            return True
+        connection.sendall(Frame(INFO, b"{}", cookie=frame.cookie).pack() + Frame(EVENT, b'{"event": "SOME"}').pack())
+        return True
+    with Fakes() as fakes:
+        fakes.add("web", behave=behave)
+        with subprocess.Popen([RVMRPC, "watch", "web", "--json", "-i", "0.2"], env=environment(fakes.folder),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                deadline = time.monotonic() + 15
+                lines = []
+                while time.monotonic() < deadline and "event" not in (lines[-1] if lines else {}):
+                    lines.append(json.loads(process.stdout.readline()))
+                assert lines[-1].get("event") == '{"event": "SOME"}', (len(subscribed), lines[-1])
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=10)
+            finally:
+                process.kill()
 
 
 # Bad input
