@@ -258,14 +258,14 @@ static GBytes *wait_for_part(Ahead *a, guint64 offset, guint64 *at,
 }
 
 gssize ahead_copy(Ahead *a, guint64 offset, void *buffer, gsize size,
-                  GError **error)
+                  gint64 end, GError **error)
 {
     GError *err = NULL;
     gsize done = 0;
 
     g_mutex_lock(&a->lock);
     see_order(a, offset, size);
-    while (done < size) {
+    while (done < size && g_get_monotonic_time() < end) {
         guint64 at;
         GBytes *bytes = wait_for_part(a, offset + done, &at, &err);
         gsize have, skip;

@@ -80,7 +80,7 @@ static gsize read_and_check(File *f, Ahead *a, guint64 offset, gsize size)
     const gint salt = g_atomic_int_get(&f->salt);
     g_autofree guint8 *buffer = g_malloc(size);
     GError *error = NULL;
-    gssize done = ahead_copy(a, offset, buffer, size, &error);
+    gssize done = ahead_copy(a, offset, buffer, size, G_MAXINT64, &error);
 
     g_assert_no_error(error);
     g_assert_cmpint(done, >=, 0);
@@ -264,7 +264,7 @@ static void test_fails(void)
     gssize got = 0;
 
     for (guint64 at = 0; got >= 0 && at < f.size; at += REQUEST) {
-        got = ahead_copy(a, at, buffer, REQUEST, &error);
+        got = ahead_copy(a, at, buffer, REQUEST, G_MAXINT64, &error);
         ahead_note(a, f.size);
     }
     g_assert_error(error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT);
