@@ -156,6 +156,20 @@ def attributes():
             assert (place / "slow").read_bytes() == b"y" * 30000
 
 
+@case("cp to what is no regular file, by a link, too: it stays what it is")
+def special():
+    """Root's /dev/null would be a file from then on."""
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({READ: read_answer(b"hello")}))
+        fifo, link = pathlib.Path(fakes.folder) / "fifo", pathlib.Path(fakes.folder) / "link"
+        os.mkfifo(fifo)
+        link.symlink_to(fifo)
+        for to in (fifo, link):
+            result = fakes.run("cp", "liar:/t/f", to)
+            assert result.status == 1 and "no regular file" in result.err, result
+        assert fifo.is_fifo() and link.is_symlink() and len(os.listdir(fakes.folder)) == 3, os.listdir(fakes.folder)
+
+
 def one_byte(_offset, length):
     """Of many, after a while that is no call's time."""
     time.sleep(0.3)
