@@ -458,7 +458,7 @@ def escapes():
     """Colours, line breaks, bidirectional overrides, no UTF-8."""
     evil = b"\033[2J\n\r\xff\xe2\x80\xaename"
     with Fakes() as fakes:
-        fakes.add("evil", release="\033]0;owned\007", behave=answer_with(info_answer(
+        fakes.add("evil", uuid="\033[31m", release="\033]0;owned\007", behave=answer_with(info_answer(
             [(2, 1, 0xffffffff, len(evil) << 32), (6, 1, 0xffffffff, len(evil) << 32),
              (3, 1, 0, len(evil) << 32)], evil)))
         for command in ("list", "osinfo", "cpuinfo", "info"):
