@@ -231,6 +231,30 @@ def no_threads():
             vm.close()
 
 
+# Of a domain that is another one at each look. It refuses to define one.
+CHANGING = """#!/bin/sh
+cd "$(dirname "$0")"
+case "$*" in
+*domstate*) echo shut off ;;
+*dominfo*) echo "Persistent:     yes" ;;
+*dumpxml*) echo >> asked; echo "<domain type='qemu'><name>dom</name><uuid>9f2c1a9e-7c1b-4e56-8a53-0a1b2c3d4e5f</uuid>"
+    echo "<title>$(wc -l < asked)</title><devices/></domain>" ;;
+*define*) : > defined; exit 1 ;;
+esac
+"""
+
+
+@case("attach: a domain that somebody else changes meanwhile stays as he has it")
+def changed():
+    """Who is asked whether it shall be changed may take long to say so."""
+    with tempfile.TemporaryDirectory() as folder:
+        virsh = pathlib.Path(folder) / "virsh"
+        virsh.write_text(CHANGING, encoding="utf-8")
+        virsh.chmod(0o755)
+        result = rvmrpc("attach", "dom", "--yes", "--device", "rvmrpc", PATH=f"{folder}:{os.environ['PATH']}")
+        assert result.status == 1 and "changed it meanwhile" in result.err and not (virsh.parent / "defined").exists(), result
+
+
 @case("through libvirt: a warning on virsh's stderr spoils nothing")
 def warnings():
     """Its words are for when it fails."""
