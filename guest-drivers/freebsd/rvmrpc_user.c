@@ -483,11 +483,12 @@ user_close(void *data)
 		mtx_unlock(&user_mtx);
 		sx_xunlock(&user_sx);
 	}
-	mtx_lock(&user_mtx);
-	user_opens--;
-	mtx_unlock(&user_mtx);
 	seldrain(&file->sel);
 	free(file, M_RVMRPC);
+	mtx_lock(&user_mtx);
+	if (--user_opens == 0)
+		wakeup(&user_opens);
+	mtx_unlock(&user_mtx);
 }
 
 static int
@@ -559,10 +560,17 @@ rvmrpc_user_init(void)
 	return (make_dev_s(&args, &user_cdev, "rvmrpc-serve"));
 }
 
-/* With -f also while files are open: they end. */
+/*
+ * With -f also while files are open: they end.  For one whose own last close
+ * has begun destroy_dev() does not wait.
+ */
 void
 rvmrpc_user_exit(void)
 {
 	if (user_cdev != NULL)
 		destroy_dev(user_cdev);
+	mtx_lock(&user_mtx);
+	while (user_opens != 0)
+		msleep(&user_opens, &user_mtx, 0, "rvmuex", 0);
+	mtx_unlock(&user_mtx);
 }

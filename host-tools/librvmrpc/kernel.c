@@ -87,6 +87,9 @@ static gboolean receive(RvmrpcConn *conn, struct rvmrpc_record *rec,
             *answer = g_bytes_new(buf + sizeof(*rec), n - sizeof(*rec));
             return TRUE;
         }
+        if (until_over(until, error)) {
+            return FALSE;
+        }
     }
     return FALSE;
 }

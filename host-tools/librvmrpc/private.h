@@ -26,6 +26,8 @@ static inline Until until_ms(guint ms, GCancellable *cancellable)
 gboolean until_ready(const Until *until, int fd, short events, GError **error);
 /* Whole milliseconds left, at least 0. */
 guint until_left(const Until *until);
+/* For who always gets something, and not what is waited for.  TRUE and *error: TIMED_OUT. */
+gboolean until_over(const Until *until, GError **error);
 
 /* A connected UNIX socket, nonblocking; -1 and *error. */
 int unix_connect(const char *path, const Until *until, GError **error);

@@ -130,6 +130,9 @@ static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
         } else if (member_int(obj, "id", -1) == (gint64)conn->cookie) {
             return obj;
         }
+        if (until_over(until, error)) {
+            return NULL;
+        }
     }
 }
 
@@ -171,6 +174,9 @@ static gboolean read_greeting(RvmrpcConn *conn, JsonParser *parser,
         }
         if (member_object(obj, "QMP")) {
             return TRUE;
+        }
+        if (until_over(until, error)) {
+            return FALSE;
         }
     }
 }
@@ -443,6 +449,9 @@ static char *qmp_next_event(RvmrpcConn *conn, const Until *until,
         }
         if (obj && is_our_event(obj)) {
             return g_steal_pointer(&line);
+        }
+        if (until_over(until, error)) {
+            return NULL;
         }
     }
     return g_queue_pop_head(&conn->events);

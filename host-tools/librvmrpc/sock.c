@@ -132,6 +132,9 @@ static gboolean read_answer(RvmrpcConn *conn, guint16 type, guint64 cookie,
             return FALSE;
         }
         g_clear_pointer(payload, g_bytes_unref);
+        if (until_over(until, error)) {
+            return FALSE;
+        }
     }
     return FALSE;
 }

@@ -88,11 +88,20 @@ struct RvmrpcTunnel {
     gint64 wait_after;          /* us: no wait before that */
     gboolean ending;
     GSource *again;             /* until all are asked again, or NULL */
+    guint closing;              /* closes in flight */
+    GQueue closes;              /* of Close: those to be made again */
 };
+
+/* A connection of the guest's that is no link any more. */
+typedef struct Close {
+    RvmrpcTunnel *tunnel;
+    GBytes *arg;
+} Close;
 
 static void open_link(Link *link);
 static void pump(Link *link);
 static void wait_for_news(RvmrpcTunnel *t);
+static void ask_again(RvmrpcTunnel *t, gboolean soon);
 
 /* ---- Endpoints ---- */
 
@@ -296,13 +305,6 @@ static void close_files(Link *link, gboolean reset)
     }
 }
 
-static void ignore_answer(GBytes *answer, const GError *error, gpointer data)
-{
-    (void)answer;
-    (void)error;
-    (void)data;
-}
-
 static GBytes *request(const Link *link, guint64 at, guint32 flags,
                        guint32 length, gconstpointer bytes, gsize size)
 {
@@ -330,6 +332,50 @@ static void submit(RvmrpcCalls *calls, guint32 procedure, GBytes *arg,
     g_bytes_unref(arg);
 }
 
+/* ---- Closing in the guest ---- */
+
+static void close_free(void *data)
+{
+    Close *c = data;
+
+    g_bytes_unref(c->arg);
+    g_free(c);
+}
+
+/* To the guest it is one of a session that is heard of: its lease does not end. */
+static void on_closed(GBytes *answer, const GError *error, gpointer data)
+{
+    Close *c = data;
+    RvmrpcTunnel *t = c->tunnel;
+
+    (void)answer;
+    t->closing--;
+    if (error && is_passing(error) && !t->ending) {
+        g_queue_push_tail(&t->closes, c);
+        ask_again(t, is_busy(error));
+    } else {
+        close_free(c);
+    }
+}
+
+static void submit_close(Close *c)
+{
+    c->tunnel->closing++;
+    submit(c->tunnel->data, RVMRPC_CONNECT_CLOSE, g_bytes_ref(c->arg),
+           on_closed, c);
+}
+
+static void close_in_guest(const Link *link, gboolean reset)
+{
+    Close *c = g_new(Close, 1);
+
+    c->tunnel = link->tunnel;
+    c->arg = request(link, 0, reset ? RVMRPC_CONNECT_RESET : 0, 0, NULL, 0);
+    submit_close(c);
+}
+
+/* ---- The end, and what is to be tried again ---- */
+
 /* Takes @error: NULL when all went well. */
 static void link_end(Link *link, GError *error)
 {
@@ -342,9 +388,7 @@ static void link_end(Link *link, GError *error)
     link->ended = TRUE;
     close_files(link, error != NULL);
     g_hash_table_remove(t->links, GUINT_TO_POINTER(link->number));
-    submit(t->data, RVMRPC_CONNECT_CLOSE,
-           request(link, 0, error ? RVMRPC_CONNECT_RESET : 0, 0, NULL, 0),
-           ignore_answer, NULL);
+    close_in_guest(link, error != NULL);
     link->done(error, link->data);
     g_clear_error(&error);
     link_unref(link);
@@ -394,7 +438,12 @@ static gboolean on_again(gpointer data)
 {
     RvmrpcTunnel *t = data;
 
+    Close *c;
+
     g_clear_pointer(&t->again, g_source_unref);
+    while ((c = g_queue_pop_head(&t->closes))) {
+        submit_close(c);
+    }
     rouse_all(t);
     wait_for_news(t);
     return G_SOURCE_REMOVE;
@@ -838,9 +887,7 @@ static void on_opened(GBytes *answer, const GError *error, gpointer data)
     if (link->ended) {
         /* Its close may have come before. */
         if (!error) {
-            submit(link->tunnel->data, RVMRPC_CONNECT_CLOSE,
-                   request(link, 0, RVMRPC_CONNECT_RESET, 0, NULL, 0),
-                   ignore_answer, NULL);
+            close_in_guest(link, TRUE);
         }
     } else if (error) {
         call_failed(link, error);
@@ -874,6 +921,9 @@ static void drop_lanes(RvmrpcTunnel *t)
 {
     g_clear_pointer(&t->data, rvmrpc_calls_free);
     g_clear_pointer(&t->waits, rvmrpc_calls_free);
+    /* The lease of what the guest still has is to end. */
+    g_queue_clear_full(&t->closes, close_free);
+    t->session = 0;
     /* The VM may be another process by now. */
     g_clear_pointer(&t->vm, rvmrpc_vm_unref);
 }
@@ -972,10 +1022,10 @@ void rvmrpc_tunnel_join(RvmrpcTunnel *t, const RvmrpcEndpoint *to, int in,
 }
 
 /* In the guest: what no answer is waited for. */
-static void close_session(RvmrpcTunnel *t)
+static void close_session(RvmrpcTunnel *t, gboolean reset)
 {
     const struct rvmrpc_connect_req req = {
-        .session = t->session, .flags = RVMRPC_CONNECT_RESET,
+        .session = t->session, .flags = reset ? RVMRPC_CONNECT_RESET : 0,
     };
     g_autoptr(RvmrpcConn) conn = rvmrpc_connect(t->vm, CONNECT_MS, NULL, NULL);
     g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req)), answer = NULL;
@@ -1000,8 +1050,9 @@ void rvmrpc_tunnel_free(RvmrpcTunnel *t)
         ((Link *)l->data)->ended = TRUE;
         link_unref(l->data);
     }
-    if (links && t->vm) {
-        close_session(t);
+    /* Of those that have come to their end bytes may be on their way. */
+    if ((links || t->closing || t->closes.length) && t->vm) {
+        close_session(t, links != NULL);
     }
     drop_lanes(t);
     g_hash_table_unref(t->links);

@@ -73,6 +73,22 @@ guint until_left(const Until *until)
     return us > 0 ? us / 1000 : 0;
 }
 
+static void set_late(GError **error)
+{
+    g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
+                        "no answer in time");
+}
+
+gboolean until_over(const Until *until, GError **error)
+{
+    gboolean over = g_get_monotonic_time() >= until->end;
+
+    if (over) {
+        set_late(error);
+    }
+    return over;
+}
+
 gboolean until_ready(const Until *until, int fd, short events, GError **error)
 {
     GPollFD cancel = { .fd = -1 };
@@ -96,8 +112,7 @@ gboolean until_ready(const Until *until, int fd, short events, GError **error)
         return FALSE;
     }
     if (ret <= 0) {
-        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT,
-                            "no answer in time");
+        set_late(error);
         return FALSE;
     }
     return TRUE;

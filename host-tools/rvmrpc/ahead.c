@@ -107,7 +107,8 @@ static void take_answer(Part *part, GBytes *bytes,
         part->ahead->asked -= part->length - got;
     }
     part->length = got;
-    part->ahead->size = version->size;
+    /* Where nothing came is its end, whatever the guest says: or it would be asked for ever. */
+    part->ahead->size = got ? version->size : MIN(version->size, part->offset);
 }
 
 static void on_thread(void *data, void *user)
@@ -257,14 +258,14 @@ static GBytes *wait_for_part(Ahead *a, guint64 offset, guint64 *at,
 }
 
 gssize ahead_copy(Ahead *a, guint64 offset, void *buffer, gsize size,
-                  GError **error)
+                  gint64 end, GError **error)
 {
     GError *err = NULL;
     gsize done = 0;
 
     g_mutex_lock(&a->lock);
     see_order(a, offset, size);
-    while (done < size) {
+    while (done < size && g_get_monotonic_time() < end) {
         guint64 at;
         GBytes *bytes = wait_for_part(a, offset + done, &at, &err);
         gsize have, skip;

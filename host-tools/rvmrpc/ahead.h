@@ -44,13 +44,14 @@ void ahead_free(Ahead *ahead);
 /**
  * ahead_copy: what was read ahead, and asks for more of a file read in order
  * @buffer: @size bytes, of which as many as are returned are written
+ * @end: us, monotonic: then no other call is waited for
  *
  * May sleep until a call in flight ends.
  * Returns: bytes from @offset on, 0 or fewer than @size: ask for the others; -1
  * and @error: so it ended
  */
 gssize ahead_copy(Ahead *ahead, guint64 offset, void *buffer, gsize size,
-                  GError **error);
+                  gint64 end, GError **error);
 /* The file has @file_size bytes: nothing is asked for before that is known. */
 void ahead_note(Ahead *ahead, guint64 file_size);
 

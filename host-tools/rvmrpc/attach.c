@@ -177,6 +177,29 @@ static void find_places(Domain *d)
                                    "ivshmem-group=libvirt-qemu\n" : "");
 }
 
+/* What it starts with.  Passwords, too: without them define would drop them. */
+static char *inactive_xml(const char *vm, GError **error)
+{
+    const char *argv[] = { "virsh", "-q", "dumpxml", "--inactive",
+                           "--security-info", "--", vm, NULL };
+
+    return output_of(argv, error);
+}
+
+/* Who is asked may take long to say yes. */
+static gboolean is_unchanged(const Domain *d, GError **error)
+{
+    g_autofree char *now = inactive_xml(d->facts.uuid, error);
+
+    if (now && strcmp(now, d->before) != 0) {
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_FAILED,
+                            "somebody else changed it meanwhile; nothing was "
+                            "done: try again");
+        return FALSE;
+    }
+    return now != NULL;
+}
+
 /* What libvirt says of a name that it does not know has a code of ours. */
 static char *state_of(const char *vm, GError **error)
 {
@@ -211,10 +234,7 @@ static gboolean read_domain(Domain *d, const char *vm, GError **error)
     }
     d->running = strcmp(g_strstrip(state), "shut off") != 0 &&
                  strcmp(state, "crashed") != 0;
-    /* Passwords, too: without them define would drop them. */
-    const char *argv[] = { "virsh", "-q", "dumpxml", "--inactive",
-                           "--security-info", "--", vm, NULL };
-    d->before = output_of(argv, error);
+    d->before = inactive_xml(vm, error);
     if (!d->before || !domain_xml_facts(d->before, &d->facts, error)) {
         return FALSE;
     }
@@ -365,8 +385,6 @@ static gboolean confirm(const Domain *d, const char *after, int *code)
 
 static gboolean define(Domain *d, const char *after, GError **error)
 {
-    const char *argv[] = { "virsh", "-q", "dumpxml", "--inactive",
-                           "--security-info", "--", d->facts.uuid, NULL };
     g_autofree char *now = NULL;
 
     if (!keep(d, "before", d->before, error)) {
@@ -376,7 +394,7 @@ static gboolean define(Domain *d, const char *after, GError **error)
         forget(d);
         return FALSE;
     }
-    now = output_of(argv, error);
+    now = inactive_xml(d->facts.uuid, error);
     return now && keep(d, "after", now, error);
 }
 
@@ -423,6 +441,9 @@ static int attach(Domain *d, GError **error)
     }
     if (options.dry_run) {
         return EXIT_OK;
+    }
+    if (!has && !is_unchanged(d, error)) {
+        return EXIT_OTHER;
     }
     if (d->device == DOMAIN_IVSHMEM) {
         if (!write_conf(d, error)) {
@@ -477,8 +498,9 @@ static int detach(Domain *d, GError **error)
     }
     /* Nobody changed it since: libvirt's additions for the device go, too. */
     if (strcmp(after, same) != 0 &&
-        !virsh_with_text("define", NULL, NULL, untouched ? then : after,
-                         error)) {
+        (!is_unchanged(d, error) ||
+         !virsh_with_text("define", NULL, NULL, untouched ? then : after,
+                          error))) {
         return EXIT_OTHER;
     }
     if (d->running) {

@@ -289,6 +289,20 @@ int cmd_cat(int argc, char **argv)
 
 /* ---- cp ---- */
 
+/* It gets the name of what is there, which of a device or a FIFO nobody wants. */
+static gboolean may_replace(const char *to, GError **error)
+{
+    struct stat st;
+
+    if (stat(to, &st) < 0 || S_ISREG(st.st_mode)) {
+        return TRUE;
+    }
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_REGULAR_FILE,
+                "%s is no regular file, and would be replaced by one: write "
+                "there by 'rvmrpc cat'", to);
+    return FALSE;
+}
+
 /* Under another name until it is whole. */
 static gboolean copy_to(Copy *copy, const char *to, GError **error)
 {
@@ -296,6 +310,9 @@ static gboolean copy_to(Copy *copy, const char *to, GError **error)
     const mode_t mask = umask(0);
 
     umask(mask);
+    if (!may_replace(to, error)) {
+        return FALSE;
+    }
     copy->fd = g_mkstemp(name);
     if (copy->fd < 0) {
         g_set_error(error, G_IO_ERROR, g_io_error_from_errno(errno),

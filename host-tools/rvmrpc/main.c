@@ -157,6 +157,16 @@ guint timeout_or(guint default_ms)
     return options.timeout_ms ? (guint)options.timeout_ms : default_ms;
 }
 
+void leave_screen(void)
+{
+    void (*leave)(void) = g_atomic_pointer_get(&options.leave);
+
+    if (leave && g_atomic_pointer_compare_and_exchange(&options.leave, leave,
+                                                       NULL)) {
+        leave();
+    }
+}
+
 /* ---- Signals: whatever is waited for ends ---- */
 
 static void *wait_for_signal(void *data)
@@ -168,6 +178,7 @@ static void *wait_for_signal(void *data)
     g_cancellable_cancel(options.cancellable);
     /* The second one ends us whatever we do. */
     sigwait(set, &sig);
+    leave_screen();
     _exit(EXIT_INTERRUPTED);
 }
 

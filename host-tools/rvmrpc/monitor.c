@@ -27,6 +27,7 @@ GThread *monitor_thread(const char *name, GThreadFunc func, gpointer data)
     GThread *thread = try_thread(name, func, data, &error);
 
     if (!thread) {
+        leave_screen();
         g_prefix_error(&error, "each VM needs threads of its own: ");
         exit(fail(error));
     }

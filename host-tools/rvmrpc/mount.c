@@ -368,9 +368,11 @@ static int do_read(const char *path, char *buffer, size_t size, off_t offset,
                    struct fuse_file_info *info)
 {
     Part part = { .version.size = G_MAXUINT64 };
+    const gint64 end = g_get_monotonic_time() +
+                       timeout_or(FILES_TIMEOUT_MS) * (gint64)1000;
     Ahead *ahead = ahead_of(info);
     GError *error = NULL;
-    gssize done = ahead_copy(ahead, offset, buffer, size, &error);
+    gssize done = ahead_copy(ahead, offset, buffer, size, end, &error);
     gsize got = 1;
 
     while (done >= 0 && done < (gssize)size && got &&
@@ -388,6 +390,10 @@ static int do_read(const char *path, char *buffer, size_t size, off_t offset,
         g_bytes_unref(part.bytes);
         done += got;
         ahead_note(ahead, part.version.size);
+        /* Who reads cannot be killed: it shall not wait for a byte at a time. */
+        if (g_get_monotonic_time() >= end && got < part.length) {
+            return -ETIMEDOUT;
+        }
     }
     return done < 0 ? -error_number(error) : done;
 }

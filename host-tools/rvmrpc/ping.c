@@ -112,7 +112,9 @@ int cmd_ping(int argc, char **argv)
             g_clear_error(&last);
             t.sent--;
         } else if (last && !options.json) {
-            fprintf(stderr, "answer %u: %s\n", t.sent, last->message);
+            g_autofree char *text = rvmrpc_escape(last->message, FALSE);
+
+            fprintf(stderr, "answer %u: %s\n", t.sent, text);
         }
         if (!stdio_flush() ||
             (options.count && t.sent >= (guint)options.count)) {

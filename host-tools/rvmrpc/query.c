@@ -49,13 +49,14 @@ static void list_text(const GPtrArray *all)
     for (guint i = 0; i < all->len; i++) {
         const Facts *f = all->pdata[i];
         const char *state = facts_state(f), *name = rvmrpc_vm_get_name(f->vm);
+        g_autofree char *uuid = clean(rvmrpc_vm_get_uuid(f->vm));
         g_autofree char *os = clean(f->channel ? f->channel->os : NULL);
         g_autofree char *release = clean(f->channel ? f->channel->release :
                                          NULL);
 
         printf("%s%*s  %-36s  %8" G_GINT64_FORMAT "  %s%-9s%s  %-7s  %s%s%s\n",
                name, width - (int)g_utf8_strlen(name, -1), "",
-               rvmrpc_vm_get_uuid(f->vm) ?: "-", rvmrpc_vm_get_pid(f->vm),
+               uuid, rvmrpc_vm_get_pid(f->vm),
                color_of(state), state, color_off(), f->way ?: "-", os,
                *release == '-' ? "" : " ", *release == '-' ? "" : release);
     }
@@ -163,11 +164,14 @@ static void info_modules_text(const GPtrArray *modules)
 static int info_text(const Facts *f, const GPtrArray *modules)
 {
     const RvmrpcChannel *ch = f->channel;
+    g_autofree char *uuid = clean(rvmrpc_vm_get_uuid(f->vm));
     g_autofree char *os = clean(ch->os), *release = clean(ch->release);
+    g_autofree char *proxy = clean(ch->proxy), *gate = clean(ch->gate);
+    g_autofree char *wait = clean(ch->wait);
     const char *state = facts_state(f);
 
     printf("name:     %s\n", rvmrpc_vm_get_name(f->vm));
-    printf("uuid:     %s\n", rvmrpc_vm_get_uuid(f->vm) ?: "-");
+    printf("uuid:     %s\n", uuid);
     printf("pid:      %" G_GINT64_FORMAT "\n", rvmrpc_vm_get_pid(f->vm));
     printf("state:    %s%s%s, by %s\n", color_of(state), state, color_off(),
            f->way);
@@ -176,8 +180,7 @@ static int info_text(const Facts *f, const GPtrArray *modules)
                release, ch->last_seen_ms);
     }
     printf("channel:  proxy %s, gate %s, wait %s, %" G_GUINT64_FORMAT
-           " slots\n", ch->proxy ?: "-", ch->gate ?: "-", ch->wait ?: "-",
-           ch->slots);
+           " slots\n", proxy, gate, wait, ch->slots);
     printf("calls:    %" G_GUINT64_FORMAT " accepted, %" G_GUINT64_FORMAT
            " answered, %" G_GUINT64_FORMAT " failed, %" G_GUINT64_FORMAT
            " timed out, %" G_GUINT64_FORMAT " in flight\n", ch->calls,

@@ -49,9 +49,13 @@ typedef struct Options {
     int count;                  /* 0: without end */
     double interval;            /* seconds; 0: the command's own default */
     GCancellable *cancellable;  /* by SIGINT and SIGTERM */
+    void (*leave)(void);        /* atomic; before the process ends early; NULL: nothing */
 } Options;
 
 extern Options options;
+
+/* Gives the terminal back, when the process ends wherever it is. */
+void leave_screen(void);
 
 /* Of a call that waits for nothing, and of connecting. */
 #define TIMEOUT_MS 1000

@@ -233,9 +233,15 @@ static gboolean enough(const Monitor *m)
     return all;
 }
 
+static void end_screen(void)
+{
+    endwin();
+}
+
 static void begin_screen(void)
 {
     initscr();
+    g_atomic_pointer_set(&options.leave, end_screen);
     cbreak();
     noecho();
     curs_set(0);
@@ -276,7 +282,7 @@ static int top_screen(Monitor *m)
         there = has_terminal();
     } while (there && handle_key(getch()) && !enough(m) &&
              !g_cancellable_is_cancelled(options.cancellable));
-    endwin();
+    leave_screen();
     return there ? EXIT_OK : EXIT_OTHER;
 }
 

@@ -11,6 +11,8 @@
 /* How often VMs are looked for, in rounds of TICK_S. */
 #define TICK_S          0.1
 #define REFRESH_TICKS   20
+/* Until a socket that was lost is tried again. */
+#define AGAIN_S         2.0
 
 /* ---- Events: a thread per VM, as far as its way has them ---- */
 
@@ -21,22 +23,41 @@ typedef struct Follower {
     GThread *thread;
 } Follower;
 
-static void *follow(void *data)
+/* Until there will be no more. */
+static void take_events(Follower *f, RvmrpcConn *conn, GError **error)
 {
-    Follower *f = data;
-    g_autoptr(RvmrpcConn) conn = rvmrpc_connect(f->vm, timeout_or(1000),
-                                                f->cancellable, NULL);
+    GError *err = NULL;
 
-    while (conn && !g_cancellable_is_cancelled(f->cancellable)) {
-        g_autoptr(GError) error = NULL;
-        char *event = rvmrpc_next_event(conn, 60000, f->cancellable, &error);
+    while (!err) {
+        char *event = rvmrpc_next_event(conn, 60000, f->cancellable, &err);
 
         if (event) {
             g_async_queue_push(f->lines, event);
-        } else if (!g_error_matches(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
-            break;
+        } else if (g_error_matches(err, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
+            g_clear_error(&err);
         }
     }
+    g_propagate_error(error, err);
+}
+
+/* By a socket again when it was away; a monitor serves one client at a time. */
+static void *follow(void *data)
+{
+    Follower *f = data;
+    gboolean unsupported;
+
+    do {
+        g_autoptr(GError) error = NULL;
+        g_autoptr(RvmrpcConn) conn = rvmrpc_connect(f->vm, timeout_or(1000),
+                                                    f->cancellable, NULL);
+
+        if (conn) {
+            take_events(f, conn, &error);
+        }
+        unsupported = g_error_matches(error, RVMRPC_ERROR,
+                                      RVMRPC_ERROR_UNSUPPORTED);
+    } while (!unsupported && rvmrpc_vm_get_socket(f->vm) &&
+             monitor_sleep(f->cancellable, AGAIN_S));
     return NULL;
 }
 
@@ -145,12 +166,13 @@ static void show(Watched *w)
 
 static void show_events(GHashTable *followers, Watched *w)
 {
-    Follower *f = g_hash_table_lookup(followers, w);
+    Follower *f = g_hash_table_lookup(followers, w->vm);
     char *event;
 
     if (!f) {
         f = follower_new(w->vm);
-        g_hash_table_insert(followers, w, f);
+        /* It has a reference: no other VM comes to be at that address. */
+        g_hash_table_insert(followers, w->vm, f);
     }
     while ((event = g_async_queue_try_pop(f->lines))) {
         print_event(w->vm, event);
@@ -163,7 +185,12 @@ static gboolean is_gone(void *key, void *value, void *data)
     const Monitor *m = data;
 
     (void)value;
-    return !g_ptr_array_find(m->all, key, NULL);
+    for (guint i = 0; i < m->all->len; i++) {
+        if (((const Watched *)m->all->pdata[i])->vm == key) {
+            return FALSE;
+        }
+    }
+    return TRUE;
 }
 
 static gboolean enough(const Monitor *m)

@@ -7,20 +7,23 @@ import ctypes
 import json
 import os
 import pathlib
+import pty
 import resource
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import MEMORY, FakeVM, hang, only_submits, procedures, sysinfo  # noqa: E402
+from fake import MEMORY, Fakes, FakeVM, hang, only_submits, procedures, sysinfo  # noqa: E402
 from harness import BUILD, Late, Skip, case, comment, main  # noqa: E402
-from tools import COMPLAINTS, RVMRPC, rvmrpc  # noqa: E402
+from tools import COMPLAINTS, RVMRPC, environment, rvmrpc  # noqa: E402
 
 BUSY = 7
 NOBODY = 65534
@@ -61,6 +64,47 @@ class Library:
     def call(self, conn, timeout):
         """A null call."""
         return self.timed("rvmrpc_call", conn, 0, 0, None, timeout, None)
+
+
+def top_ended_by(gap):
+    """Runs top in a terminal and ends it by two signals; (exit status, whether the terminal is as it was)."""
+    with Fakes() as fakes:
+        fakes.add("web")
+        ours, its = pty.openpty()
+        before = termios.tcgetattr(its)
+        with subprocess.Popen([RVMRPC, "top"], env={**environment(fakes.folder), "TERM": "xterm"}, stdin=its, stdout=its,
+                              stderr=subprocess.PIPE) as process:
+            try:
+                shown = b""
+                while b"web" not in shown:
+                    shown += os.read(ours, 65536)
+                assert termios.tcgetattr(its) != before
+                threading.Thread(target=drain, args=(ours,), daemon=True).start()
+                process.send_signal(signal.SIGINT)
+                time.sleep(gap)
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+            finally:
+                process.kill()
+            said = process.stderr.read().decode()
+        assert not any(word in said for word in COMPLAINTS), said
+        return process.returncode, termios.tcgetattr(its) == before
+
+
+def drain(terminal):
+    """What it shows from here on."""
+    while True:
+        try:
+            os.read(terminal, 65536)
+        except OSError:
+            return
+
+
+@case("top: two signals at once end it there and then, and give the terminal back", timeout=90)
+def two_signals():
+    """As who presses ^C twice."""
+    ends = [top_ended_by(gap) for gap in (0, 0.01, 0.03)]
+    assert all(restored for _, restored in ends) and any(status == 130 for status, _ in ends), ends
 
 
 @case("two threads on one connection: each has its own timeout")
@@ -185,6 +229,30 @@ def no_threads():
         assert status == 0 and text == LARGE.decode(), (status, text[:200], len(text))
         for vm in vms:
             vm.close()
+
+
+# Of a domain that is another one at each look. It refuses to define one.
+CHANGING = """#!/bin/sh
+cd "$(dirname "$0")"
+case "$*" in
+*domstate*) echo shut off ;;
+*dominfo*) echo "Persistent:     yes" ;;
+*dumpxml*) echo >> asked; echo "<domain type='qemu'><name>dom</name><uuid>9f2c1a9e-7c1b-4e56-8a53-0a1b2c3d4e5f</uuid>"
+    echo "<title>$(wc -l < asked)</title><devices/></domain>" ;;
+*define*) : > defined; exit 1 ;;
+esac
+"""
+
+
+@case("attach: a domain that somebody else changes meanwhile stays as he has it")
+def changed():
+    """Who is asked whether it shall be changed may take long to say so."""
+    with tempfile.TemporaryDirectory() as folder:
+        virsh = pathlib.Path(folder) / "virsh"
+        virsh.write_text(CHANGING, encoding="utf-8")
+        virsh.chmod(0o755)
+        result = rvmrpc("attach", "dom", "--yes", "--device", "rvmrpc", PATH=f"{folder}:{os.environ['PATH']}")
+        assert result.status == 1 and "changed it meanwhile" in result.err and not (virsh.parent / "defined").exists(), result
 
 
 @case("through libvirt: a warning on virsh's stderr spoils nothing")

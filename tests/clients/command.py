@@ -19,9 +19,9 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import (ALL, MEMORY, SUBMIT, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
+from fake import (ALL, EVENT, INFO, MEMORY, SUBMIT, SUBSCRIBE, Fakes, Frame, answer_with, hang, info_answer,  # noqa: E402
                   only_submits, send_raw)
-from harness import VM, Skip, case, comment, main, shared  # noqa: E402
+from harness import VM, Skip, case, comment, main, shared, wait_for  # noqa: E402
 from harness.sock import ANSWER, ERROR  # noqa: E402
 from tools import PATIENT, RVMRPC, environment, ok, rvmrpc, soon, told  # noqa: E402
 
@@ -253,6 +253,36 @@ def watch():
     vm.wait_ready()
 
 
+@case("watch: events of a VM whose socket was away for a moment come again (fakes)")
+def watch_again():
+    """As a daemon's that is started anew."""
+    subscribed = []
+
+    def behave(frame, connection):
+        if frame.kind != SUBSCRIBE:
+            return False
+        subscribed.append(connection)
+        if len(subscribed) == 1:
+            connection.close()
+            return True
+        connection.sendall(Frame(INFO, b"{}", cookie=frame.cookie).pack() + Frame(EVENT, b'{"event": "SOME"}').pack())
+        return True
+    with Fakes() as fakes:
+        fakes.add("web", behave=behave)
+        with subprocess.Popen([RVMRPC, "watch", "web", "--json", "-i", "0.2"], env=environment(fakes.folder),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                deadline = time.monotonic() + 15
+                lines = []
+                while time.monotonic() < deadline and "event" not in (lines[-1] if lines else {}):
+                    lines.append(json.loads(process.stdout.readline()))
+                assert lines[-1].get("event") == '{"event": "SOME"}', (len(subscribed), lines[-1])
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=10)
+            finally:
+                process.kill()
+
+
 # Bad input
 
 
@@ -428,7 +458,7 @@ def escapes():
     """Colours, line breaks, bidirectional overrides, no UTF-8."""
     evil = b"\033[2J\n\r\xff\xe2\x80\xaename"
     with Fakes() as fakes:
-        fakes.add("evil", release="\033]0;owned\007", behave=answer_with(info_answer(
+        fakes.add("evil", uuid="\033[31m", release="\033]0;owned\007", behave=answer_with(info_answer(
             [(2, 1, 0xffffffff, len(evil) << 32), (6, 1, 0xffffffff, len(evil) << 32),
              (3, 1, 0, len(evil) << 32)], evil)))
         for command in ("list", "osinfo", "cpuinfo", "info"):
@@ -468,6 +498,93 @@ def pages():
             fakes.add(name, behave=paged(300, 23, following))
             result = fakes.run("cpustat", name)
             assert result.status == 9 and f"{name}: " in result.err and "malformed" in result.err, result
+
+
+@case("a guest whose CPUs come one by one: their time is over when it is (fakes)")
+def late_pages():
+    """Once no time is left nothing more is asked for, though it would be answered at once."""
+    last = []
+    page = paged(4096, 1)
+
+    def behave(frame, connection):
+        if frame.kind == SUBMIT and frame.timeout <= 1:
+            last.append(time.monotonic())
+        return page(frame, connection)
+    with Fakes() as fakes:
+        fakes.add("many", behave=behave)
+        for _ in range(10):
+            last.clear()
+            fakes.run("cpustat", "many", "-t", 50)
+            # Two, as milliseconds are whole, and what a busy machine takes.
+            assert not last or last[-1] - last[0] < 0.02, last
+
+
+CONNECT = 16
+
+
+def service(closes, refuse=0, endless=False):
+    """A guest's service that takes all. closes: flags and number of each CLOSE that is not refused; endless: it sends."""
+    left = [refuse]
+
+    def behave(frame, connection):
+        if frame.kind != SUBMIT or frame.module != CONNECT:
+            return False
+        if frame.procedure == 3:
+            return True
+        status, answer = 0, b""
+        if frame.procedure == 4:
+            left[0] -= 1
+            status = 9 if left[0] >= 0 else 0
+            if not status:
+                closes.append(struct.unpack("<QQIIII", frame.payload)[2:4])
+        else:
+            at = struct.unpack("<QQ", frame.payload[:16])[1] if frame.procedure else 0
+            more = bytes(65536) if endless and frame.procedure == 2 else b""
+            answer = struct.pack("<QII", at + (len(frame.payload) - 32 if frame.procedure == 1 else 0), 0, 0) + more
+        connection.sendall(Frame(ANSWER, answer, cookie=frame.cookie, status=status).pack())
+        return True
+    return behave
+
+
+@case("forward: a VM that was paused when a client broke off closes its connection later (fakes)")
+def closes_later():
+    """Its lease would not end, as others of the session are heard of."""
+    closes = []
+    with Fakes() as fakes:
+        fakes.add("paused", behave=service(closes, refuse=3))
+        with subprocess.Popen([RVMRPC, "forward", "0", "paused", "127.0.0.1:7"], env=environment(fakes.folder),
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                port = int(process.stdout.readline().split(" ")[0].rsplit(":", 1)[1])
+                clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+                clients[0].sendall(b"x")
+                time.sleep(0.2)
+                clients[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                clients[0].close()
+                wait_for(lambda: closes, 10, "the connection to be closed in the guest")
+                assert closes == [(1, 2)], closes
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=10)
+            finally:
+                process.kill()
+        clients[1].close()
+        # The other one with its session.
+        assert process.returncode == 0 and closes[1:] == [(0, 2)], (process.returncode, closes, err)
+
+
+@case("nc: who breaks off while it waits for its reader closes its connection in the guest (fakes)")
+def closes_nc():
+    """Before it ends itself."""
+    closes = []
+    with Fakes() as fakes:
+        fakes.add("endless", behave=service(closes, endless=True))
+        with subprocess.Popen([RVMRPC, "nc", "endless", "127.0.0.1:7"], env=environment(fakes.folder), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            # Until all that it keeps is full.
+            time.sleep(1)
+            process.stdout.close()
+            assert process.wait(10) == 1, process.stderr.read()
+        assert closes, closes
 
 
 @case("memory set aside for huge pages is not in use while nobody has it (fakes)")

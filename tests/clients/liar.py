@@ -156,6 +156,39 @@ def attributes():
             assert (place / "slow").read_bytes() == b"y" * 30000
 
 
+@case("cp to what is no regular file, by a link, too: it stays what it is")
+def special():
+    """Root's /dev/null would be a file from then on."""
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({READ: read_answer(b"hello")}))
+        fifo, link = pathlib.Path(fakes.folder) / "fifo", pathlib.Path(fakes.folder) / "link"
+        os.mkfifo(fifo)
+        link.symlink_to(fifo)
+        for to in (fifo, link):
+            result = fakes.run("cp", "liar:/t/f", to)
+            assert result.status == 1 and "no regular file" in result.err, result
+        assert fifo.is_fifo() and link.is_symlink() and len(os.listdir(fakes.folder)) == 3, os.listdir(fakes.folder)
+
+
+def one_byte(_offset, length):
+    """Of many, after a while that is no call's time."""
+    time.sleep(0.3)
+    return read_answer(b"z" * min(length, 1), size=30000)
+
+
+@case("a file that comes a byte at a time: who reads it is told, in the time that one call has", timeout=90)
+def trickles():
+    """No signal ends that wait."""
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({
+            STAT: lambda frame: records_answer([entry(mode=FOLDER_MODE) if path_of(frame) == "/t" else entry(size=30000)]),
+            READ: lambda frame: one_byte(*struct.unpack_from("<QI", frame.payload))}))
+        with Mounted(fakes, ms=1000) as place:
+            start = time.monotonic()
+            fails((place / "f").read_bytes, errno.ETIMEDOUT, errno.EIO)
+            assert time.monotonic() - start < 10
+
+
 @case("writes of which too much was written, or nothing, for ever", timeout=90)
 def writes():
     """No loop, no cursor beyond what was sent."""

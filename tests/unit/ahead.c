@@ -12,6 +12,7 @@
 /* A guest's file; what the pool's threads share is atomic. */
 typedef struct File {
     guint64 size;
+    guint64 more;               /* bytes that it is said to have beside them */
     guint32 slot;               /* bytes of an answer */
     gint salt;                  /* another one, other bytes */
     gint error;                 /* of RVMRPC_ERROR, 0: none */
@@ -65,7 +66,7 @@ static GBytes *on_read(void *data, const char *path, guint64 offset,
                             "as told");
     } else {
         bytes = read_file(f, offset, length);
-        *version = (RvmrpcFileVersion) { .size = f->size };
+        *version = (RvmrpcFileVersion) { .size = f->size + f->more };
         g_atomic_pointer_add(&f->read, g_bytes_get_size(bytes));
     }
     g_atomic_int_add(&f->at_once, -1);
@@ -79,7 +80,7 @@ static gsize read_and_check(File *f, Ahead *a, guint64 offset, gsize size)
     const gint salt = g_atomic_int_get(&f->salt);
     g_autofree guint8 *buffer = g_malloc(size);
     GError *error = NULL;
-    gssize done = ahead_copy(a, offset, buffer, size, &error);
+    gssize done = ahead_copy(a, offset, buffer, size, G_MAXINT64, &error);
 
     g_assert_no_error(error);
     g_assert_cmpint(done, >=, 0);
@@ -88,7 +89,7 @@ static gsize read_and_check(File *f, Ahead *a, guint64 offset, gsize size)
         g_assert_cmpuint(buffer[i], ==, byte_at(offset + i, salt));
     }
     if ((gsize)done < size) {
-        ahead_note(a, f->size);
+        ahead_note(a, f->size + f->more);
     }
     return want - done;
 }
@@ -263,7 +264,7 @@ static void test_fails(void)
     gssize got = 0;
 
     for (guint64 at = 0; got >= 0 && at < f.size; at += REQUEST) {
-        got = ahead_copy(a, at, buffer, REQUEST, &error);
+        got = ahead_copy(a, at, buffer, REQUEST, G_MAXINT64, &error);
         ahead_note(a, f.size);
     }
     g_assert_error(error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT);
@@ -302,6 +303,28 @@ static void test_hangs(void)
     ahead_pool_free(pool);
 }
 
+/* What ends before it is said to is asked for once more at each read, not for ever. */
+static void test_empty(gconstpointer data)
+{
+    const guint threads = GPOINTER_TO_UINT(data);
+    File f = { .size = 8 << 20, .more = 1 << 30, .slot = 65504 };
+    AheadPool *pool = pool_of(&f, threads);
+    Ahead *a = ahead_new(pool, "/file");
+    guint64 at;
+    gint calls;
+
+    for (at = 0; at < f.size; at += REQUEST) {
+        read_and_check(&f, a, at, REQUEST);
+    }
+    calls = g_atomic_int_get(&f.calls);
+    for (guint i = 0; i < 16; i++) {
+        g_assert_cmpuint(read_and_check(&f, a, at + i * REQUEST, REQUEST), ==, 0);
+    }
+    ahead_free(a);
+    ahead_pool_free(pool);
+    g_assert_cmpint(f.calls - calls, <=, 16 * threads);
+}
+
 /* With calls in flight. */
 static void test_closed(void)
 {
@@ -332,6 +355,8 @@ int main(int argc, char **argv)
     g_test_add_func("/ahead/busy", test_busy);
     g_test_add_func("/ahead/fails", test_fails);
     g_test_add_func("/ahead/hangs", test_hangs);
+    g_test_add_data_func("/ahead/empty/1", GUINT_TO_POINTER(1), test_empty);
+    g_test_add_data_func("/ahead/empty/4", GUINT_TO_POINTER(THREADS), test_empty);
     g_test_add_func("/ahead/closed", test_closed);
     return g_test_run();
 }
