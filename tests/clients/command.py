@@ -121,10 +121,10 @@ def by_qmp_apart():
 def late_monitor(listener):
     """Tells each client first what the one before it was to hear."""
     while True:
-        with listener.accept()[0] as sock, sock.makefile("rw", errors="replace") as stream:
-            # A client that goes away with answers unread ends the connection hard.
-            with contextlib.suppress(ConnectionError):
-                serve_late(stream)
+        # A client that goes away with answers unread ends the connection hard, and closing the stream says so once more.
+        with contextlib.suppress(ConnectionError), listener.accept()[0] as sock, \
+                sock.makefile("rw", errors="replace") as stream:
+            serve_late(stream)
 
 
 def serve_late(stream):
