@@ -107,9 +107,7 @@ static gboolean ask_page(RvmrpcConn *conn, GPtrArray *modules, guint32 first,
     g_autoptr(GBytes) arg = g_bytes_new(&req, sizeof(req));
     g_autoptr(GBytes) answer = NULL;
 
-    if (first && !until_left(until)) {
-        g_propagate_error(error, status_error(conn->vm,
-                                              RVMRPC_STATUS_TIMED_OUT));
+    if (first && !until_more(until, conn->vm, error)) {
         return FALSE;
     }
     answer = call_target(conn, &target, arg, MAX(until_left(until), 1), NULL,

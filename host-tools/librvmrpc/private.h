@@ -93,6 +93,18 @@ gboolean frame_is_good(const struct rvmrpc_sock_hdr *hdr);
 
 GError *status_error(const RvmrpcVm *vm, guint32 status);
 GError *malformed_error(const RvmrpcVm *vm);
+
+/* Whether what needs several answers may ask for one more, after the first.  FALSE and *error: TIMED_OUT. */
+static inline gboolean until_more(const Until *until, const RvmrpcVm *vm,
+                                  GError **error)
+{
+    if (until_left(until)) {
+        return TRUE;
+    }
+    g_propagate_error(error, status_error(vm, RVMRPC_STATUS_TIMED_OUT));
+    return FALSE;
+}
+
 /* Of query-rvmrpc's answer; @vm_running is known beside it. */
 RvmrpcChannel *channel_from_json(JsonObject *obj, gboolean vm_running);
 

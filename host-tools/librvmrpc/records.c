@@ -117,9 +117,7 @@ static gboolean ask(Asking *a, guint64 cursor, GError **error)
     g_autoptr(GByteArray) words = g_byte_array_new();
     g_autoptr(GBytes) arg = NULL, answer = NULL;
 
-    if (!first && !until_left(a->until)) {
-        g_propagate_error(error, status_error(a->conn->vm,
-                                              RVMRPC_STATUS_TIMED_OUT));
+    if (!first && !until_more(a->until, a->conn->vm, error)) {
         return FALSE;
     }
     g_byte_array_append(words, (const guint8 *)&req, sizeof(req));

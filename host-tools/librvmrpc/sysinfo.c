@@ -492,9 +492,7 @@ static gboolean sysinfo_pages(RvmrpcConn *conn, guint32 procedure,
     do {
         g_autoptr(GBytes) answer = NULL;
 
-        if (first && !until_left(&until)) {
-            g_propagate_error(error, status_error(conn->vm,
-                                                  RVMRPC_STATUS_TIMED_OUT));
+        if (first && !until_more(&until, conn->vm, error)) {
             return FALSE;
         }
         answer = sysinfo(conn, procedure, 0, first,

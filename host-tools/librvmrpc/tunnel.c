@@ -437,7 +437,6 @@ static void rouse_all(RvmrpcTunnel *t)
 static gboolean on_again(gpointer data)
 {
     RvmrpcTunnel *t = data;
-
     Close *c;
 
     g_clear_pointer(&t->again, g_source_unref);
