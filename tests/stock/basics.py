@@ -7,7 +7,7 @@ import subprocess
 import urllib.error
 import urllib.request
 
-from stand import PATIENT_MS, TOOLS, Load, Rvmrpcd, Served, StockVM, quick, tools, wait_event
+from stand import PATIENT_MS, TOOLS, Load, Rvmrpcd, Served, StockVM, tools, wait_event
 
 from harness import VM, case, comment, counters, insmod, main, ms, set_parameter, shared, wait_connected, wait_for
 from harness.sock import SUBSCRIBE
@@ -187,7 +187,7 @@ def events(version):
         vm.guest.check("rmmod rvmrpc")
         assert wait_event(c, "RVMRPC_DISCONNECTED")["reason"] == "guest-exit"
         assert vm.daemon.json("list")[0]["state"] == "no-driver"
-        assert quick(lambda: vm.daemon.rvmrpc("meminfo", "web")).status != 0
+        assert tools.soon(2, lambda: vm.daemon.rvmrpc("meminfo", "web")).status != 0
         vm.guest.check("modprobe rvmrpc")
         come = wait_event(c, "RVMRPC_CONNECTED")
         info = wait_connected(vm, epoch)
@@ -245,7 +245,7 @@ def ends_and_starts(daemon, vms):
         vms["b"].stop()
         assert {vm["name"]: vm["state"] for vm in daemon.json("list")
                 if vm["state"] == "connected"} == dict.fromkeys(("a", "c"), "connected")
-        assert quick(lambda: daemon.rvmrpc("meminfo", "b")).status != 0
+        assert tools.soon(2, lambda: daemon.rvmrpc("meminfo", "b")).status != 0
         vms["b"] = StockVM(daemon, "b", version="7.2", memory="176M", append=tools.PATIENT).boot()
         assert daemon.query("b")["epoch"] != epoch
         assert daemon.json("meminfo", "b")["total"] == total(vms["b"])

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from stand import PATIENT_MS, Load, Rvmrpcd, Served, StockVM, quick, tools, wait_event
+from stand import PATIENT_MS, Load, Rvmrpcd, Served, StockVM, tools, wait_event
 
 from harness import QMPError, Timeout, case, comment, main, shared, wait_connected, wait_for
 from harness.paths import QEMU_IMG
@@ -102,7 +102,7 @@ def loses():
             daemon.store.forget()
             daemon.start()
             assert daemon.query("web")["state"] == "disconnected"
-            assert quick(lambda: daemon.rvmrpc("meminfo", "web")).status != 0
+            assert tools.soon(2, lambda: daemon.rvmrpc("meminfo", "web")).status != 0
             time.sleep(1)
             assert boot_id(vm) == boot and vm.qmp.cmd("query-status")["running"]
         with StockVM(daemon, "web", memory="192M"):

@@ -9,7 +9,7 @@ import tempfile
 import time
 
 from foreign import Doorbell, Plain
-from stand import PATIENT_MS, Load, Served, StockVM, quick, tools
+from stand import PATIENT_MS, Load, Served, StockVM, tools
 
 from harness import (balloon_window, case, comment, counters, insmod, kernel_files, main, ms, shared, wait_connected,
                      wait_for)
@@ -249,12 +249,12 @@ def hung_storage():
         epoch = vm.query()["epoch"]
         ends = []
         for number in range(16):
-            done = quick(lambda: vm.daemon.rvmrpc("drop-caches", "web", "pagecache", "--sync", "-t", "200"))
+            done = tools.soon(2, lambda: vm.daemon.rvmrpc("drop-caches", "web", "pagecache", "--sync", "-t", "200"))
             assert done.status != 0, done
             ends.append(done.err.strip().splitlines()[-1])
             if number % 4 == 3:
                 time.sleep(1.2)
-            assert quick(lambda: vm.daemon.ok("meminfo", "web", "--json")).json()["total"] > 0
+            assert tools.soon(2, lambda: vm.daemon.ok("meminfo", "web", "--json")).json()["total"] > 0
         comment("\n".join(sorted(set(ends))))
         assert vm.query()["state"] == "connected"
         comment(f"epochs {epoch} to {vm.query()['epoch']}")

@@ -222,15 +222,6 @@ class Rvmrpcd:
         return self.ok(*args, "--json", **more).json()
 
 
-def quick(run, seconds=2.0):
-    """The result of a command that ends within so long, in one of three tries: this machine may be busy at any."""
-    for _ in range(3):
-        result = run()
-        if result.seconds < seconds:
-            return result
-    raise AssertionError(result)
-
-
 class StockVM(VM):
     """A guest of one of Debian's QEMUs, whose window is a daemon's.
 
