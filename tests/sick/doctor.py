@@ -5,6 +5,7 @@ import time
 
 from ward import doctor, guest, names, rvmrpc, slow
 from harness import case, insmod, wait_for
+from harness.files import mute_fuse
 import tools
 
 BOMB = "/sys/fs/cgroup/bomb"
@@ -100,16 +101,12 @@ def hung():
 def mute():
     """Who looks at it hangs."""
     vm = guest()
-    vm.guest.check("mute-fuse /fuse > /dev/null 2>&1 & echo $! > /tmp/mute; "
-                   "for i in $(seq 100); do grep -q /fuse /proc/mounts && exit; sleep 0.1; done; exit 1")
-    vm.guest.check("ls /fuse > /dev/null 2>&1 & echo $! > /tmp/looks; sleep 0.5; test -d /proc/$(cat /tmp/looks)")
-    try:
+    with mute_fuse(vm, "/fuse"):
+        vm.guest.check("ls /fuse > /dev/null 2>&1 & echo $! > /tmp/looks; sleep 0.5; test -d /proc/$(cat /tmp/looks)")
         df = tools.soon(3, lambda: rvmrpc("df"))
         assert re.search(r"^/dev/vda .* /slow$", df.out, re.M), df
         assert re.search(r"^mute +fuse\.mute +- .* /fuse \(remote, not asked\)$", df.out, re.M), df
         assert not any("/fuse" in sentence for sentence in doctor()[0])
-    finally:
-        vm.guest.check("kill -9 $(cat /tmp/mute); umount -l /fuse")
 
 
 @case("a fork bomb", timeout=120)
