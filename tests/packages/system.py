@@ -28,7 +28,7 @@ PATIENT = """[Manager]
 DefaultTimeoutStartSec=30min
 DefaultDeviceTimeoutSec=30min
 """
-CMDLINE = ("root=/dev/vda rw console=ttyS0 mitigations=off audit=0 no_timer_check quiet systemd.show_status=no "
+CMDLINE = ("root=/dev/vda rw console=ttyS0 mitigations=off no_timer_check quiet systemd.show_status=no "
            "udev.event_timeout=1800 "
            "systemd.mask=apt-daily.timer systemd.mask=apt-daily-upgrade.timer systemd.mask=e2scrub_reap.service")
 
@@ -69,7 +69,7 @@ class System:
     """A QEMU with the disk FOLDER/disk, and a kernel that is on it. Debian 13's is a quarter faster than Debian 12's; a
     processor with more than qemu64 has string instructions, which the C library prefers and TCG does byte by byte."""
 
-    def __init__(self, story, folder, kernel, *args, memory="1G", append=""):
+    def __init__(self, story, folder, kernel, *args, memory="1G", smp=2, append=""):
         self.folder = pathlib.Path(folder)
         for name in ("vmlinuz", "initrd.img"):
             subprocess.run(["debugfs", "-R", f"dump /boot/{name}-{kernel} {folder}/{name}", self.folder / "disk"],
@@ -80,7 +80,7 @@ class System:
         story.tell(f"starts {kernel}")
         self.process = subprocess.Popen(  # pylint: disable=consider-using-with
             [QEMUS["10.0"], "-nodefaults", "-display", "none", "-machine", "q35", "-cpu", "qemu64", "-accel", "tcg",
-             "-smp", "2", "-m", memory, "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd.img",
+             "-smp", str(smp), "-m", memory, "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd.img",
              "-append", f"{CMDLINE} {append}", "-no-reboot",
              "-drive", f"file={self.folder}/disk,if=virtio,format=raw,cache=unsafe",
              "-chardev", f"socket,id=con,path={path},server=on,wait=off,logfile={story.path},logappend=on",
