@@ -170,6 +170,14 @@ void rvmrpc_event_sources_beat(void)
 
 /* ---- Panic and oops ---- */
 
+/* What is no function that has a name would be printed as an address, which is nobody's business. */
+size_t rvmrpc_function(unsigned long address, char *name, size_t size)
+{
+	size_t length = scnprintf(name, size, "%ps", (void *)address);
+
+	return strstarts(name, "0x") ? scnprintf(name, size, "?") : length;
+}
+
 static int event_panic(struct notifier_block *nb, unsigned long unused, void *reason)
 {
 	struct rvmrpc_event_writer e;
@@ -191,15 +199,15 @@ static int event_oops(struct notifier_block *nb, unsigned long what, void *data)
 {
 	const struct die_args *args = data;
 	struct rvmrpc_event_writer e;
-	char text[128];
+	char text[128], name[64];
 	int n;
 
 	if (what != DIE_OOPS)
 		return NOTIFY_DONE;
 	rvmrpc_event_new(&e, RVMRPC_MOD_CORE, RVMRPC_RECORD_OOPS);
 	event_process(&e, current);
-	n = scnprintf(text, sizeof(text), "%s in %ps", args->str,
-		      args->regs ? (void *)instruction_pointer(args->regs) : NULL);
+	rvmrpc_function(args->regs ? instruction_pointer(args->regs) : 0, name, sizeof(name));
+	n = scnprintf(text, sizeof(text), "%s in %s", args->str, name);
 	rvmrpc_event_string(&e, RVMRPC_EVENT_TEXT, text, n);
 	rvmrpc_event_send(&e);
 	return NOTIFY_DONE;

@@ -252,14 +252,6 @@ int rvmrpc_os_tasks_list(struct rvmrpc_record_writer *w, u32 ms)
 /* ---- blocked ---- */
 
 #if RVMRPC_CAN_UNWIND && IS_ENABLED(CONFIG_KALLSYMS)
-/* What is no function that has a name would be printed as an address, which is nobody's business. */
-static size_t tasks_function(unsigned long address, char *name, size_t size)
-{
-	size_t length = scnprintf(name, size, "%ps", (void *)address);
-
-	return strstarts(name, "0x") ? scnprintf(name, size, "?") : length;
-}
-
 /* It may run meanwhile: then what comes out is wrong, but no more. */
 static void tasks_stack(struct rvmrpc_record_writer *w, struct task_struct *task)
 {
@@ -273,7 +265,7 @@ static void tasks_stack(struct rvmrpc_record_writer *w, struct task_struct *task
 		address = unwind_get_return_address(&state);
 		if (!address)
 			return;
-		rvmrpc_record_string(w, RVMRPC_TASK_STACK, name, tasks_function(address, name, sizeof(name)));
+		rvmrpc_record_string(w, RVMRPC_TASK_STACK, name, rvmrpc_function(address, name, sizeof(name)));
 	}
 }
 #else

@@ -222,6 +222,8 @@ bool rvmrpc_event_send(struct rvmrpc_event_writer *e);
 int rvmrpc_event_sources_init(void);
 void rvmrpc_event_sources_exit(void);
 void rvmrpc_event_sources_beat(void);	/* the server thread's, every 5 s */
+/* Any context.  The name of the function with that address, or "?"; returns its length. */
+size_t rvmrpc_function(unsigned long address, char *name, size_t size);
 
 /* ---- rvmrpc_vmlp.c ---- */
 
