@@ -316,6 +316,9 @@ u32 rvmrpc_os_connect_recv(struct rvmrpc_connection *c, u64 drop, void *to, u32 
 	if (!room)
 		return RVMRPC_CONNECT_FAILED_NOT;
 	got = connect_recv(s, to, room, MSG_PEEK);
+	/* Its error was told by now, perhaps in an answer that was lost: only the other end makes an end. */
+	if (!got && !sock_flag(s->sock->sk, SOCK_DONE))
+		return c->failed ?: RVMRPC_CONNECT_BROKEN;
 	*length = max(got, 0);
 	*ended = !got;
 	return connect_failed(min(got, 0));
