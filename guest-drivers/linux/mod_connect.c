@@ -153,16 +153,6 @@ static void connect_put(struct connect_socket *s)
 	kref_put(&s->ref, connect_free);
 }
 
-/* What was taken out of the table. */
-static void connect_drop(struct rvmrpc_connection *c, bool reset)
-{
-	struct connect_socket *s = connect_of(c);
-
-	if (reset)
-		s->reset = true;
-	connect_put(s);
-}
-
 static int connect_begin(struct connect_socket *s, const struct rvmrpc_connect_open_req *wanted)
 {
 	struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = htons(wanted->port) };
@@ -322,6 +312,18 @@ u32 rvmrpc_os_connect_recv(struct rvmrpc_connection *c, u64 drop, void *to, u32 
 	*length = max(got, 0);
 	*ended = !got;
 	return connect_failed(min(got, 0));
+}
+
+/* What was taken out of the table. */
+static void connect_drop(struct rvmrpc_connection *c, bool reset)
+{
+	struct connect_socket *s = connect_of(c);
+
+	if (reset)
+		s->reset = true;
+	else	/* What lies unread, be it told, makes the kernel forget what was sent. */
+		connect_recv(s, NULL, INT_MAX, MSG_TRUNC);
+	connect_put(s);
 }
 
 /* Those of a session, or of all (0), and the one of a number, or all (0). */
