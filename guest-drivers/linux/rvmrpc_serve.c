@@ -357,6 +357,8 @@ void rvmrpc_window_connect(struct rvmrpc_dev *rdev)
 	if (!g->win.base)
 		rvmrpc_guest_init(g, rdev->w.base, pci_resource_len(rdev->pdev, RVMRPC_BAR_WINDOW));
 	clear_bit(RVMRPC_KICKED, &rdev->kicked);
+	/* Or the look at the answer may come before it, and the answer's interrupt between them. */
+	rvmrpc_os_mb();
 	if (g->state != RVMRPC_GUEST_GREETED)
 		rvmrpc_window_hello(rdev);
 	switch (rvmrpc_guest_answered(g, &status)) {
