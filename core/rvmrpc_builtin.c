@@ -32,7 +32,9 @@ static int core_cancel(struct rvmrpc_request *req, struct rvmrpc_response *res)
 
 	(void)res;
 	memcpy(&xid, req->arg, sizeof(xid));
-	rvmrpc_os_cancel(xid);
+	/* No call has 0, which means all of them to who ends waits. */
+	if (xid)
+		rvmrpc_os_cancel(xid);
 	return RVMRPC_STATUS_OK;
 }
 

@@ -30,7 +30,7 @@ int rvmrpc_reclaim_drop_caches(struct rvmrpc_request *req, struct rvmrpc_respons
 /* rvmrpc_server_list() with the registry lock. */
 uint32_t rvmrpc_os_list(uint32_t first, void *buf, uint32_t bytes);
 
-/* Server thread: a call with this xid that waits for a worker is answered with CANCELLED; one that runs goes on. */
+/* Server thread: a call with this xid, not 0, that waits for a worker is answered with CANCELLED; one that runs goes on. */
 void rvmrpc_os_cancel(uint64_t xid);
 
 /* Server thread: it leaves the host once this call is answered. */

@@ -154,6 +154,10 @@ static void test_cancel(void)
 	g_assert_cmpuint(status_of(RVMRPC_MOD_CORE, RVMRPC_CORE_CANCEL, &xid, 8), ==, RVMRPC_STATUS_OK);
 	g_assert_cmpuint(asked.cancels, ==, 1);
 	g_assert_cmpuint(asked.cancelled, ==, xid);
+	/* No call has it, and a driver takes it for all of them. */
+	xid = 0;
+	g_assert_cmpuint(status_of(RVMRPC_MOD_CORE, RVMRPC_CORE_CANCEL, &xid, 8), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(asked.cancels, ==, 1);
 }
 
 static void test_exit(void)
