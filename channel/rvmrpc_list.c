@@ -128,8 +128,12 @@ static void got_page(RvmrpcCall *call, void *opaque)
     uint32_t status = call->core.status;
 
     g_mutex_lock(&list->lock);
+    /* An answer of an epoch that is over by now tells nothing. */
     if (status == RVMRPC_STATUS_OK &&
-        rvmrpc_channel_epoch(list->ch) == list->coming_epoch) {
+        rvmrpc_channel_epoch(list->ch) != list->coming_epoch) {
+        status = RVMRPC_STATUS_RESET;
+    }
+    if (status == RVMRPC_STATUS_OK) {
         if (take_page(list, call->res, call->core.reslen)) {
             status = ask(list);
             if (status == RVMRPC_STATUS_OK) {

@@ -911,6 +911,32 @@ static void test_list_forgotten(void)
 	world_end();
 }
 
+static void list_ended(uint32_t status, void *opaque)
+{
+	*(uint32_t *)opaque = status;
+}
+
+/* A guest that has answered, and said hello anew before the host looked: what is asked for is not there. */
+static void test_list_reset(void)
+{
+	uint32_t status = UINT32_MAX;
+
+	world_begin();
+	list_of(3, 3);
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_ended, &status), ==, RVMRPC_STATUS_OK);
+	/* It answers meanwhile. */
+	g_usleep(50000);
+	mute();
+	rvmrpc_guest_hello(&w.guest, 4711, RVMRPC_OS_LINUX, "6.12-test");
+	ring();
+	run_until(status != UINT32_MAX);
+	g_assert_cmpuint(status, ==, RVMRPC_STATUS_RESET);
+	g_assert_cmpuint(list_length(), ==, 0);
+	g_atomic_int_set(&w.mute, 0);
+	list_of(3, 3);
+	world_end();
+}
+
 /* ---- the socket ---- */
 
 static int client(void)
@@ -1240,6 +1266,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/neighbours", test_neighbours);
 	g_test_add_func("/daemon/list", test_list);
 	g_test_add_func("/daemon/list-forgotten", test_list_forgotten);
+	g_test_add_func("/daemon/list-reset", test_list_reset);
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
