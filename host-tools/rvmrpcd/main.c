@@ -172,11 +172,13 @@ static guint add_new(Daemon *d, const Config *config)
 
     for (guint i = 0; i < config->vms->len; i++) {
         const VmConfig *vm = config->vms->pdata[i];
+        Vm *known = g_hash_table_lookup(d->vms, vm->name);
         g_autoptr(GError) error = NULL;
 
         g_hash_table_remove(d->leaving, vm->name);
-        if (!g_hash_table_contains(d->vms, vm->name) &&
-            !add_vm(d, config_dup_vm(vm), &error)) {
+        if (known) {
+            vm_update(known, vm);
+        } else if (!add_vm(d, config_dup_vm(vm), &error)) {
             g_warning("%s: %s", vm->name, error->message);
             failed++;
         }

@@ -53,6 +53,8 @@ void vm_free(Vm *vm, bool keep);
 void vm_greet(Vm *vm, int sock);
 /* Takes over a world that was kept. */
 void vm_adopt(Vm *vm, unsigned id, const int fds[NFDS]);
+/* Of what was read again: who it is at once, its window from QEMU's next start. */
+void vm_update(Vm *vm, const VmConfig *config);
 bool vm_is_idle(const Vm *vm);
 const VmConfig *vm_config(const Vm *vm);
 

@@ -461,6 +461,13 @@ void vm_free(Vm *vm, bool keep)
     g_free(vm);
 }
 
+void vm_update(Vm *vm, const VmConfig *config)
+{
+    g_free(vm->config->uuid);
+    vm->config->uuid = g_strdup(config->uuid);
+    vm->config->window = config->window;
+}
+
 bool vm_is_idle(const Vm *vm)
 {
     return vm->worlds.length == 0;

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code."""
+"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code. What it reads again."""
 import multiprocessing
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -127,6 +129,49 @@ def groups():
         wait_for((folder / "own.ivshmem").exists, 10, "the other VM")
         assert [(folder / name).stat().st_gid for name in ("own.ivshmem", "own.sock", "web.ivshmem", "web.sock")] == [
             1234, 1235, os.getegid(), os.getegid()]
+
+
+def window_of(sock):
+    """Bytes of the window that it gives to whom it takes for a QEMU; the connection stays."""
+    while True:
+        value, fds, _, _ = socket.recv_fds(sock, 8, 1)
+        sizes = [os.fstat(fd).st_size for fd in fds]
+        for fd in fds:
+            os.close(fd)
+        if int.from_bytes(value, "little", signed=True) == -1:
+            return sizes[0]
+
+
+@case("a VM's file that is read again: its UUID holds at once, its sizes from QEMU's next start")
+def reread():
+    """The QEMU that is there keeps its window."""
+    uuids = [f"52564d52-0000-4000-9000-00000000000{n}" for n in (1, 2)]
+    with Daemon() as daemon, socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        folder = pathlib.Path(daemon.folder.name)
+        (folder / "none").mkdir()
+
+        def now(uuid, size):
+            (folder / "none" / "own.conf").write_text(f"[vm]\nname=own\nuuid={uuid}\nsize={size}\n", encoding="ascii")
+            daemon.process.send_signal(signal.SIGHUP)
+
+        def known():
+            with SocketClient(folder / "own.sock") as client:
+                return client.query()["vm"]["uuid"]
+
+        now(uuids[0], "512K")
+        wait_for((folder / "own.ivshmem").exists, 10, "the new VM")
+        assert known() == uuids[0]
+        first.connect(str(folder / "own.ivshmem"))
+        assert window_of(first) == 512 << 10
+        now(uuids[1], "1M")
+        wait_for(lambda: known() == uuids[1], 10, "its other UUID")
+        second.connect(str(folder / "own.ivshmem"))
+        assert window_of(second) == 1 << 20
+        first.setblocking(False)
+        try:
+            assert first.recv(8), "the first QEMU lost its connection"
+        except BlockingIOError:
+            pass
 
 
 # In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.
