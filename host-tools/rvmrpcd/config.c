@@ -384,10 +384,16 @@ static gint by_text(gconstpointer a, gconstpointer b)
 
 static gboolean read_folder(Config *config, GError **error)
 {
-    g_autoptr(GDir) dir = g_dir_open(config->vm_dir, 0, NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(config->vm_dir, 0, &why);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     const char *name;
 
+    /* One that cannot be read is not one without VMs, which would go. */
+    if (why && !g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
     while (dir && (name = g_dir_read_name(dir))) {
         if (g_str_has_suffix(name, ".conf") && name[0] != '.') {
             g_ptr_array_add(names, g_strdup(name));

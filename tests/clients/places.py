@@ -174,6 +174,36 @@ def reread():
             pass
 
 
+@case("where the folder of VMs cannot be read, a reload takes none away")
+def unreadable():
+    """Here it is a file for a while. One that is not there has no VMs."""
+    with Daemon() as daemon:
+        folder = pathlib.Path(daemon.folder.name)
+        own, mark = folder / "own.ivshmem", folder / "mark.ivshmem"
+
+        def reload():
+            daemon.process.send_signal(signal.SIGHUP)
+
+        (folder / "none").mkdir()
+        (folder / "none" / "own.conf").write_text("[vm]\nname=own\n", encoding="ascii")
+        reload()
+        wait_for(own.exists, 10, "the VM")
+        (folder / "none").rename(folder / "some")
+        (folder / "none").touch()
+        reload()
+        time.sleep(0.5)
+        assert own.exists()
+        (folder / "none").unlink()
+        (folder / "some" / "mark.conf").write_text("[vm]\nname=mark\n", encoding="ascii")
+        (folder / "some").rename(folder / "none")
+        reload()
+        wait_for(mark.exists, 10, "another VM")
+        assert own.exists()
+        (folder / "none").rename(folder / "some")
+        reload()
+        wait_for(lambda: not own.exists() and not mark.exists(), 10, "the end of both")
+
+
 # In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.
 INSTALLED = """mount -t tmpfs -o mode=755 tmpfs /run
 "$1" --vm name=places-web 2>/dev/null & daemon=$!
