@@ -11,11 +11,12 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / name) for name in ("vm", "stock")]
 
 # pylint: disable=wrong-import-position
 from harness import BUILD, Skip, case, main, wait_for  # noqa: E402
 from harness.sock import ERROR, INFO, SUBSCRIBE, SocketClient  # noqa: E402
+from fdstore import FDStore  # noqa: E402
 from tools import RVMRPC, environment  # noqa: E402
 
 RVMRPCD = BUILD / "host-tools" / "rvmrpcd-asan"
@@ -202,6 +203,56 @@ def unreadable():
         (folder / "none").rename(folder / "some")
         reload()
         wait_for(lambda: not own.exists() and not mark.exists(), 10, "the end of both")
+
+
+@case("a VM whose file was away while the daemon started anew is itself again once the file is back")
+def away():
+    """Meanwhile nobody has verified who it is, and no other QEMU can come."""
+    uuid = "52564d52-0000-4000-9000-000000000001"
+    with tempfile.TemporaryDirectory(prefix="rvmrpc-places-") as name, socket.socket(socket.AF_UNIX) as qemu:
+        folder, store = pathlib.Path(name), FDStore(name)
+        path = str(folder / "own.ivshmem")
+        (folder / "conf").write_text(f"[daemon]\nsocket-dir={name}\nivshmem-dir={name}\nvm-dir={name}/vms\n",
+                                     encoding="ascii")
+        (folder / "vms").mkdir()
+        (folder / "vms" / "own.conf").write_text(f"[vm]\nname=own\nuuid={uuid}\n", encoding="ascii")
+
+        def start():
+            store.clear()
+            process = store.popen([RVMRPCD, "-c", folder / "conf"], environment())
+            assert store.wait("READY=1", 20)
+            return process
+
+        def stop(process):
+            process.terminate()
+            assert process.wait(20) == 0
+
+        def who():
+            with SocketClient(folder / "own.sock") as client:
+                return client.query()["vm"]
+
+        try:
+            process = start()
+            qemu.connect(path)
+            window_of(qemu)
+            wait_for(lambda: len(store.names()) == 4, 10, "what the store shall have")
+            stop(process)
+            (folder / "vms").rename(folder / "elsewhere")
+            process = start()
+            assert who()["unverified"] and who()["pid"] == os.getpid() and not os.path.exists(path)
+            (folder / "elsewhere").rename(folder / "vms")
+            process.send_signal(signal.SIGHUP)
+            wait_for(lambda: os.path.exists(path), 10, "the place for its QEMU's next start")
+            assert who() == {"name": "own", "uuid": uuid, "pid": os.getpid()}
+            qemu.close()
+            wait_for(lambda: "pid" not in who(), 10, "its end")
+            with socket.socket(socket.AF_UNIX) as again:
+                again.connect(path)
+                assert window_of(again) == 512 << 10
+            stop(process)
+        finally:
+            process.kill()
+            store.close()
 
 
 # In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.
