@@ -239,6 +239,14 @@ static gboolean read_domain(Domain *d, const char *vm, GError **error)
                             "libvirt tells neither its name nor its UUID");
         return FALSE;
     }
+    /* virsh takes a number for its own id of a domain first. */
+    if (strcmp(vm, d->facts.name) != 0 &&
+        g_ascii_strcasecmp(vm, d->facts.uuid) != 0) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_VM,
+                    "to virsh that is %s; name a domain by its name or UUID",
+                    d->facts.name);
+        return FALSE;
+    }
     return TRUE;
 }
 
