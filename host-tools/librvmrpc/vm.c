@@ -282,7 +282,7 @@ static char *ask_virsh(const char *command, const char *what,
     return out && !complaint ? g_strdup(g_strstrip(out)) : NULL;
 }
 
-/* virsh takes a number for its own id of a domain first: that is another one's. */
+/* virsh takes a number for its own id of a domain first, of any other one. */
 static gboolean is_virsh_id(const char *what, const Until *until)
 {
     g_autofree char *name = NULL;

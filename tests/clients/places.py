@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code. What it reads again."""
+"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code.
+
+And what rvmrpcd does when it reads its files again.
+"""
 import multiprocessing
 import os
 import pathlib
