@@ -64,12 +64,15 @@ static guint deadline_ms(struct MHD_Connection *connection)
 
 static gboolean is_wanted(const RvmrpcVm *vm)
 {
-    return !only->len ||
-           g_ptr_array_find_with_equal_func(only, rvmrpc_vm_get_name(vm),
-                                            g_str_equal, NULL) ||
-           (rvmrpc_vm_get_uuid(vm) &&
-            g_ptr_array_find_with_equal_func(only, rvmrpc_vm_get_uuid(vm),
-                                             g_str_equal, NULL));
+    const char *uuid = rvmrpc_vm_get_uuid(vm);
+
+    for (guint i = 0; i < only->len; i++) {
+        if (strcmp(only->pdata[i], rvmrpc_vm_get_name(vm)) == 0 ||
+            (uuid && g_ascii_strcasecmp(only->pdata[i], uuid) == 0)) {
+            return TRUE;
+        }
+    }
+    return !only->len;
 }
 
 static enum MHD_Result serve_metrics(struct MHD_Connection *connection)

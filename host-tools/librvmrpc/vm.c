@@ -272,22 +272,45 @@ static gboolean matches(const RvmrpcVm *vm, const char *what)
             strspn(what, "0123456789") == strlen(what));
 }
 
+static char *ask_virsh(const char *command, const char *what,
+                       const Until *until)
+{
+    const char *argv[] = { "virsh", "-q", command, "--", what, NULL };
+    g_autofree char *out = NULL, *complaint = NULL;
+
+    out = virsh_output(argv, until, &complaint, NULL);
+    return out && !complaint ? g_strdup(g_strstrip(out)) : NULL;
+}
+
+/* virsh takes a number for its own id of a domain first, of any other one. */
+static gboolean is_virsh_id(const char *what, const Until *until)
+{
+    g_autofree char *name = NULL;
+
+    if (strspn(what, "0123456789") != strlen(what)) {
+        return FALSE;
+    }
+    name = ask_virsh("domname", what, until);
+    return g_strcmp0(name, what) != 0;
+}
+
 /* A domain without our device on its command line, or of another user. */
 static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable)
 {
-    const char *argv[] = { "virsh", "-q", "domuuid", "--", what, NULL };
     Until until = until_ms(VIRSH_MS, cancellable);
     g_autofree char *virsh = g_find_program_in_path("virsh");
-    g_autofree char *out = NULL, *complaint = NULL;
+    char *uuid = NULL;
     RvmrpcVm *vm;
 
-    out = virsh ? virsh_output(argv, &until, &complaint, NULL) : NULL;
-    if (!out || complaint) {
+    if (virsh && !is_virsh_id(what, &until)) {
+        uuid = ask_virsh("domuuid", what, &until);
+    }
+    if (!uuid) {
         return NULL;
     }
     vm = vm_new();
     vm->name = g_strdup(what);
-    vm->uuid = g_strdup(g_strstrip(out));
+    vm->uuid = uuid;
     vm->libvirt = TRUE;
     set_label(vm);
     return vm;

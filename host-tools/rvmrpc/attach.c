@@ -21,8 +21,6 @@
 #define DAEMON_CONF     "/etc/rvmrpcd/rvmrpcd.conf"
 #define OUR_MARK        "# Made by rvmrpc attach; rvmrpc detach removes it.\n"
 #define SOCKET_MS       5000    /* until rvmrpcd has read its VMs again */
-/* Of rvmrpcd's names; see rvmrpcd(8). */
-#define NAME_CHARS      G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "._+@-"
 
 typedef struct Domain {
     DomainFacts facts;
@@ -159,14 +157,12 @@ static char *daemon_setting(const char *key, const char *otherwise)
     return value ?: g_strdup(otherwise);
 }
 
-static void find_places(Domain *d)
+static void find_places(Domain *d, gboolean is_attach)
 {
     g_autofree char *dir = daemon_setting("ivshmem-dir", "/run/rvmrpcd");
     g_autofree char *vms = daemon_setting("vm-dir", "/etc/rvmrpcd/vms.d");
-    const char *name = d->facts.name;
 
-    d->place = g_strdup(strspn(name, NAME_CHARS) == strlen(name) &&
-                        name[0] != '.' ? name : d->facts.uuid);
+    d->place = domain_xml_place(&d->facts, !is_attach);
     d->socket = d->device == DOMAIN_IVSHMEM ?
                 g_strdup_printf("%s/%s.ivshmem", dir, d->place) :
                 g_strdup_printf("/run/rvmrpc/%s.sock", d->place);
@@ -241,6 +237,14 @@ static gboolean read_domain(Domain *d, const char *vm, GError **error)
     if (!d->facts.name || !d->facts.uuid) {
         g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                             "libvirt tells neither its name nor its UUID");
+        return FALSE;
+    }
+    /* virsh takes a number for its own id of a domain first. */
+    if (strcmp(vm, d->facts.name) != 0 &&
+        g_ascii_strcasecmp(vm, d->facts.uuid) != 0) {
+        g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_VM,
+                    "to virsh that is %s; name a domain by its name or UUID",
+                    d->facts.name);
         return FALSE;
     }
     return TRUE;
@@ -525,7 +529,7 @@ static int edit(const char *vm, gboolean is_attach)
     }
     if (read_domain(&d, vm, &error) &&
         (!is_attach || choose_device(&d, &error))) {
-        find_places(&d);
+        find_places(&d, is_attach);
         code = is_attach ? attach(&d, &error) : detach(&d, &error);
     }
     if (error) {

@@ -64,10 +64,14 @@ static void balanced_free(void *data)
 static gboolean is_wanted(const Balance *balance, const RvmrpcVm *vm)
 {
     const char *uuid = rvmrpc_vm_get_uuid(vm);
-    const char *const *names = (const char *const *)balance->names;
 
-    return !names || g_strv_contains(names, rvmrpc_vm_get_name(vm)) ||
-           (uuid && g_strv_contains(names, uuid));
+    for (char **name = balance->names; name && *name; name++) {
+        if (strcmp(rvmrpc_vm_get_name(vm), *name) == 0 ||
+            (uuid && g_ascii_strcasecmp(uuid, *name) == 0)) {
+            return TRUE;
+        }
+    }
+    return !balance->names;
 }
 
 static gboolean is_same(const RvmrpcVm *a, const RvmrpcVm *b)

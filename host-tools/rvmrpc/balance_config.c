@@ -35,6 +35,12 @@ static gboolean set_number(const char *text, double least, double most,
     return TRUE;
 }
 
+/* VMs have their UUIDs in small letters. */
+static char *key_of(const char *vm)
+{
+    return g_uuid_string_is_valid(vm) ? g_ascii_strdown(vm, -1) : g_strdup(vm);
+}
+
 static gboolean set_floor(BalanceConfig *c, const char *vm, const char *text,
                           GError **error)
 {
@@ -43,8 +49,8 @@ static gboolean set_floor(BalanceConfig *c, const char *vm, const char *text,
     if (!set_size(text, &bytes, error)) {
         return FALSE;
     }
-    g_hash_table_replace(c->floors, g_strdup(vm), g_memdup2(&bytes,
-                                                            sizeof(bytes)));
+    g_hash_table_replace(c->floors, key_of(vm), g_memdup2(&bytes,
+                                                          sizeof(bytes)));
     return TRUE;
 }
 

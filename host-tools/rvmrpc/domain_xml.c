@@ -10,9 +10,11 @@
 #include <libxml/parser.h>
 #include <libxml/tree.h>
 #include "domain_xml.h"
+#include "../common/place.h"
 
 #define QEMU_NS "http://libvirt.org/schemas/domain/qemu/1.0"
 #define SHMEM   "rvmrpc"        /* the name of our <shmem> */
+#define SUFFIX  ".ivshmem"      /* of its server's path */
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlDoc, xmlFreeDoc)
 
@@ -89,26 +91,6 @@ static char *text_of(xmlDoc *doc)
     text = g_strconcat((const char *)xmlBufferContent(buffer), "\n", NULL);
     xmlBufferFree(buffer);
     return text;
-}
-
-gboolean domain_xml_facts(const char *xml, DomainFacts *facts, GError **error)
-{
-    g_autoptr(xmlDoc) doc = parse(xml, error);
-
-    if (!doc) {
-        return FALSE;
-    }
-    facts->name = content(xmlDocGetRootElement(doc), "name");
-    facts->uuid = content(xmlDocGetRootElement(doc), "uuid");
-    facts->emulator = content(devices_of(doc), "emulator");
-    return TRUE;
-}
-
-void domain_facts_clear(DomainFacts *facts)
-{
-    g_clear_pointer(&facts->name, g_free);
-    g_clear_pointer(&facts->uuid, g_free);
-    g_clear_pointer(&facts->emulator, g_free);
 }
 
 /* ---- <shmem> ---- */
@@ -238,6 +220,44 @@ static void detach_arguments(xmlDoc *doc)
     if (!commandline->children) {
         drop(commandline);
     }
+}
+
+/* ---- Facts ---- */
+
+gboolean domain_xml_facts(const char *xml, DomainFacts *facts, GError **error)
+{
+    g_autoptr(xmlDoc) doc = parse(xml, error);
+    xmlNode *shmem;
+
+    if (!doc) {
+        return FALSE;
+    }
+    shmem = find_shmem(doc);
+    facts->name = content(xmlDocGetRootElement(doc), "name");
+    facts->uuid = content(xmlDocGetRootElement(doc), "uuid");
+    facts->emulator = content(devices_of(doc), "emulator");
+    facts->server = shmem ? attribute(find(shmem->children, "server"), "path") :
+                    NULL;
+    return TRUE;
+}
+
+void domain_facts_clear(DomainFacts *facts)
+{
+    g_clear_pointer(&facts->name, g_free);
+    g_clear_pointer(&facts->uuid, g_free);
+    g_clear_pointer(&facts->emulator, g_free);
+    g_clear_pointer(&facts->server, g_free);
+}
+
+char *domain_xml_place(const DomainFacts *facts, gboolean attached)
+{
+    if (attached && facts->server && g_str_has_suffix(facts->server, SUFFIX)) {
+        char *name = g_path_get_basename(facts->server);
+
+        name[strlen(name) - strlen(SUFFIX)] = '\0';
+        return name;
+    }
+    return g_strdup(place_name_ok(facts->name) ? facts->name : facts->uuid);
 }
 
 /* ---- Both ---- */

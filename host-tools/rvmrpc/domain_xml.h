@@ -16,11 +16,17 @@ typedef enum DomainDevice {
 /* What a domain's XML says of it.  All are NULL where it says nothing. */
 typedef struct DomainFacts {
     char *name, *uuid, *emulator;
+    char *server;               /* that its <shmem> of ours connects to */
 } DomainFacts;
 
 /* FALSE: @xml is no domain's. */
 gboolean domain_xml_facts(const char *xml, DomainFacts *facts, GError **error);
 void domain_facts_clear(DomainFacts *facts);
+/*
+ * What rvmrpcd shall call it; or, with @attached, does, whatever libvirt has
+ * called it since.
+ */
+char *domain_xml_place(const DomainFacts *facts, gboolean attached);
 
 /*
  * The domain's XML with the device; with the same text but for its layout when

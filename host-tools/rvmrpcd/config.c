@@ -5,13 +5,13 @@
  */
 #include <grp.h>
 #include <string.h>
+#include "../common/place.h"
 #include "../common/size.h"
 #include "config.h"
 #include "rvmrpc_owner.h"
 #include "rvmrpc_text.h"
 
 #define USUAL_FILE      "/etc/rvmrpcd/rvmrpcd.conf"
-#define NAME_MAX_BYTES  64
 
 /* ---- Values ---- */
 
@@ -70,14 +70,6 @@ static gboolean parse_kernel(const char *text, KernelUse *use)
     }
     *use = on ? KERNEL_ON : KERNEL_OFF;
     return TRUE;
-}
-
-/* It becomes part of files' names, of systemd's store, and of log lines. */
-static gboolean name_ok(const char *name)
-{
-    return strlen(name) <= NAME_MAX_BYTES && g_ascii_isalnum(name[0]) &&
-           strspn(name, G_CSET_A_2_Z G_CSET_a_2_z G_CSET_DIGITS "._+@-") ==
-           strlen(name);
 }
 
 /* ---- Windows ---- */
@@ -220,7 +212,7 @@ static gboolean set_vm(VmConfig *vm, const char *where, const char *key,
     char **to;
 
     if (strcmp(key, "name") == 0) {
-        if (!name_ok(value)) {
+        if (!place_name_ok(value)) {
             return bad(error, where, key, value,
                        "1 to 64 letters, digits and ._+@- are wanted, a "
                        "letter or a digit first");
@@ -392,10 +384,16 @@ static gint by_text(gconstpointer a, gconstpointer b)
 
 static gboolean read_folder(Config *config, GError **error)
 {
-    g_autoptr(GDir) dir = g_dir_open(config->vm_dir, 0, NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(config->vm_dir, 0, &why);
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     const char *name;
 
+    /* One that cannot be read is not one without VMs, which would go. */
+    if (why && !g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
     while (dir && (name = g_dir_read_name(dir))) {
         if (g_str_has_suffix(name, ".conf") && name[0] != '.') {
             g_ptr_array_add(names, g_strdup(name));

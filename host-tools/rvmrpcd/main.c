@@ -64,6 +64,13 @@ static Vm *add_vm(Daemon *d, VmConfig *config, GError **error)
     return vm;
 }
 
+static bool update_vm(Daemon *d, Vm *vm, const VmConfig *config,
+                      GError **error)
+{
+    make_folder(config->ivshmem);
+    return vm_update(vm, d->config, config, error);
+}
+
 static void leave(Daemon *d, Vm *vm)
 {
     g_hash_table_add(d->leaving, g_strdup(vm_config(vm)->name));
@@ -172,10 +179,11 @@ static guint add_new(Daemon *d, const Config *config)
 
     for (guint i = 0; i < config->vms->len; i++) {
         const VmConfig *vm = config->vms->pdata[i];
+        Vm *known = g_hash_table_lookup(d->vms, vm->name);
         g_autoptr(GError) error = NULL;
 
         g_hash_table_remove(d->leaving, vm->name);
-        if (!g_hash_table_contains(d->vms, vm->name) &&
+        if (known ? !update_vm(d, known, vm, &error) :
             !add_vm(d, config_dup_vm(vm), &error)) {
             g_warning("%s: %s", vm->name, error->message);
             failed++;

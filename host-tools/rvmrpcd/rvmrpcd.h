@@ -53,6 +53,12 @@ void vm_free(Vm *vm, bool keep);
 void vm_greet(Vm *vm, int sock);
 /* Takes over a world that was kept. */
 void vm_adopt(Vm *vm, unsigned id, const int fds[NFDS]);
+/*
+ * Of what was read again: who it is at once, its window from QEMU's next start.
+ * False: it cannot listen for that.
+ */
+bool vm_update(Vm *vm, const Config *config, const VmConfig *vm_config,
+               GError **error);
 bool vm_is_idle(const Vm *vm);
 const VmConfig *vm_config(const Vm *vm);
 

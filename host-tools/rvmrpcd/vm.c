@@ -408,12 +408,8 @@ static char *info(void *opaque)
 
 static bool listen_for_qemu(Vm *vm, const Config *config, GError **error)
 {
-    int fd;
+    int fd = fdstore_listening(vm->config->ivshmem);
 
-    if (vm->config->unverified) {
-        return true;
-    }
-    fd = fdstore_listening(vm->config->ivshmem);
     vm->listener = fd >= 0 ?
         rvmrpc_listener_new_for_fd(fd, NULL, accepted, vm) :
         rvmrpc_listener_new(vm->config->ivshmem, config->ivshmem_mode,
@@ -441,7 +437,8 @@ Vm *vm_new(const Config *config, VmConfig *vm_config, VmIdle *idle,
     vm->opaque = opaque;
     vm->lines_at = rvmrpc_clock();
     vm->server = rvmrpc_sockserver_new(&sock, error);
-    if (!vm->server || !listen_for_qemu(vm, config, error)) {
+    if (!vm->server ||
+        (!vm_config->unverified && !listen_for_qemu(vm, config, error))) {
         vm_free(vm, true);
         return NULL;
     }
@@ -459,6 +456,26 @@ void vm_free(Vm *vm, bool keep)
     g_clear_pointer(&vm->server, rvmrpc_sockserver_free);
     config_free_vm(vm->config);
     g_free(vm);
+}
+
+/* One that was kept, and had no file until now. */
+static bool verify(Vm *vm, const Config *config, const VmConfig *vm_config,
+                   GError **error)
+{
+    g_free(vm->config->ivshmem);
+    vm->config->ivshmem = g_strdup(vm_config->ivshmem);
+    vm->config->ivshmem_gid = vm_config->ivshmem_gid;
+    vm->config->unverified = !listen_for_qemu(vm, config, error);
+    return !vm->config->unverified;
+}
+
+bool vm_update(Vm *vm, const Config *config, const VmConfig *vm_config,
+               GError **error)
+{
+    g_free(vm->config->uuid);
+    vm->config->uuid = g_strdup(vm_config->uuid);
+    vm->config->window = vm_config->window;
+    return !vm->config->unverified || verify(vm, config, vm_config, error);
 }
 
 bool vm_is_idle(const Vm *vm)

@@ -236,21 +236,21 @@ def hostile():
 
 @case("the file and the options; what is wrong with them")
 def configuration():
-    """Options go first; a floor by name, by UUID and for all others."""
-    uuid = "11111111-2222-3333-4444-555555555555"
+    """Options go first; a floor by name, by UUID in letters of any size and for all others."""
+    uuid = "11111111-2222-3333-4444-55555555abcd"
     with Fakes() as fakes:
         host = Host(fakes, 3 * GIB)
         for name in ("a", "b", "c"):
             Guest(host, name, psi=1.5, uuid=uuid if name == "b" else None)
         file = pathlib.Path(fakes.folder, "balance.conf")
-        file.write_text(f"[balance]\ntarget=4G\nfloor=100M\npressure=2\ninterval=0.1\n\n[vm a]\nfloor=200M\n[vm {uuid}]\n"
-                        "floor=300M\n", encoding="ascii")
+        file.write_text(f"[balance]\ntarget=4G\nfloor=100M\npressure=2\ninterval=0.1\n\n[vm a]\nfloor=200M\n"
+                        f"[vm {uuid.upper()}]\nfloor=300M\n", encoding="ascii")
         (one,) = told(lambda: host.rounds("--config", file, "--dry-run", "--once", "--floor", "a=250M"),
                       lambda rounds: rounds[0]["vms"]["b"]["floor"] != 100 * MIB)
         assert {name: vm["floor"] // MIB for name, vm in one["vms"].items()} == {"a": 250, "b": 300, "c": 100}, one
         assert one["target"] == 4 * GIB and one["vms"]["a"]["reason"] == "asked", one
-        (one,) = host.rounds("--config", file, "--dry-run", "--once", "--target", "5G")
-        assert one["target"] == 5 * GIB
+        (one,) = host.rounds("--config", file, "--dry-run", "--once", "--target", "5G", uuid.upper())
+        assert one["target"] == 5 * GIB and list(one["vms"]) == ["b"], one
         for text, words in (("[balance]\ntarget=much\n", r"balance\.conf: \[balance\] target: 'much' is no size"),
                             ("[balance]\npressure=nan\n", r"\[balance\] pressure: 'nan' is not from 0\.01 to 100"),
                             ("[balance]\nspeed=1\n", r"\[balance\] speed: there is no such key; \[balance\] has target"),

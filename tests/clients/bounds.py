@@ -265,6 +265,21 @@ def warnings():
     assert result.status == 4 and "libvirt says: error: no such domain" in result.err, result
 
 
+@case("through libvirt: a number is no id of virsh's, which is any domain's")
+def numbers():
+    """libvirt's own test driver has one that is called test, with id 1; nobody in it can be asked."""
+    env = {"LIBVIRT_DEFAULT_URI": "test:///default"}
+    result = rvmrpc("meminfo", "test", **env)
+    if "not supported by the connection driver" not in result.err:
+        raise Skip("no virsh with libvirt's test driver")
+    result = rvmrpc("meminfo", "1", **env)
+    assert result.status == 3 and "no VM 1" in result.err, result
+    result = rvmrpc("attach", "1", "--dry-run", "--device", "ivshmem", **env)
+    assert result.status == 3 and "to virsh that is test" in result.err, result
+    result = rvmrpc("attach", "test", "--dry-run", "--device", "ivshmem", **env)
+    assert result.status == 0 and "test.ivshmem" in result.out, result
+
+
 @case("through libvirt: a name is no option of virsh's")
 def dashes():
     """Nor a UUID that a process names."""

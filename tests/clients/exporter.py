@@ -482,9 +482,11 @@ def many():
 @case("scrapes at the same time, other pages, --vm")
 def pages():
     """No page but two; GET only."""
-    with Exporter("--vm", "a") as e:
+    uuid = "11111111-2222-3333-4444-55555555abcd"
+    with Exporter("--vm", "a", "--vm", uuid.upper()) as e:
         e.add("a")
         e.add("b")
+        e.add("c", uuid=uuid)
         texts = []
         threads = [threading.Thread(target=lambda: texts.append(e.scrape()[0]))
                    for _ in range(8)]
@@ -495,6 +497,7 @@ def pages():
         assert len(texts) == 8
         for text in texts:
             assert value(text, "rvmrpc_up", domain="a") == 1 and 'domain="b"' not in text
+            assert value(text, "rvmrpc_up", domain="c") == 1
         assert get(e.url + "/nope")[0] == 404
         request = urllib.request.Request(e.url + "/metrics", data=b"x", method="POST")
         try:

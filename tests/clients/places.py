@@ -1,19 +1,25 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code."""
+"""Who gets a place at a VM's socket: rvmrpcd's, which needs no VM for that. QEMU's is the same code.
+
+And what rvmrpcd does when it reads its files again.
+"""
 import multiprocessing
 import os
 import pathlib
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[1] / name) for name in ("vm", "stock")]
 
 # pylint: disable=wrong-import-position
 from harness import BUILD, Skip, case, main, wait_for  # noqa: E402
 from harness.sock import ERROR, INFO, SUBSCRIBE, SocketClient  # noqa: E402
+from fdstore import FDStore  # noqa: E402
 from tools import RVMRPC, environment  # noqa: E402
 
 RVMRPCD = BUILD / "host-tools" / "rvmrpcd-asan"
@@ -127,6 +133,129 @@ def groups():
         wait_for((folder / "own.ivshmem").exists, 10, "the other VM")
         assert [(folder / name).stat().st_gid for name in ("own.ivshmem", "own.sock", "web.ivshmem", "web.sock")] == [
             1234, 1235, os.getegid(), os.getegid()]
+
+
+def window_of(sock):
+    """Bytes of the window that it gives to whom it takes for a QEMU; the connection stays."""
+    while True:
+        value, fds, _, _ = socket.recv_fds(sock, 8, 1)
+        sizes = [os.fstat(fd).st_size for fd in fds]
+        for fd in fds:
+            os.close(fd)
+        if int.from_bytes(value, "little", signed=True) == -1:
+            return sizes[0]
+
+
+@case("a VM's file that is read again: its UUID holds at once, its sizes from QEMU's next start")
+def reread():
+    """The QEMU that is there keeps its window."""
+    uuids = [f"52564d52-0000-4000-9000-00000000000{n}" for n in (1, 2)]
+    with Daemon() as daemon, socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        folder = pathlib.Path(daemon.folder.name)
+        (folder / "none").mkdir()
+
+        def now(uuid, size):
+            (folder / "none" / "own.conf").write_text(f"[vm]\nname=own\nuuid={uuid}\nsize={size}\n", encoding="ascii")
+            daemon.process.send_signal(signal.SIGHUP)
+
+        def known():
+            with SocketClient(folder / "own.sock") as client:
+                return client.query()["vm"]["uuid"]
+
+        now(uuids[0], "512K")
+        wait_for((folder / "own.ivshmem").exists, 10, "the new VM")
+        assert known() == uuids[0]
+        first.connect(str(folder / "own.ivshmem"))
+        assert window_of(first) == 512 << 10
+        now(uuids[1], "1M")
+        wait_for(lambda: known() == uuids[1], 10, "its other UUID")
+        second.connect(str(folder / "own.ivshmem"))
+        assert window_of(second) == 1 << 20
+        first.setblocking(False)
+        try:
+            assert first.recv(8), "the first QEMU lost its connection"
+        except BlockingIOError:
+            pass
+
+
+@case("where the folder of VMs cannot be read, a reload takes none away")
+def unreadable():
+    """Here it is a file for a while. One that is not there has no VMs."""
+    with Daemon() as daemon:
+        folder = pathlib.Path(daemon.folder.name)
+        own, mark = folder / "own.ivshmem", folder / "mark.ivshmem"
+
+        def reload():
+            daemon.process.send_signal(signal.SIGHUP)
+
+        (folder / "none").mkdir()
+        (folder / "none" / "own.conf").write_text("[vm]\nname=own\n", encoding="ascii")
+        reload()
+        wait_for(own.exists, 10, "the VM")
+        (folder / "none").rename(folder / "some")
+        (folder / "none").touch()
+        reload()
+        time.sleep(0.5)
+        assert own.exists()
+        (folder / "none").unlink()
+        (folder / "some" / "mark.conf").write_text("[vm]\nname=mark\n", encoding="ascii")
+        (folder / "some").rename(folder / "none")
+        reload()
+        wait_for(mark.exists, 10, "another VM")
+        assert own.exists()
+        (folder / "none").rename(folder / "some")
+        reload()
+        wait_for(lambda: not own.exists() and not mark.exists(), 10, "the end of both")
+
+
+@case("a VM whose file was away while the daemon started anew is itself again once the file is back")
+def away():
+    """Meanwhile nobody has verified who it is, and no other QEMU can come."""
+    uuid = "52564d52-0000-4000-9000-000000000001"
+    with tempfile.TemporaryDirectory(prefix="rvmrpc-places-") as name, socket.socket(socket.AF_UNIX) as qemu:
+        folder, store = pathlib.Path(name), FDStore(name)
+        path = str(folder / "own.ivshmem")
+        (folder / "conf").write_text(f"[daemon]\nsocket-dir={name}\nivshmem-dir={name}\nvm-dir={name}/vms\n",
+                                     encoding="ascii")
+        (folder / "vms").mkdir()
+        (folder / "vms" / "own.conf").write_text(f"[vm]\nname=own\nuuid={uuid}\n", encoding="ascii")
+
+        def start():
+            store.clear()
+            process = store.popen([RVMRPCD, "-c", folder / "conf"], environment())
+            assert store.wait("READY=1", 20)
+            return process
+
+        def stop(process):
+            process.terminate()
+            assert process.wait(20) == 0
+
+        def who():
+            with SocketClient(folder / "own.sock") as client:
+                return client.query()["vm"]
+
+        try:
+            process = start()
+            qemu.connect(path)
+            window_of(qemu)
+            wait_for(lambda: len(store.names()) == 4, 10, "what the store shall have")
+            stop(process)
+            (folder / "vms").rename(folder / "elsewhere")
+            process = start()
+            assert who()["unverified"] and who()["pid"] == os.getpid() and not os.path.exists(path)
+            (folder / "elsewhere").rename(folder / "vms")
+            process.send_signal(signal.SIGHUP)
+            wait_for(lambda: os.path.exists(path), 10, "the place for its QEMU's next start")
+            assert who() == {"name": "own", "uuid": uuid, "pid": os.getpid()}
+            qemu.close()
+            wait_for(lambda: "pid" not in who(), 10, "its end")
+            with socket.socket(socket.AF_UNIX) as again:
+                again.connect(path)
+                assert window_of(again) == 512 << 10
+            stop(process)
+        finally:
+            process.kill()
+            store.close()
 
 
 # In a /run of its own: the daemon as it is installed, the command, and somebody of QEMU's group.

@@ -67,8 +67,10 @@ def upgrade():
 
 @case("purged: nothing is left", timeout=300)
 def purge():
-    """No file, user or group."""
+    """No file, user or group; no group before rvmrpcd, which has it in its configuration."""
     root = host()
+    root.purge("prometheus-rvmrpc-exporter", "rvmrpc-tools")
+    assert "rvmrpc:" in root.run("cat", "/etc/group")
     root.purge(*HOST)
     left = root.files() - SHARED["before"]
     assert not left, sorted(left)

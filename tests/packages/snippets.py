@@ -91,6 +91,9 @@ def hook():
         assert done.returncode == 0 and not list((folder / "etc" / "vms.d").iterdir()), done
         done = run_hook(folder, "started", "begin", DOMAIN.format(shmem=SHMEM))
         assert done.returncode == 0 and not (folder / "calls").exists(), done
+        for bad in ("_web1", "w" * 65, "../web1"):
+            done = run_hook(folder, "prepare", "begin", DOMAIN.format(shmem=SHMEM.replace("web1", bad)))
+            assert done.returncode == 0 and not list((folder / "etc" / "vms.d").iterdir()), (bad, done)
         done = run_hook(folder, "prepare", "begin", DOMAIN.format(shmem=SHMEM))
         assert done.returncode == 1 and "systemctl status rvmrpcd" in done.stderr, done
         script.write_text(f"#!/bin/sh\n{sys.executable} -c '{listen}' {folder}/run/web1.ivshmem\n", encoding="ascii")

@@ -112,10 +112,46 @@ static void test_facts(void)
 	g_assert_cmpstr(facts.name, ==, "web1");
 	g_assert_cmpstr(facts.uuid, ==, UUID);
 	g_assert_cmpstr(facts.emulator, ==, "/usr/bin/qemu");
+	g_assert_null(facts.server);
 	domain_facts_clear(&facts);
 	g_assert_true(domain_xml_facts("<domain><devices/></domain>", &facts, NULL));
 	g_assert_null(facts.name);
 	g_assert_null(facts.emulator);
+	domain_facts_clear(&facts);
+}
+
+static void placed(const char *name, const char *server, gboolean attached, const char *expected)
+{
+	DomainFacts facts = { .name = (char *)name, .uuid = UUID, .server = (char *)server };
+	g_autofree char *place = domain_xml_place(&facts, attached);
+
+	g_assert_cmpstr(place, ==, expected);
+}
+
+/* rvmrpcd reads no VM's file any more when the name in one is not to its liking. */
+static void test_place(void)
+{
+	g_autofree char *longest = g_strnfill(64, 'a'), *longer = g_strnfill(65, 'a');
+	g_autofree char *attached_xml = attached(PLAIN, DOMAIN_IVSHMEM);
+	DomainFacts facts = { 0 };
+
+	placed("web1", NULL, FALSE, "web1");
+	placed("1._+@-", NULL, FALSE, "1._+@-");
+	placed(longest, NULL, FALSE, longest);
+	placed(longer, NULL, FALSE, UUID);
+	for (const char *first = "._+@-"; *first; first++) {
+		g_autofree char *name = g_strdup_printf("%cweb", *first);
+
+		placed(name, NULL, FALSE, UUID);
+	}
+	placed("web 1", NULL, FALSE, UUID);
+	placed("", NULL, FALSE, UUID);
+	/* Renamed since. */
+	placed("web2", PATH, TRUE, "web1");
+	placed("web2", PATH, FALSE, "web2");
+	placed("web2", "/run/other", TRUE, "web2");
+	g_assert_true(domain_xml_facts(attached_xml, &facts, NULL));
+	g_assert_cmpstr(facts.server, ==, PATH);
 	domain_facts_clear(&facts);
 }
 
@@ -144,6 +180,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/domain-xml/element", test_element);
 	g_test_add_func("/domain-xml/refused", test_refused);
 	g_test_add_func("/domain-xml/facts", test_facts);
+	g_test_add_func("/domain-xml/place", test_place);
 	g_test_add_func("/domain-xml/diff", test_diff);
 	return g_test_run();
 }
