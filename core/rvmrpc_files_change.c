@@ -55,6 +55,11 @@ static int change_rename(struct change *c, uint32_t *failed)
 {
 	int status = rvmrpc_os_file_split(c->tail, c->tail_bytes, true, &c->to.folder);
 
+	/* It may be the other file system that hangs. */
+	if (status == RVMRPC_STATUS_OK && c->to.folder.key != c->place.folder.key) {
+		status = rvmrpc_os_file_enter(&c->to.folder);
+		c->to.folder.held = status == RVMRPC_STATUS_OK;
+	}
 	if (status != RVMRPC_STATUS_OK)
 		return status;
 	status = rvmrpc_file_place_cut(&c->to, failed);
@@ -110,7 +115,9 @@ int rvmrpc_files_change(struct rvmrpc_request *req, struct rvmrpc_response *res)
 	if (!c)
 		return RVMRPC_STATUS_BUSY;
 	c->place.folder.held = false;
+	c->to.folder.held = false;
 	status = change_do(req, res, c);
+	rvmrpc_file_release(&c->to.folder);
 	rvmrpc_file_release(&c->place.folder);
 	rvmrpc_os_file_free(c);
 	return status;

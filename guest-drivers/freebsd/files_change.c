@@ -387,7 +387,8 @@ rvmrpc_os_file_create(const struct rvmrpc_file_place *place, bool folder,
 	error = change_folder(&c, place);
 	if (error == 0) {
 		error = change_create(c.vp, place->name, folder, mode);
-		change_end(&c);
+		rvmrpc_vput_folder(c.vp);
+		vn_finished_write(c.mp);
 	}
 	return (rvmrpc_files_status(error, failed));
 }

@@ -148,6 +148,9 @@ walk_tree(const char *name, struct vnode **tree)
 	size_t length;
 	int error = 0;
 
+	/* A driver of the loader's is there before the root is mounted. */
+	if (folder == NULL)
+		return (EAGAIN);
 	vref(folder);
 	for (name++; *name != '\0' && error == 0; name += length) {
 		name += *name == '/';

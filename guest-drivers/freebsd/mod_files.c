@@ -405,8 +405,9 @@ files_read(struct vnode *vp, uint64_t offset, void *to, uint32_t *length)
 	if (error != 0)
 		return (error);
 	rvmrpc_vop_unlock(vp);
-	error = vn_rdwr(UIO_READ, vp, to, *length, offset, UIO_SYSSPACE, 0,
-	    cred, NOCRED, &left, curthread);
+	/* Who writes has the range, and waits so while it is frozen. */
+	error = vn_rdwr(UIO_READ, vp, to, *length, offset, UIO_SYSSPACE,
+	    IO_RANGELOCKED, cred, NOCRED, &left, curthread);
 	*length -= left;
 	/* vn_close() would wait while the file system is frozen. */
 	vn_lock(vp, LK_EXCLUSIVE | LK_RETRY);

@@ -262,7 +262,9 @@ freeze_begin(uint32_t timeout_ms)
 	freeze.count = 0;
 	freeze.deadline = sbinuptime() + timeout;
 	freeze.state = RVMRPC_FREEZE_FREEZING;
-	taskqueue_enqueue_timeout_sbt(thaw_queue, &thaw_task, timeout, 0, 0);
+	/* A relative one counts from the last tick, and could come too early. */
+	taskqueue_enqueue_timeout_sbt(thaw_queue, &thaw_task, freeze.deadline,
+	    0, C_ABSOLUTE);
 	taskqueue_enqueue(freeze_queue, &freeze_task);
 }
 

@@ -12,6 +12,7 @@
 MALLOC_DEFINE(M_RVMRPC, "rvmrpc", "Reverse VMRPC");
 
 static struct rvmrpc_softc *rvmrpc_device;	/* while it is attached */
+static bool rvmrpc_loaded;	/* all parts are there */
 
 /* For procedures that never sleep: they run in the server thread. */
 struct rvmrpc_softc *
@@ -49,7 +50,7 @@ rvmrpc_is_ivshmem(device_t dev)
 static int
 rvmrpc_probe(device_t dev)
 {
-	if (pci_get_vendor(dev) != RVMRPC_PCI_VENDOR)
+	if (!rvmrpc_loaded || pci_get_vendor(dev) != RVMRPC_PCI_VENDOR)
 		return (ENXIO);
 	if (rvmrpc_is_ivshmem(dev)) {
 		if (!rvmrpc_ivshmem_wanted(dev))
@@ -274,27 +275,41 @@ rvmrpc_parts_exit(u_int n)
 		rvmrpc_parts[n].exit();
 }
 
+static int
+rvmrpc_parts_init(void)
+{
+	u_int i;
+	int error;
+
+	for (i = 0; i < nitems(rvmrpc_parts); i++) {
+		error = rvmrpc_parts[i].init();
+		if (error != 0) {
+			rvmrpc_parts_exit(i);
+			return (error);
+		}
+	}
+	return (0);
+}
+
 /* Before the device is attached, and after it is detached. */
 static int
 rvmrpc_modevent(module_t mod __unused, int what, void *arg __unused)
 {
-	u_int i;
 	int error;
 
 	switch (what) {
 	case MOD_LOAD:
 		rvmrpc_server_init(&rvmrpc_registry);
 		rvmrpc_tunables_fetch();
-		for (i = 0; i < nitems(rvmrpc_parts); i++) {
-			error = rvmrpc_parts[i].init();
-			if (error != 0) {
-				rvmrpc_parts_exit(i);
-				return (error);
-			}
-		}
-		return (0);
+		error = rvmrpc_parts_init();
+		/* driver_module_handler() forgets it, and goes on. */
+		if (error != 0)
+			printf("rvmrpc: cannot start: error %d\n", error);
+		rvmrpc_loaded = error == 0;
+		return (error);
 	case MOD_UNLOAD:
-		rvmrpc_parts_exit(nitems(rvmrpc_parts));
+		if (rvmrpc_loaded)
+			rvmrpc_parts_exit(nitems(rvmrpc_parts));
 		return (0);
 	case MOD_QUIESCE:
 		return (rvmrpc_user_busy());

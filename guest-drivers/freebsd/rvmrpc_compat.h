@@ -115,6 +115,13 @@ rvmrpc_uma_reclaim(void)
 #define	rvmrpc_vop_unlock(vp)		VOP_UNLOCK(vp, 0)
 #endif
 
+/* Since 13.0 what was made in a folder is finished once both are let go. */
+#if __FreeBSD_version >= 1300139
+#define	rvmrpc_vput_folder(vp)		VOP_VPUT_PAIR(vp, NULL, true)
+#else
+#define	rvmrpc_vput_folder(vp)		vput(vp)
+#endif
+
 /* Of VOP_LOOKUP() and VOP_READDIR(). */
 #if __FreeBSD_version >= 1400097
 #define	RVMRPC_CN_SAVED			0

@@ -52,8 +52,13 @@ void rvmrpc_os_file_free(void *scratch)
 
 int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts)
 {
+	int status;
+
 	CHECK((const uint8_t *)path >= arg_begin && length <= arg_end - (const uint8_t *)path);
-	return rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
+	status = rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
+	if (status == RVMRPC_STATUS_OK)
+		parts->key = strlen(parts->tree);
+	return status;
 }
 
 int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)

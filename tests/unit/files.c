@@ -33,27 +33,35 @@ void rvmrpc_os_file_free(void *scratch)
 
 int rvmrpc_os_file_split(const char *path, uint32_t length, bool write, struct rvmrpc_file_path *parts)
 {
-	return rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
+	int status = rvmrpc_trees_split(write ? &write_trees : &trees, path, length, parts);
+
+	if (status == RVMRPC_STATUS_OK)
+		parts->key = g_str_hash(parts->tree);
+	return status;
 }
 
-static const struct rvmrpc_file_path *os_entered;
+static const struct rvmrpc_file_path *os_entered[2];
 static uint32_t os_calls;	/* that entered */
-static int os_enter_status;
+static const char *os_busy;	/* tree, "": all */
 
 int rvmrpc_os_file_enter(const struct rvmrpc_file_path *path)
 {
-	if (os_enter_status != RVMRPC_STATUS_OK)
-		return os_enter_status;
-	g_assert_null(os_entered);
-	os_entered = path;
+	const int i = os_entered[0] ? 1 : 0;
+
+	if (os_busy && (!os_busy[0] || !strcmp(os_busy, path->tree)))
+		return RVMRPC_STATUS_BUSY;
+	g_assert_null(os_entered[i]);
+	os_entered[i] = path;
 	os_calls++;
 	return RVMRPC_STATUS_OK;
 }
 
 void rvmrpc_os_file_leave(const struct rvmrpc_file_path *path)
 {
-	g_assert_true(path == os_entered);
-	os_entered = NULL;
+	const int i = os_entered[1] ? 1 : 0;
+
+	g_assert_true(path == os_entered[i]);
+	os_entered[i] = NULL;
 }
 
 int rvmrpc_os_file_stat(const struct rvmrpc_file_path *path, struct rvmrpc_file_attributes *a, char *link,
@@ -241,7 +249,7 @@ static int run(uint32_t number, const void *head, const char *path, uint32_t roo
 	g_free(res.res);
 	res = (struct rvmrpc_response){ .resmax = room, .res = g_malloc(room) };
 	status = proc->handler(&req, &res);
-	g_assert_null(os_entered);
+	g_assert_null(os_entered[0]);
 	return status;
 }
 
@@ -464,12 +472,31 @@ static void test_enter(void)
 			head = &set;
 		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_OK);
 		g_assert_cmpuint(os_calls, ==, before + 1);
-		os_enter_status = RVMRPC_STATUS_BUSY;
+		os_busy = "";
 		os_path[0] = '\0';
 		g_assert_cmpint(run(proc, head, path, 4096), ==, RVMRPC_STATUS_BUSY);
 		g_assert_cmpstr(os_path, ==, "");
-		os_enter_status = RVMRPC_STATUS_OK;
+		os_busy = NULL;
 	}
+}
+
+/* A rename walks in two trees, and either may hang. */
+static void test_enter_both(void)
+{
+	static const char paths[] = "/srv/w/a/data/b";
+	const struct rvmrpc_file_change_req head = { .path_bytes = 8 };
+	uint32_t bad, before;
+
+	setup();
+	g_assert_cmpint(rvmrpc_trees_set(&write_trees, "/srv/w:/data", &bad), ==, RVMRPC_STATUS_OK);
+	before = os_calls;
+	g_assert_cmpint(run(RVMRPC_FILES_RENAME, &head, paths, 4096), ==, RVMRPC_STATUS_OK);
+	g_assert_cmpuint(os_calls, ==, before + 2);
+	os_busy = "/data";
+	os_path[0] = '\0';
+	g_assert_cmpint(run(RVMRPC_FILES_RENAME, &head, paths, 4096), ==, RVMRPC_STATUS_BUSY);
+	g_assert_cmpstr(os_path, ==, "");
+	os_busy = NULL;
 }
 
 int main(int argc, char **argv)
@@ -486,6 +513,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/files/change-bad", test_change_bad);
 	g_test_add_func("/files/set", test_set);
 	g_test_add_func("/files/enter", test_enter);
+	g_test_add_func("/files/enter-both", test_enter_both);
 	status = g_test_run();
 	g_free(res.res);
 	return status;
