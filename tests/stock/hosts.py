@@ -2,6 +2,7 @@
 """A host (L1) with Debian's own KVM, and in it Debian's own QEMUs beside rvmrpcd."""
 import json
 import pathlib
+import re
 import shlex
 import sys
 
@@ -12,10 +13,19 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "nested"))
 # pylint: disable=wrong-import-position
 from levels import L1, L2, MOUNTS  # noqa: E402
 
-from harness import BUILD, wait_for  # noqa: E402
+from harness import BUILD, TOP, wait_for  # noqa: E402
 
 NAMES = ("web", "db")
 COMMAND = "LD_LIBRARY_PATH=/tools /tools/rvmrpc"
+
+
+def unit_capabilities():
+    """The mask of those that the daemon's unit leaves it."""
+    unit = (TOP / "host-tools/rvmrpcd/rvmrpcd.service").read_text(encoding="ascii")
+    names, = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    header = pathlib.Path("/usr/include/linux/capability.h").read_text(encoding="ascii")
+    numbers = {name: int(number) for name, number in re.findall(r"^#define (CAP_\w+)\s+(\d+)$", header, re.MULTILINE)}
+    return sum(1 << numbers[name] for name in names.split())
 
 
 class StockL1(L1):
@@ -31,7 +41,7 @@ class StockL1(L1):
     def start_daemon(self, folder, outside):
         """Starts it, whatever of it ran before."""
         self.guest.check(
-            f"(cd {folder}; sh -c 'echo $$ >pid; exec env LD_LIBRARY_PATH=/tools /tools/rvmrpcd --config "
+            f"(cd {folder}; sh -c 'echo $$ >pid; exec /clients/bounded {unit_capabilities():x} env LD_LIBRARY_PATH=/tools /tools/rvmrpcd --config "
             f"{folder}/rvmrpcd.conf' </dev/null >>/share/{outside.name}/log 2>&1 &)")
         wait_for(lambda: self.guest.run(f"test -S {folder}/sockets/{NAMES[0]}.sock")[0] == 0, 60,
                  f"{folder} in L1", interval=0.2)

@@ -23,7 +23,8 @@
  *
  * EINVAL: bad sizes, unknown flags or version.  EBUSY: the file has a window, or the window has an owner.  EEXIST: a VM with
  * that uuid is attached.  ENOMEM: RLIMIT_MEMLOCK does not let so much be pinned.  EDQUOT: this user has too many windows.
- * EOPNOTSUPP: there is a token, and no module that knows it; EINVAL too: it is no token.  EPERM: pid is another process and the caller has no CAP_SYS_ADMIN.  ESHUTDOWN: the module wants to go.
+ * EOPNOTSUPP: there is a token, and no module that knows it; EINVAL too: it is no token.  EPERM: pid is another process, and the caller has neither
+ * CAP_KILL nor CAP_SYS_ADMIN.  ESHUTDOWN: the module wants to go.
  */
 struct rvmrpc_vm_attach {
 	__u32 version;		/* RVMRPC_HOST_VERSION */
