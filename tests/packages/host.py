@@ -129,8 +129,11 @@ class Life:
         host.end()
 
 
-@case("Debian 12: a host installs, attaches a guest that runs, asks it within five minutes; AppArmor denies nothing; "
-      "purged: as before", timeout=7000, suite="bookworm")
+LIFE = "a host installs, attaches a guest that runs, asks it within five minutes; AppArmor denies nothing; purged: as before"
+
+
+@case(f"Debian 13: {LIFE}", timeout=7000, suite="trixie")
+@case(f"Debian 12: {LIFE}", timeout=7000, suite="bookworm")
 def story(suite):
     """No network: apt has all packages at hand."""
     root = Root(suite)

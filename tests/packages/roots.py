@@ -50,9 +50,11 @@ class Root:
         for name in ("upper", "work", "root"):
             pathlib.Path(self.dir.name, name).mkdir()
         self.upper = pathlib.Path(self.dir.name, "upper")
-        debs = sorted(BUILD.glob("packages/*.deb"))
+        folder, script = (("packages", "build-packages") if suite == "bookworm" else
+                          (f"packages-{suite}", f"build-packages-in {suite}"))
+        debs = sorted(BUILD.glob(f"{folder}/*.deb"))
         if not debs:
-            raise Skip("no packages: run scripts/build-packages")
+            raise Skip(f"no packages: run scripts/{script}")
         self.names = {}
         (self.upper / "debs").mkdir()
         for deb in debs:

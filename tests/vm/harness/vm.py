@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from .debug_kernel import TIMES, leaks, more_memory, without_others
+from .debug_kernel import BOOT, TIMES, leaks, more_memory, without_others
 from .guest import GuestShell
 from .paths import QEMU, kernel_files
 from .qmp import QMP
@@ -79,7 +79,7 @@ class VM:
             args += ["-drive", f"file={pathlib.Path(o['disk']).resolve()},if=virtio"]
         if o["kernel"]:
             vmlinuz, initramfs = self._images()
-            words = [self.cmdline, "console_shell" if o["interactive"] else "", o["append"]]
+            words = [self.cmdline, BOOT, "console_shell" if o["interactive"] else "", o["append"]]
             args += ["-kernel", str(vmlinuz), "-initrd", str(initramfs),
                      "-append", " ".join(word for word in words if word)]
         return args
