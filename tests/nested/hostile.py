@@ -6,19 +6,14 @@ guests that write all over the window that the host's kernel owns.
 """
 import contextlib
 import re
-import statistics
 import time
 
-from ours import Hammer, L2, dmesg, host, named, shared_l2, status, vms
+from foes import NAME, foe, scribble
+from ours import Hammer, L2, dmesg, host, status, vms
 
 from harness import balloon_window, call, case, comment, main, set_parameter, wait_for
 from harness.gate import BIND, KERNEL, MAIN, NULL, NULL_ANSWER, PERFORM, UNBIND, WAIT, Gate
 
-NAME = "hostile"
-RING = 0x28
-# User space may write to a device's memory, and the driver allows what is asked here.
-OPEN = "iomem=relaxed"
-BAD = named(NAME, 1, smp=2, memory="192M", append=OPEN, share="/", extra=["-device", "virtio-balloon-pci"])
 STATUS = {"ok", "reset", "not-connected", "timed-out", "busy", "system-error", "garbage-args", "too-big",
           "module-unavailable", "procedure-unavailable", "not-allowed", "version-mismatch"}
 
@@ -35,10 +30,8 @@ class KernelGate(Gate):
 
 
 def gate():
-    """The hostile guest, and a neighbour that calls go to."""
-    l1 = host()
-    shared_l2(l1, slot=1, **named("neighbour", 2, memory="128M"))
-    return KernelGate(shared_l2(l1, **BAD), "vmmcall")
+    """The hostile guest's; a neighbour that calls go to is there, too."""
+    return KernelGate(foe(), "vmmcall")
 
 
 @contextlib.contextmanager
@@ -202,26 +195,6 @@ def nested_guest():
         guest.check("rmmod kvm_amd kvm ccp irqbypass; umount /mnt", timeout=60)
 
 
-def resource(vm, number):
-    """The device's memory, as the guest's root may map it."""
-    return vm.guest.check(f"echo /sys/bus/pci/drivers/rvmrpc/0000:*/resource{number}").strip()
-
-
-def scribble(vm, seconds):
-    """All over the window."""
-    vm.guest.check(f"(scribble-window {resource(vm, 2)} {seconds} >/dev/null 2>&1 &)")
-
-
-def rings(vm, seconds):
-    """Rings, as fast as it goes."""
-    vm.guest.check(f"(scribble-window {resource(vm, 0)} {seconds} {RING} >/dev/null 2>&1 &)")
-
-
-def burns(vm, seconds):
-    """Takes as much of the host's CPUs, and does no harm: the same writes to memory of its own."""
-    vm.guest.check(f"(truncate -s 512K /tmp/window; scribble-window /tmp/window {seconds} >/dev/null 2>&1 &)")
-
-
 @case("a guest that writes all over its window: statuses, and it is served again after that", timeout=240)
 def scribbled():
     """Its neighbour does not feel it, the host's log says nothing."""
@@ -266,44 +239,6 @@ def balloons():
     said = [line for line in dmesg(l1).splitlines() if re.search("kvm|vmrpc|vmlp|BUG|WARNING", line)]
     assert not said, said
     assert call(vm.qmp, "echo", 0, b"after") == ("ok", b"after")
-
-
-def p99_rounds(l1, bad, ringing):
-    """The neighbour's p99 in µs, of three rounds beside CPU hogs, and of three beside hostile VMs, in turns."""
-    calm, rough = [], []
-    for _ in range(3):
-        for times, first, second in ((calm, burns, burns), (rough, scribble, rings)):
-            first(bad, 8)
-            second(ringing, 8)
-            time.sleep(1)
-            with Hammer(l1, "neighbour", 1, pause_us=5000) as hammer:
-                time.sleep(4)
-            times.append(hammer.result["p99_us"])
-            for vm in (bad, ringing):
-                wait_for(lambda vm=vm: vm.guest.run("pidof scribble-window")[0], 60, "its end")
-    return calm, rough
-
-
-@case("two hostile VMs, rings and scribbles, cost a third's p99 at most a factor of 2", timeout=600)
-def fairness():
-    """Beside two that only burn as much of the host's CPUs; rounds in turns, medians. What else this machine does comes
-    and goes: a second set of rounds where it was in one half only.
-    """
-    l1 = host()
-    gate()
-    bad = shared_l2(l1, **BAD)
-    with L2(l1, slot=2, **named("ringing", 3, memory="128M", append=OPEN)) as ringing:
-        for _ in range(2):
-            calm, rough = p99_rounds(l1, bad, ringing)
-            ratio = statistics.median(rough) / statistics.median(calm)
-            comment(f"p99 {calm} us beside CPU hogs, {rough} us beside hostile ones: {ratio:.2f} times; "
-                    f"{status(l1, 'ringing')['rings']} rings")
-            if ratio <= 2:
-                break
-        assert ratio <= 2, (calm, rough)
-        assert status(l1, "ringing")["rings"] > 1000
-        for vm in (bad, ringing):
-            wait_for(lambda vm=vm: call(vm.qmp, "echo", 0, b"back", timeout=2000) == ("ok", b"back"), 60, "the channel")
 
 
 if __name__ == "__main__":
