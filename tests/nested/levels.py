@@ -18,7 +18,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from harness import BUILD, VM, GuestShell, Timeout, shared, wait_for  # noqa: E402
-from harness.debug_kernel import TIMES  # noqa: E402
 from harness.paths import connect_unix  # noqa: E402
 from harness.qmp import QMP  # noqa: E402
 from harness.wait import Deadline  # noqa: E402
@@ -206,7 +205,7 @@ class L2(VM):
         lines had filled. QEMU's UART does not tell its character device so, and
         the main loop of a quiet QEMU would look at it again after many seconds.
         """
-        deadline = Deadline(timeout * TIMES, "L2's shell")
+        deadline = Deadline(timeout, "L2's shell")
         while True:
             try:
                 self.guest.sync(min(1.0, deadline.left()))

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What differs when hosts and guests run one of scripts/build-debug-kernel's Linuxes."""
 import contextlib
-import os
 import re
 
-from .wait import Timeout
-
-DEBUG_KERNEL = (os.environ.get("RVMRPC_KERNEL") or "debian") != "debian"
-TIMES = 4 if DEBUG_KERNEL else 1    # longer than on Debian's, what a case or a boot may take
+from .wait import DEBUG_KERNEL, Timeout
 
 # An interrupt that comes while the kernel looks at its first CPU, and forgets for a moment what that can, is a wild access to
 # KASAN where page tables have five levels.

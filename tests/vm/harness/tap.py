@@ -21,8 +21,8 @@ import sys
 import time
 import traceback
 
-from .debug_kernel import TIMES
 from .vm import VM
+from .wait import TIMES
 
 # Set in a program that has processes of its own.
 OWN = "RVMRPC_OWN_PROCESSES"

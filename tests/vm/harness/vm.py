@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from .debug_kernel import BOOT, TIMES, leaks, more_memory, without_others
+from .debug_kernel import BOOT, leaks, more_memory, without_others
 from .guest import GuestShell
 from .paths import QEMU, kernel_files
 from .qmp import QMP
@@ -170,7 +170,7 @@ class VM:
 
     def wait_ready(self, timeout=120.0):
         """Waits for the guest's shell."""
-        self.guest.sync(timeout * TIMES)
+        self.guest.sync(timeout)
         return self
 
     def query(self):
@@ -190,7 +190,7 @@ class VM:
         self.start()
         self.wait_ready(timeout)
         if self.options["device"] and "rvmrpc.load=0" not in self.options["append"]:
-            self.wait_state("connected", timeout * TIMES)
+            self.wait_state("connected", timeout)
         return self
 
     def stop(self):

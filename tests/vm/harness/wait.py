@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bounded waiting."""
+import os
 import time
+
+# On a Linux that looks for its own faults all takes longer, and may: what bounds a time from above measures it itself.
+DEBUG_KERNEL = (os.environ.get("RVMRPC_KERNEL") or "debian") != "debian"
+TIMES = 4 if DEBUG_KERNEL else 1
 
 
 class Timeout(Exception):
@@ -12,6 +17,7 @@ def wait_for(condition, timeout, what, interval=0.02):
 
     The last look is one that began after the deadline: this program may have slept through all of the time.
     """
+    timeout *= TIMES
     deadline = time.monotonic() + timeout
     while True:
         over = time.monotonic() >= deadline
@@ -43,8 +49,8 @@ class Deadline:
 
     def __init__(self, timeout, what):
         self.what = what
-        self.timeout = timeout
-        self.end = time.monotonic() + timeout
+        self.timeout = timeout * TIMES
+        self.end = time.monotonic() + self.timeout
 
     def left(self):
         """Seconds left; raises Timeout when there are none."""
