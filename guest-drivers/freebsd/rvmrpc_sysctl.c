@@ -13,13 +13,17 @@
 
 /* ---- Parameters ---- */
 
+/* A list that was to take something away must not leave the default. */
 static void
 rvmrpc_allow_fetch(const char *name, int (*set)(const char *))
 {
 	char text[RVMRPC_ALLOW_MAX];
 
-	if (TUNABLE_STR_FETCH(name, text, sizeof(text)) && set(text) != 0)
-		printf("rvmrpc: %s is not taken\n", name);
+	if (TUNABLE_STR_FETCH(name, text, sizeof(text)) && set(text) != 0) {
+		printf("rvmrpc: %s cannot be read, and allows nothing\n",
+		    name);
+		(void)set("");
+	}
 }
 
 struct rvmrpc_tunables rvmrpc_tun = {
