@@ -165,8 +165,11 @@ static void refuse(int fd, const char *text)
     close(fd);
 }
 
-/* A user may have as many as are free: no one user locks all others out. */
-static bool has_share(const RvmrpcSockServer *s, uid_t uid)
+/*
+ * A user may have as many as are free when so many are taken: no one user
+ * locks all others out.
+ */
+static bool has_share(const RvmrpcSockServer *s, uid_t uid, unsigned taken)
 {
     unsigned own = 0;
 
@@ -176,7 +179,7 @@ static bool has_share(const RvmrpcSockServer *s, uid_t uid)
     for (GList *l = s->clients.head; l; l = l->next) {
         own += rvmrpc_sock_client_uid(l->data) == uid;
     }
-    return own < RVMRPC_SOCK_CLIENTS_MAX - s->clients.length;
+    return own < RVMRPC_SOCK_CLIENTS_MAX - taken;
 }
 
 /* Ends the one that is idle for the longest, if that is long. */
@@ -203,16 +206,19 @@ static bool make_room(RvmrpcSockServer *s, uid_t uid)
 static void accepted(int fd, void *opaque)
 {
     RvmrpcSockServer *s = opaque;
+    bool full = s->clients.length >= RVMRPC_SOCK_CLIENTS_MAX;
+    bool share;
     uid_t uid;
     pid_t pid;
 
     if (!rvmrpc_peer(fd, &uid, &pid)) {
         close(fd);
-    } else if (s->clients.length >= RVMRPC_SOCK_CLIENTS_MAX &&
-               !make_room(s, ANYBODY)) {
-        refuse(fd, "too many clients");
-    } else if (!has_share(s, uid) && !make_room(s, uid)) {
-        refuse(fd, "too many clients of one user");
+        return;
+    }
+    /* Who has too many takes no place of others'. */
+    share = has_share(s, uid, s->clients.length - full);
+    if ((full || !share) && !make_room(s, share ? ANYBODY : uid)) {
+        refuse(fd, share ? "too many clients" : "too many clients of one user");
     } else {
         g_queue_push_tail(&s->clients,
                           rvmrpc_sock_client_new(fd, uid, &client_ops, s));

@@ -102,12 +102,18 @@ def as_nobody(path, answers):
     os.setuid(NOBODY)
     clients = [SocketClient(path) for _ in range(40)]
     answers.put([served(client) for client in clients])
+    end = time.monotonic() + IDLE + 2
+    while time.monotonic() < end:
+        for client in clients[:PLACES // 2]:
+            assert served(client) is None
+        time.sleep(0.5)
+    answers.put(served(SocketClient(path)))
     time.sleep(60)
 
 
-@case("one user does not take all places")
+@case("one user does not take all places", timeout=120)
 def share():
-    """Half of them, as long as the others are free; root and others get in."""
+    """Half of them, as long as the others are free; root and others get in, and are not put out for who has his share."""
     if os.geteuid():
         raise Skip("needs root to become somebody else")
     with Daemon() as daemon:
@@ -118,6 +124,8 @@ def share():
             got = answers.get(timeout=30)
             assert got == [None] * (PLACES // 2) + ["too many clients of one user"] * (40 - PLACES // 2), got
             assert [served(daemon.client()) for _ in range(PLACES // 2)] == [None] * (PLACES // 2)
+            assert answers.get(timeout=60) == "too many clients of one user"
+            assert [served(client) for client in daemon.clients] == [None] * (PLACES // 2)
         finally:
             process.kill()
             process.join()
