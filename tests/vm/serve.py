@@ -238,7 +238,8 @@ def shell():
     assert call(vm.qmp, "sh", "upper", large, timeout=5000) == ("ok", large.upper())
     assert ok("call", "serve", "sh", "names", "-t", 5000, folder=FOLDER.name).out == "sh.names\n"
     assert call(vm.qmp, "sh", "fail", timeout=5000) == ("system-error", b"")
-    assert call(vm.qmp, "sh", "hang", timeout=500)[0] == "timed-out"
+    for _ in range(5):
+        assert call(vm.qmp, "sh", "hang", timeout=200) == ("timed-out", b"")
     assert call(vm.qmp, "sh", "flood", timeout=10000)[0] == "too-big"
     assert call(vm.qmp, "sh", "leave", timeout=5000) == ("ok", b"left\n")
     wait_for(lambda: vm.guest.run("pgrep -f 'sleep 123[4]'")[0], 10, "the end of what hung")
