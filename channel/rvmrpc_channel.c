@@ -867,6 +867,10 @@ void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
 {
     g_mutex_lock(&ch->lock);
     ch->stopped = stopped;
+    if (!stopped && ch->interrupt_later) {
+        ch->interrupt_later = false;
+        interrupt(ch);
+    }
     if (ch->kernel) {
         rvmrpc_kernel_run(ch->kernel, !stopped);
         g_mutex_unlock(&ch->lock);
@@ -874,10 +878,6 @@ void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
     }
     ch->owner.proxy.stopped = stopped;
     if (!stopped) {
-        if (ch->interrupt_later) {
-            ch->interrupt_later = false;
-            interrupt(ch);
-        }
         deliver(ch, rvmrpc_clock());
     }
     g_mutex_unlock(&ch->lock);
@@ -889,6 +889,8 @@ void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
     g_mutex_lock(&ch->lock);
     if (ch->kernel) {
         rvmrpc_kernel_reset(ch->kernel, why);
+        /* The kernel's own comes at once, and a state that is loaded ends it. */
+        ch->interrupt_later = ch->stopped;
         g_mutex_unlock(&ch->lock);
         return;
     }
