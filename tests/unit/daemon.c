@@ -651,6 +651,44 @@ static void test_main(void)
 	world_end();
 }
 
+static uint64_t rings(void)
+{
+	RvmrpcChannelInfo now;
+
+	g_main_context_iteration(w.context, FALSE);
+	rvmrpc_channel_get_info(w.ch, &now);
+	return now.rings;
+}
+
+/* It does what a ring does, for whoever says hello, or tells something, and does not ring. */
+static void test_main_rings(void)
+{
+	struct rvmrpc_teller t;
+	uint64_t epoch, before;
+	int waits = 0;
+
+	world_begin();
+	guest_tells(&t);
+	mute();
+	epoch = rvmrpc_channel_epoch(w.ch);
+	before = rings();
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before);
+	tell(&t, 1);
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before + 1);
+	run_until(w.told == 1);
+	rvmrpc_guest_hello(&w.guest, 4711, RVMRPC_OS_LINUX, "6.12-test");
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before + 2);
+	run_until(w.opened == 2);
+	/* Its thread says hello once more. */
+	g_atomic_int_set(&w.mute, 0);
+	run_until(w.opened == 3);
+	assert_works();
+	world_end();
+}
+
 static void test_stuck(void)
 {
 	struct outcome o = { 0 };
@@ -1258,6 +1296,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/stopped", test_stopped);
 	g_test_add_func("/daemon/end", test_end);
 	g_test_add_func("/daemon/main", test_main);
+	g_test_add_func("/daemon/main-rings", test_main_rings);
 	g_test_add_func("/daemon/stuck", test_stuck);
 	g_test_add_func("/daemon/silent", test_silent);
 	g_test_add_func("/daemon/overwritten", test_overwritten);
