@@ -42,7 +42,9 @@ struct world {
 	gint muted;		/* it has seen that */
 	gint storm;		/* rings without a reason, all the time */
 	gint spins;		/* never sleeps */
-	uint32_t total;		/* entries that core.list has */
+	uint32_t total;		/* entries that core.list has, */
+	uint32_t each;		/* of so many each the first is a module */
+	gint lists;		/* calls of core.list */
 	gint generation;	/* of that list */
 	gint echoes;		/* calls that ECHO has run */
 	struct rvmrpc_guest guest;
@@ -71,11 +73,12 @@ static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
 	struct rvmrpc_list head = { .total = w.total };
 	struct rvmrpc_list_entry e = { 0 };
 
+	g_atomic_int_inc(&w.lists);
 	memcpy(&first, rvmrpc_guest_arg(&w.guest, t->slot), sizeof(first));
 	head.count = MIN(room, w.total - MIN(first, w.total));
 	memcpy(to, &head, sizeof(head));
 	for (i = 0; i < head.count; i++) {
-		e.kind = (first + i) % 100 ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
+		e.kind = (first + i) % w.each ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
 		e.number = first + i;
 		e.generation = g_atomic_int_get(&w.generation);
 		memcpy((char *)to + sizeof(head) + i * sizeof(e), &e, sizeof(e));
@@ -259,6 +262,7 @@ static void world_begin(void)
 
 	memset(&w, 0, sizeof(w));
 	w.total = 3;
+	w.each = 100;
 	w.generation = 7;
 	w.context = g_main_context_new();
 	w.folder = g_dir_make_tmp("rvmrpc-unit-XXXXXX", NULL);
@@ -915,11 +919,28 @@ static void list_of(uint32_t total, guint wanted)
 
 static void test_list(void)
 {
+	gint64 begin = g_get_monotonic_time();
+	gint asked;
+	int i;
+
 	world_begin();
 	list_of(3, 3);
+	asked = g_atomic_int_get(&w.lists);
+	for (i = 0; i < 50; i++) {
+		rvmrpc_list_refresh(w.list);
+		g_main_context_iteration(w.context, FALSE);
+		g_usleep(1000);
+	}
+	/* Once a second, however often it is wanted; a machine may be too busy to tell. */
+	if (g_get_monotonic_time() - begin < G_USEC_PER_SEC)
+		g_assert_cmpint(g_atomic_int_get(&w.lists), ==, asked);
 	g_usleep(1100000);
 	/* Of each hundred the first is a module, and 64 procedures of it are kept. */
 	list_of(700, 7 * 65);
+	g_usleep(1100000);
+	/* And 64 modules. */
+	w.each = 1;
+	list_of(100, 64);
 	world_end();
 }
 
@@ -1158,6 +1179,53 @@ static void test_flood(void)
 	world_end();
 }
 
+static uint32_t in_flight(void)
+{
+	RvmrpcChannelInfo now;
+
+	rvmrpc_channel_get_info(w.ch, &now);
+	return now.in_flight;
+}
+
+static void assert_in_flight(uint32_t calls)
+{
+	run_until(in_flight() >= calls);
+	for (int i = 0; i < 100; i++)
+		g_main_context_iteration(w.context, FALSE);
+	g_assert_cmpuint(in_flight(), ==, calls);
+}
+
+/* No client has all slots, nor all clients all of the VM's calls. */
+static void test_shares(void)
+{
+	enum { CLIENTS = RVMRPC_SOCK_WINDOW / 2 + 4 };
+	int fd[CLIENTS], other, i, j;
+	struct outcome o = { 0 };
+
+	world_begin();
+	fd[0] = client();
+	for (j = 0; j < RVMRPC_CLIENT_CALLS_MAX; j++)
+		send_frame(fd[0], RVMRPC_SOCK_SUBMIT, j, HANG, 0);
+	assert_in_flight(2);
+	other = client();
+	send_frame(other, RVMRPC_SOCK_SUBMIT, 1, ECHO, 10);
+	assert_answer(other, 1, RVMRPC_STATUS_OK, 10);
+	close(other);
+	for (i = 1; i < CLIENTS; i++) {
+		fd[i] = client();
+		for (j = 0; j < 3; j++)
+			send_frame(fd[i], RVMRPC_SOCK_SUBMIT, j, HANG, 0);
+	}
+	assert_in_flight(48);
+	g_assert_cmpuint(submit(ECHO, "another's", 5000, &o), ==, RVMRPC_STATUS_OK);
+	assert_in_flight(49);
+	for (i = 0; i < CLIENTS; i++)
+		close(fd[i]);
+	run_until(o.n);
+	g_free(o.res);
+	world_end();
+}
+
 static void test_cancel_by_cookie(void)
 {
 	int fd;
@@ -1309,6 +1377,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
+	g_test_add_func("/daemon/shares", test_shares);
 	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
 	g_test_add_func("/daemon/gone-in-sweep", test_gone_in_sweep);
 	g_test_add_func("/daemon/events", test_events);
