@@ -45,6 +45,8 @@ struct world {
 	uint32_t total;		/* entries that core.list has, */
 	uint32_t each;		/* of so many each the first is a module */
 	gint lists;		/* calls of core.list */
+	uint32_t shift;		/* number of the list's first entry */
+	bool moves;		/* one comes before it, once that the first page was told */
 	gint generation;	/* of that list */
 	gint echoes;		/* calls that ECHO has run */
 	struct rvmrpc_guest guest;
@@ -79,10 +81,13 @@ static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
 	memcpy(to, &head, sizeof(head));
 	for (i = 0; i < head.count; i++) {
 		e.kind = (first + i) % w.each ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
-		e.number = first + i;
+		e.number = first + i + w.shift;
 		e.generation = g_atomic_int_get(&w.generation);
 		memcpy((char *)to + sizeof(head) + i * sizeof(e), &e, sizeof(e));
 	}
+	w.shift += w.moves;
+	w.total += w.moves;
+	w.moves = false;
 	return sizeof(head) + head.count * sizeof(e);
 }
 
@@ -996,6 +1001,25 @@ static void test_list_reset(void)
 	world_end();
 }
 
+/* A guest that tells no generation, and whose list changes between two pages: it is read anew. */
+static void test_list_changes(void)
+{
+	g_autoptr(GArray) entries = NULL;
+	uint32_t status = UINT32_MAX;
+
+	world_begin();
+	w.generation = 0;
+	w.total = w.each = 400;
+	w.moves = true;
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_ended, &status), ==, RVMRPC_STATUS_OK);
+	run_until(status != UINT32_MAX);
+	g_assert_cmpuint(status, ==, RVMRPC_STATUS_OK);
+	entries = rvmrpc_list_get(w.list);
+	g_assert_cmpuint(w.total, ==, 401);
+	g_assert_cmpuint(g_array_index(entries, struct rvmrpc_list_entry, 0).number, ==, 1);
+	world_end();
+}
+
 /* ---- the socket ---- */
 
 static int client(void)
@@ -1374,6 +1398,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/list", test_list);
 	g_test_add_func("/daemon/list-forgotten", test_list_forgotten);
 	g_test_add_func("/daemon/list-reset", test_list_reset);
+	g_test_add_func("/daemon/list-changes", test_list_changes);
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
