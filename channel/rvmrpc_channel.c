@@ -889,7 +889,7 @@ void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
     g_mutex_lock(&ch->lock);
     if (ch->kernel) {
         rvmrpc_kernel_reset(ch->kernel, why);
-        /* The kernel's own comes at once, and a state that is loaded ends it. */
+        /* The kernel's own comes at once; a state that is loaded ends it. */
         ch->interrupt_later = ch->stopped;
         g_mutex_unlock(&ch->lock);
         return;
