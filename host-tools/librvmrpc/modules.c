@@ -6,7 +6,7 @@
 #include <string.h>
 #include "private.h"
 
-/* 64 modules of 64 procedures, as rvmrpcd: this bounds what a guest makes us keep. */
+/* 64 modules of 64 procedures, as rvmrpcd: what a guest makes us keep. */
 #define ENTRIES_MAX (64 * (1 + 64))
 /* Of reading the list, which may change meanwhile. */
 #define RESTARTS_MAX 3
