@@ -174,6 +174,8 @@ static void look_at_memory(PolicyLook *look, const Facts *f)
         look->has_psi = TRUE;
         look->psi = average / 100.0;
     }
+    /* A kernel that watches none says so: its list is whole, and empty. */
+    look->psi_unknown = !look->has_psi && !facts_whole(f, FACTS_LIST_PSI);
 }
 
 static void look_at(Balance *balance, Balanced *b, const Facts *f)
@@ -185,7 +187,7 @@ static void look_at(Balance *balance, Balanced *b, const Facts *f)
         b->counted = FALSE;
         b->epoch = f->channel->epoch;
     }
-    b->guest.look = (PolicyLook){ 0 };
+    b->guest.look = (PolicyLook){ .psi_unknown = TRUE };
     b->guest.floor = balance_config_floor(balance->config, b->vm);
     g_clear_pointer(&b->state, g_free);
     if (strcmp(state, "connected") != 0) {

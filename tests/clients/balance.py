@@ -16,7 +16,7 @@ from harness import case, comment, main  # noqa: E402
 from tools import told  # noqa: E402
 
 MIB, GIB = 1 << 20, 1 << 30
-NOT_ALLOWED = 6
+NOT_ALLOWED, TIMED_OUT = 6, 10
 MEMINFO, SHRINK, PSI, VMSTAT = (2, 0), (3, 1), (6, 0), (6, 1)
 DONE, EXHAUSTED = 0, 1
 
@@ -142,6 +142,9 @@ def dry_run():
                   Guest(host, "other", cached=GIB)]
         mute = Guest(host, "mute")
         mute.answers[VMSTAT] = NOT_ALLOWED
+        # Busy perhaps: that it could not be asked is not that it has none.
+        Guest(host, "unsaid", psi=12.5).answers[PSI] = TIMED_OUT
+        Guest(host, "nopsi", cached=GIB).answers[PSI] = records_answer([])
         fakes.add("away", state="disconnected")
         for args in (("--once",), ("-n", 4)):
             text = host.run("--target", "3500M", "--floor", "atfloor=1020M", "--dry-run", *args).out.split("the host has")[-1]
@@ -153,7 +156,9 @@ def dry_run():
                     r"  hot: not asked: its cache is in use, it reads \d+\.\d\d MiB/s again",
                     r"  small: not asked: it has only 20\.0 MiB to spare",
                     r"  other: not asked: has 1\.0 GiB to spare, and others' cache is colder or larger",
-                    r"  mute: not asked: its kernel does not tell what it reads again", r"  away: not asked: no-driver"):
+                    r"  mute: not asked: its kernel does not tell what it reads again", r"  away: not asked: no-driver",
+                    r"  unsaid: not asked: its kernel does not tell how long its tasks wait for memory",
+                    r"  nopsi: not asked: has 1\.0 GiB to spare, and others' cache is colder or larger"):
                 assert re.search(f"^{line}$", text, re.M), (line, text)
         assert not any(guest.asked for guest in [*guests, mute])
         host.give(4 * GIB)

@@ -110,6 +110,24 @@ static void test_unknown(void)
 	g = idle();
 	g.look.has_psi = FALSE;
 	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	/* That its PSI could not be had is not that there is none. */
+	g.look.psi_unknown = TRUE;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_UNKNOWN);
+}
+
+/* A look that failed is no fall of the pressure, after which it would rise. */
+static void test_missed(void)
+{
+	PolicyHost host = poor();
+	PolicyGuest g = idle();
+
+	g.look.psi = g.pressure = 0.5;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	g.look = (PolicyLook) { .psi_unknown = TRUE };
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_UNKNOWN);
+	g.look = idle().look;
+	g.look.psi = 0.5;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
 }
 
 static void test_hot_of_large(void)
@@ -284,6 +302,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/hysteresis", test_hysteresis);
 	g_test_add_func("/policy/refusals", test_refusals);
 	g_test_add_func("/policy/unknown", test_unknown);
+	g_test_add_func("/policy/missed", test_missed);
 	g_test_add_func("/policy/hot-of-large", test_hot_of_large);
 	g_test_add_func("/policy/floor", test_floor);
 	g_test_add_func("/policy/rising", test_rising);
