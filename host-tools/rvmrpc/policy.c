@@ -200,5 +200,6 @@ void policy_told(PolicyHost *host, PolicyGuest *g, guint64 freed,
         return;
     }
     g->backoff = CLAMP(g->backoff * 2, 2, BACKOFF_MAX);
-    g->wait = MAX(g->wait, g->backoff);
+    /* The next look takes one off. */
+    g->wait = MAX(g->wait, g->backoff + 1);
 }

@@ -221,6 +221,14 @@ static void test_backoff(void)
 	}
 	g_assert_cmpuint(asked, >=, 5);
 	g_assert_cmpuint(asked, <=, 8);
+	/* For 2 rounds at first, as the page has it. */
+	g = idle();
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	policy_told(&host, &g, 0, 0);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_WAITS);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_WAITS);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	policy_told(&host, &g, 0, 0);
 	/* It is trusted again once it frees something. */
 	while (decide(&host, &g) != POLICY_ASKED) {
 	}
