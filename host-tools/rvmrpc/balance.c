@@ -291,11 +291,12 @@ static void decide(Balance *balance)
     balance->looked = now;
 }
 
-/* FALSE: nothing can be told of this host. */
+/* FALSE: nothing can be told of this host, or a signal cut the look short. */
 static gboolean judge(Balance *balance)
 {
     look(balance);
-    if (!read_available(&balance->host.available)) {
+    if (g_cancellable_is_cancelled(options.cancellable) ||
+        !read_available(&balance->host.available)) {
         return FALSE;
     }
     decide(balance);
@@ -382,5 +383,8 @@ int cmd_balance(int argc, char **argv)
     ok = rounds(&balance);
     g_ptr_array_unref(balance.all);
     balance_config_free(balance.config);
+    if (g_cancellable_is_cancelled(options.cancellable)) {
+        return options.once ? EXIT_INTERRUPTED : EXIT_OK;
+    }
     return ok ? EXIT_OK : EXIT_OTHER;
 }

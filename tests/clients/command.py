@@ -383,20 +383,26 @@ def interrupted():
         asked.set()
         return True
 
-    def interrupt():
-        with subprocess.Popen([RVMRPC, "meminfo", "hangs", "-t", "60000"], text=True,
+    def interrupt(*command):
+        asked.clear()
+        with subprocess.Popen([RVMRPC, *command, "-t", "60000"], text=True,
                               env=environment(fakes.folder), stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE) as process:
             assert asked.wait(20)
-            asked.clear()
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
-            assert process.returncode == 130
+            told = process.communicate(timeout=10)
+            assert process.returncode == 130 and told == ("", ""), (command, process.returncode, told)
             return time.monotonic() - start
     with Fakes() as fakes:
         fakes.add("hangs", behave=only_submits(note))
-        assert any(interrupt() < 2 for _ in range(3))
+        assert any(interrupt("meminfo", "hangs") < 2 for _ in range(3))
+        # Neither whom it did not ask is down, nor has what did not answer no modules.
+        interrupt("info", "hangs")
+        interrupt("balance", "--target", "1G", "--once")
+    with Fakes() as fakes:
+        fakes.add("qemu-hangs", behave=note)
+        interrupt("list")
 
 
 BAD_ANSWERS = {
