@@ -36,16 +36,17 @@ static gboolean read_available(guint64 *bytes)
     g_autoptr(GError) error = NULL;
     g_autofree char *text = NULL;
     const char *line = NULL;
+    guint64 kib = 0;
 
     if (g_file_get_contents(path, &text, NULL, &error)) {
         line = strstr(text, "MemAvailable:");
     }
-    if (!line) {
+    if (!line || sscanf(line, "MemAvailable: %" G_GUINT64_FORMAT " kB", &kib) != 1) {
         fprintf(stderr, "rvmrpc: cannot tell what this host has available: "
                 "%s\n", error ? error->message : "no MemAvailable");
         return FALSE;
     }
-    *bytes = g_ascii_strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024;
+    *bytes = kib * 1024;
     return TRUE;
 }
 
