@@ -272,9 +272,18 @@ def configuration():
             assert result.status == 2 and words in result.err, (args, result)
         result = host.run("--target", "1G", "--once", "nobody")
         assert result.status == 0 and "no VM nobody now; it is asked once it is there" in result.err, result
-        os.unlink(host.file)
-        result = host.run("--target", "1G")
-        assert result.status == 1 and "cannot tell what this host has available" in result.err, result
+        # By what else rvmrpc(1) has a VM named.
+        for what in (os.getpid(), f"{fakes.folder}/a.sock"):
+            result = host.run("--target", "1G", "--once", what)
+            assert not result.err and re.search("^  a: ", result.out, re.M), (what, result)
+        # What is no number is not 0.
+        for text in ("MemAvailable:", "MemAvailable: many kB\n", None):
+            if text is None:
+                os.unlink(host.file)
+            else:
+                pathlib.Path(host.file).write_text(text, encoding="ascii")
+            result = host.run("--target", "1G")
+            assert result.status == 1 and "cannot tell what this host has available" in result.err, (text, result)
 
 
 if __name__ == "__main__":
