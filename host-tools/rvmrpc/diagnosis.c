@@ -477,6 +477,21 @@ static guint64 finished(const RvmrpcRecord *r)
            number(r, RVMRPC_DISK_DISCARDS) + number(r, RVMRPC_DISK_FLUSHES);
 }
 
+/* "vdb1" of "vdb", "nvme0n1p2" of "nvme0n1"; "dm-10" is none of "dm-1". */
+static gboolean is_partition(const char *name, const char *disk)
+{
+    const gsize length = strlen(disk);
+
+    if (!length || !g_str_has_prefix(name, disk)) {
+        return FALSE;
+    }
+    name += length;
+    if (g_ascii_isdigit(disk[length - 1]) && *name++ != 'p') {
+        return FALSE;
+    }
+    return *name && !name[strspn(name, "0123456789")];
+}
+
 static void diagnose_disks(Doctor *d)
 {
     const Part *p = &d->parts[PART_DISKS];
@@ -494,7 +509,7 @@ static void diagnose_disks(Doctor *d)
             !number(a, RVMRPC_DISK_IN_FLIGHT) ||
             !number(b, RVMRPC_DISK_IN_FLIGHT) || finished(a) != finished(b) ||
             /* A partition of the one before. */
-            (stuck && g_str_has_prefix(text, stuck)) || said == SENTENCES) {
+            (stuck && is_partition(text, stuck)) || said == SENTENCES) {
             continue;
         }
         say(d, "disk-stuck", "%s has %" G_GUINT64_FORMAT " requests in flight "

@@ -175,6 +175,17 @@ def sick():
             assert re.search(sentence, found[code][0]), (name, found)
 
 
+@case("disks that stand: each by its name, without its partitions")
+def disks():
+    """A name that begins with another's is another disk."""
+    names = ["sda", "sda1", "sdaa", "nvme0n1", "nvme0n1p1", "dm-1", "dm-10"]
+    with Fakes() as fakes:
+        fakes.add("vm", behave=healthy(DISKS=records_answer([record(3, (1, name), (2, n), (3, 7), (11, 1))
+                                                              for n, name in enumerate(names)])))
+        found, _ = findings(fakes, "vm")
+        assert [text.split()[0] for text in found["disk-stuck"]] == ["sda", "sdaa", "nvme0n1", "dm-1", "dm-10"], found
+
+
 @case("a CPU that the kernel keeps, and who has it")
 def spins():
     """By two looks."""
