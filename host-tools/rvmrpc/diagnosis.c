@@ -447,8 +447,8 @@ static void diagnose_blocked(Doctor *d)
     const Group *group;
 
     if (p->records[0] && !p->records[1] && count_of(p, 0)) {
-        cannot_say(d, "whether %u blocked tasks hang: they could be looked at "
-                   "only once", count_of(p, 0));
+        cannot_say(d, "whether %u blocked tasks hang: " ONCE_TEXT,
+                   count_of(p, 0));
         return;
     }
     names = g_hash_table_new_full(NULL, NULL, NULL, string_free);
@@ -496,8 +496,17 @@ static void diagnose_disks(Doctor *d)
 {
     const Part *p = &d->parts[PART_DISKS];
     g_autofree char *stuck = NULL;
-    guint said = 0;
+    guint said = 0, waiting = 0;
 
+    for (guint i = 0; i < count_of(p, 0); i++) {
+        waiting += !!number(rvmrpc_records_get(p->records[0], i),
+                            RVMRPC_DISK_IN_FLIGHT);
+    }
+    if (waiting && !p->records[1]) {
+        cannot_say(d, "whether its disks hang, %u of which had requests in "
+                   "flight: " ONCE_TEXT, waiting);
+        return;
+    }
     /* Disks stand in the same order, but for those that came or went. */
     for (guint i = 0; i < MIN(count_of(p, 0), count_of(p, 1)); i++) {
         const RvmrpcRecord *a = rvmrpc_records_get(p->records[0], i);
@@ -696,8 +705,7 @@ static void diagnose_cpus(Doctor *d)
 
     if (!a || !b) {
         if (a) {
-            cannot_say(d, "%s: they could be looked at only once",
-                       part_names[PART_CPU].what);
+            cannot_say(d, "%s: " ONCE_TEXT, part_names[PART_CPU].what);
         }
         return;
     }
@@ -792,6 +800,9 @@ static void diagnose_tasks(Doctor *d)
     if (group && group->count >= MANY && group->count > MOST * count_of(p, 0)) {
         say(d, "many-processes", "%u of %u processes are called %s",
             group->count, count_of(p, 0), group->name);
+    }
+    if (p->records[0] && !p->records[1]) {
+        cannot_say(d, "which processes use CPU time: " ONCE_TEXT);
     }
     for (guint i = 0; i < MIN(uses->len, SENTENCES); i++) {
         const Use *use = &g_array_index(uses, Use, i);
@@ -910,23 +921,30 @@ static void diagnose_unknown(Doctor *d)
     }
 }
 
+/* Why a list is not whole; NULL: it is, or there is none. */
+static char *cut_text(const Doctor *d, guint part, const RvmrpcRecords *records)
+{
+    if (!records) {
+        return NULL;
+    }
+    if (rvmrpc_records_get_cut(records)) {
+        return reason_text(d, rvmrpc_records_get_cut(records));
+    }
+    if (rvmrpc_records_is_partial(records)) {
+        return g_strdup("the guest could not look at everything in time");
+    }
+    return part == PART_TASKS && rvmrpc_records_has_more(records) ?
+           g_strdup("there are too many of them") : NULL;
+}
+
 /* A list that is there, but not whole: what is not in it may be wrong. */
 static void diagnose_cut(Doctor *d)
 {
     for (guint i = 0; i < PARTS; i++) {
-        const RvmrpcRecords *records = d->parts[i].records[0];
-        g_autofree char *reason = NULL;
+        const Part *p = &d->parts[i];
+        g_autofree char *reason = cut_text(d, i, p->records[0]) ?:
+                                  cut_text(d, i, p->records[1]);
 
-        if (!records) {
-            continue;
-        }
-        if (rvmrpc_records_get_cut(records)) {
-            reason = reason_text(d, rvmrpc_records_get_cut(records));
-        } else if (rvmrpc_records_is_partial(records)) {
-            reason = g_strdup("the guest could not look at everything in time");
-        } else if (i == PART_TASKS && rvmrpc_records_has_more(records)) {
-            reason = g_strdup("there are too many of them");
-        }
         if (reason) {
             cannot_say(d, "all of %s: %s", part_names[i].what, reason);
         }

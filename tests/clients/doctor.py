@@ -239,6 +239,35 @@ def unknown():
             "cannot say how full /mnt is: the guest asked it, and that failed"]}
 
 
+@case("the second look is missing, or not whole: that is no answer either")
+def once():
+    """Of disks, tasks and CPUs, which are looked at twice."""
+    def first(answer, then):
+        answers = [answer]
+        return lambda _frame: answers.pop() if answers else then
+    with Fakes() as fakes:
+        stuck = records_answer([record(3, (1, "vda"), (2, 1), (3, 7), (11, 1))])
+        fakes.add("disks", behave=healthy(DISKS=first(stuck, BUSY)))
+        found, _ = findings(fakes, "disks")
+        assert found == {"unknown": ["cannot say whether its disks hang, 1 of which had requests in flight: they could be looked at "
+                                     "only once"]}, found
+        waits = record(4, (1, 5), (2, 5), (3, "sh"), (4, "D"))
+        fakes.add("cut", behave=healthy(BLOCKED=first(records_answer([waits]), records_answer([], 0, PARTIAL))))
+        found, result = findings(fakes, "cut")
+        assert found.get("unknown") == ["cannot say all of which tasks hang: the guest could not look at everything in time"], found
+        assert not result.json()["parts"]["blocked"]["whole"], result
+        init = records_answer([task(1, "init")])
+        for name in ("tasks", "text"):
+            some = first(init, BUSY)
+            # Those that have most memory are another list.
+            fakes.add(name, behave=healthy(TASKS=lambda frame, some=some: init if frame.payload[8] else some(frame)))
+        found, result = findings(fakes, "tasks")
+        assert found == {"unknown": ["cannot say which processes use CPU time: they could be looked at only once"]}, found
+        assert "busiest" not in result.json()["parts"]["tasks"], result
+        text = fakes.run("doctor", "text", "-t", 10000).out
+        assert "use most CPU time now\n  not known: they could be looked at only once\n" in text, text
+
+
 @case("a guest that answers nothing, or ceases to, is asked no more")
 def dead():
     """Each call that is not answered keeps one of its slots."""
