@@ -796,6 +796,7 @@ static void diagnose_tasks(Doctor *d)
     g_autoptr(GHashTable) groups = tasks_groups(p);
     g_autoptr(GArray) uses = tasks_use(p);
     const Group *group = group_max(groups, FALSE);
+    guint said = 0;
 
     if (group && group->count >= MANY && group->count > MOST * count_of(p, 0)) {
         say(d, "many-processes", "%u of %u processes are called %s",
@@ -804,7 +805,7 @@ static void diagnose_tasks(Doctor *d)
     if (p->records[0] && !p->records[1]) {
         cannot_say(d, "which processes use CPU time: " ONCE_TEXT);
     }
-    for (guint i = 0; i < MIN(uses->len, SENTENCES); i++) {
+    for (guint i = 0; i < uses->len && said < SENTENCES; i++) {
         const Use *use = &g_array_index(uses, Use, i);
 
         if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS &&
@@ -814,6 +815,7 @@ static void diagnose_tasks(Doctor *d)
             say(d, "kernel-spins", "the kernel's thread %s (PID %"
                 G_GUINT64_FORMAT ") keeps a CPU: %.0f %%", name,
                 number(use->task, RVMRPC_TASK_PID), 100 * use->share);
+            said++;
         }
     }
 }

@@ -189,10 +189,11 @@ def disks():
 @case("a CPU that the kernel keeps, and who has it")
 def spins():
     """By two looks."""
-    grow = Growing()
+    grow, users = Growing(), 0
 
     def tasks(_frame):
-        return records_answer([task(1, "init"), task(44, "kworker/1:2", 0, grow.ns(0.99), (7, 1))])
+        return records_answer([task(1, "init"), task(44, "kworker/1:2", 0, grow.ns(0.99), (7, 1))] +
+                              [task(n, "busy", 0, grow.ns(3)) for n in range(50, 50 + users)])
     with Fakes() as fakes:
         fakes.add("vm", behave=healthy(CPUSTAT=grow.cpus((0.1, 0.1), (0, 1)), TASKS=tasks))
         found, result = findings(fakes, "vm")
@@ -201,6 +202,9 @@ def spins():
         assert found["cpu-in-kernel"][0].startswith("CPU 1 is in the kernel all the time; most by kworker/1:2 "), found
         busiest = result.json()["parts"]["tasks"]["busiest"]
         assert [t["pid"] for t in busiest] == [44] and 80 < busiest[0]["cpu-percent"] < 120, busiest
+        # However many programs of several threads use more.
+        users = 9
+        assert "kernel-spins" in findings(fakes, "vm")[0]
 
 
 @case("what cannot be found out is said, and never taken for no")
@@ -309,6 +313,10 @@ def dead():
                 break
         assert result.seconds < 2 * 1.5 + 2.4, result.seconds
         assert "ceased to answer" in found["no-answer"][0] and "nothing-found" not in found, found
+        nulls = [BUSY, b""]
+        fakes.add("busy", behave=healthy(FS=hang, NULL=lambda _frame: nulls.pop() if nulls else BUSY))
+        found, result = findings(fakes, "busy", "-t", 1500)
+        assert "no-answer" not in found and len(found["unknown"]) == 1, found
         for name, options, status, code in (("paused", {"running": False}, 9, "paused"),
                                             ("bare", {"state": "disconnected"}, 8, "no-driver")):
             fakes.add(name, behave=procedures({NULL: status}), **options)
