@@ -193,7 +193,8 @@ void policy_decide(PolicyHost *host, PolicyGuest *const *guests, guint count,
 void policy_told(PolicyHost *host, PolicyGuest *g, guint64 freed,
                  double seconds)
 {
-    g->own += 100 * MIN(seconds / AVERAGE_S, 1);
+    /* 1 - e^-x of it at its end, which the next look counts from its beginning. */
+    g->own += 100 * expm1(seconds / AVERAGE_S);
     host->coming += MIN(freed, g->ask);
     if (freed >= g->ask / 4) {
         g->backoff = 0;

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <math.h>
 #include "policy.h"
 
 #define MiB ((guint64)1 << 20)
@@ -206,6 +207,27 @@ static void test_own_pressure(void)
 	g_assert_cmpint(decide(&host, &g), ==, POLICY_RISING);
 }
 
+/* However long it took: the kernel's average rises while it reclaims, and falls from then to the next look. */
+static void test_own_long(void)
+{
+	for (double took = 0.5; took <= 20; took += 0.5) {
+		PolicyHost host = poor();
+		PolicyGuest g = idle(), *all[] = { &g };
+
+		g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+		policy_told(&host, &g, g.ask, took);
+		host.available += g.ask / 2;
+		g.look.psi = 100 * (1 - exp(-took / 10)) * exp(-1);
+		policy_decide(&host, all, 1, took + 10);
+		g_assert_cmpfloat(g.pressure, <, 0.01);
+		g_assert_cmpint(g.reason, ==, POLICY_ASKED);
+		/* What is beyond that is the guest's. */
+		g.look.psi = 100 * (1 - exp(-took / 10)) * exp(-2) + 2;
+		policy_decide(&host, all, 1, 10);
+		g_assert_cmpfloat(g.pressure, >, 1.99);
+	}
+}
+
 static void test_backoff(void)
 {
 	PolicyHost host = poor();
@@ -315,6 +337,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/floor", test_floor);
 	g_test_add_func("/policy/rising", test_rising);
 	g_test_add_func("/policy/own-pressure", test_own_pressure);
+	g_test_add_func("/policy/own-long", test_own_long);
 	g_test_add_func("/policy/backoff", test_backoff);
 	g_test_add_func("/policy/order", test_order);
 	g_test_add_func("/policy/coming", test_coming);
