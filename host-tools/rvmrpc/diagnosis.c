@@ -681,7 +681,8 @@ static char *busiest_text(const Doctor *d)
                            100 * use->share);
 }
 
-static void diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
+/* TRUE: a sentence. */
+static gboolean diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
 {
     const double between = d->parts[PART_CPU].between_s;
     g_autofree char *by = NULL;
@@ -689,11 +690,15 @@ static void diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
     if (s->all < STANDS * between) {
         say(d, "cpu-stands", "CPU %u counts no time: it is stuck with "
             "interrupts off, or its host does not run it", index);
-    } else if (s->system > BUSY * s->all) {
+        return TRUE;
+    }
+    if (s->system > BUSY * s->all) {
         by = busiest_text(d);
         say(d, "cpu-in-kernel", "CPU %u is in the kernel all the time%s",
             index, by);
+        return TRUE;
     }
+    return FALSE;
 }
 
 static void diagnose_cpus(Doctor *d)
@@ -701,6 +706,7 @@ static void diagnose_cpus(Doctor *d)
     const RvmrpcCpustat *a = d->parts[PART_CPU].stat[0];
     const RvmrpcCpustat *b = d->parts[PART_CPU].stat[1];
     g_autofree char *by = NULL;
+    guint said = 0;
     Spent s;
 
     if (!a || !b) {
@@ -709,13 +715,14 @@ static void diagnose_cpus(Doctor *d)
         }
         return;
     }
-    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len); i++) {
+    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len) && said < SENTENCES;
+         i++) {
         const RvmrpcCpuTimes *x = &g_array_index(a->cpus, RvmrpcCpuTimes, i);
         const RvmrpcCpuTimes *y = &g_array_index(b->cpus, RvmrpcCpuTimes, i);
 
         if (x->index == y->index) {
             s = spent(x, y);
-            diagnose_one_cpu(d, x->index, &s);
+            said += diagnose_one_cpu(d, x->index, &s);
         }
     }
     s = spent(&a->total, &b->total);
@@ -796,6 +803,7 @@ static void diagnose_tasks(Doctor *d)
     g_autoptr(GHashTable) groups = tasks_groups(p);
     g_autoptr(GArray) uses = tasks_use(p);
     const Group *group = group_max(groups, FALSE);
+    const double in_kernel = most_in_kernel(d);
     guint said = 0;
 
     if (group && group->count >= MANY && group->count > MOST * count_of(p, 0)) {
@@ -809,7 +817,7 @@ static void diagnose_tasks(Doctor *d)
         const Use *use = &g_array_index(uses, Use, i);
 
         if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS &&
-            most_in_kernel(d) >= SPINS) {
+            in_kernel >= SPINS) {
             g_autofree char *name = task_name(use->task);
 
             say(d, "kernel-spins", "the kernel's thread %s (PID %"

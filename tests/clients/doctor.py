@@ -353,6 +353,12 @@ def hostile():
         assert len(first) < 10000 and first.count(" is full: ") == 6 and first.count("in flight") == 5, first
         comment(f"{result.seconds:.1f} s, {len(result.out)} bytes")
         assert fakes.run("doctor", "evil", "--json", timeout=60).json()["parts"]["log"]["known"]
+        # As many CPUs as it likes, and as many processes that may have them.
+        grow = Growing()
+        fakes.add("cpus", behave=healthy(CPUSTAT=grow.cpus(*[(0, 1)] * 900), TASKS=lambda _frame: records_answer(
+            [task(n, "x", 0, grow.ns(0.9)) for n in range(5000)])))
+        result = soon(15, lambda: fakes.run("doctor", "cpus", "-t", 10000, timeout=60))
+        assert result.out.split("\nChannel\n")[0].count("in the kernel all the time") == 5, result.out[:2000]
 
 
 if __name__ == "__main__":
