@@ -537,6 +537,11 @@ static gboolean is_full(const RvmrpcRecord *r, guint all_key, guint left_key,
            rvmrpc_record_get_u64(r, left_key, left) && *left < limit * *all;
 }
 
+static gboolean is_failed(const RvmrpcRecord *r)
+{
+    return number(r, RVMRPC_FS_SKIPPED) == RVMRPC_FS_SKIPPED_FAILED;
+}
+
 /* TRUE: a sentence. */
 static gboolean diagnose_filesystem(Doctor *d, const RvmrpcRecord *r)
 {
@@ -545,7 +550,7 @@ static gboolean diagnose_filesystem(Doctor *d, const RvmrpcRecord *r)
     g_autofree char *of = NULL;
     guint64 all, left;
 
-    if (number(r, RVMRPC_FS_SKIPPED) == RVMRPC_FS_SKIPPED_FAILED) {
+    if (is_failed(r)) {
         cannot_say(d, "how full %s is: the guest asked it, and that failed",
                    target);
         return TRUE;
@@ -573,21 +578,23 @@ static void diagnose_filesystems(Doctor *d)
 {
     const Part *p = &d->parts[PART_FILESYSTEMS];
     g_autoptr(GHashTable) seen = NULL;
-    guint said = 0;
+    guint said[2] = { 0 };      /* those that failed are counted apart */
 
     /* What is mounted more than once is full once. */
     seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    for (guint i = 0; i < count_of(p, 0) && said < SENTENCES; i++) {
+    for (guint i = 0; i < count_of(p, 0); i++) {
         const RvmrpcRecord *r = rvmrpc_records_get(p->records[0], i);
+        guint *of_kind = &said[is_failed(r)];
         guint64 device;
 
         if (rvmrpc_record_get_kind(r) != RVMRPC_RECORD_FILESYSTEM ||
+            *of_kind == SENTENCES ||
             (rvmrpc_record_get_u64(r, RVMRPC_FS_DEVICE, &device) &&
              g_hash_table_contains(seen, &device))) {
             continue;
         }
         if (diagnose_filesystem(d, r)) {
-            said++;
+            ++*of_kind;
             if (rvmrpc_record_get_u64(r, RVMRPC_FS_DEVICE, &device)) {
                 g_hash_table_add(seen, g_memdup2(&device, sizeof(device)));
             }

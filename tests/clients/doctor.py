@@ -241,6 +241,10 @@ def unknown():
         fakes.add("failed", behave=healthy(FS=records_answer([record(6, (1, "/mnt"), (7, 3)), stale])))
         assert findings(fakes, "failed")[0] == {"unknown": [
             "cannot say how full /mnt is: the guest asked it, and that failed"]}
+        full = record(6, (1, "/var"), (5, 99), (8, 10 << 30), (9, 0), (10, 0))
+        fakes.add("many", behave=healthy(FS=records_answer([record(6, (1, f"/mnt{n}"), (7, 3)) for n in range(9)] + [full])))
+        found, _ = findings(fakes, "many")
+        assert len(found["unknown"]) == 5 and found["filesystem-full"] == ["/var is full: 0 B of 10.0 GiB left"], found
 
 
 @case("the second look is missing, or not whole: that is no answer either")
