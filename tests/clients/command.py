@@ -383,7 +383,7 @@ def interrupted():
         asked.set()
         return True
 
-    def interrupt(*command):
+    def interrupt(*command, said=""):
         asked.clear()
         with subprocess.Popen([RVMRPC, *command, "-t", "60000"], text=True,
                               env=environment(fakes.folder), stdout=subprocess.PIPE,
@@ -392,13 +392,14 @@ def interrupted():
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
             told = process.communicate(timeout=10)
-            assert process.returncode == 130 and told == ("", ""), (command, process.returncode, told)
+            assert process.returncode == 130 and (said or told[0] == "") and said in told[0] and told[1] == "", (command, process.returncode, told)
             return time.monotonic() - start
     with Fakes() as fakes:
         fakes.add("hangs", behave=only_submits(note))
         assert any(interrupt("meminfo", "hangs") < 2 for _ in range(3))
         # Neither whom it did not ask is down, nor has what did not answer no modules.
         interrupt("info", "hangs")
+        interrupt("ping", "hangs", said="0 calls, 0 answered")
         interrupt("balance", "--target", "1G", "--once")
     with Fakes() as fakes:
         fakes.add("qemu-hangs", behave=note)
