@@ -609,6 +609,14 @@ def huge_pages():
         assert line["memory"]["used"] == 3 << 30, line
 
 
+@case("watch -n: so many lines, however short the interval (fakes)")
+def watch_lines():
+    """Several rounds may pass between two looks at what there is to print."""
+    with Fakes() as fakes:
+        fakes.add("vm")
+        assert fakes.run("watch", "vm", "-i", 0.01, "-n", 6).out.count("\n") == 6
+
+
 @case("32 VMs in one pass, one of them hung (fakes)")
 def many():
     """All listed within the timeout and a bit."""
