@@ -147,7 +147,9 @@ def dry_run():
         Guest(host, "nopsi", cached=GIB).answers[PSI] = records_answer([])
         fakes.add("away", state="disconnected")
         for args in (("--once",), ("-n", 4)):
-            text = host.run("--target", "3500M", "--floor", "atfloor=1020M", "--dry-run", *args).out.split("the host has")[-1]
+            # Other work of the machine may have one found late.
+            text = told(lambda args=args: host.run("--target", "3500M", "--floor", "atfloor=1020M", "--dry-run", *args).out,
+                        lambda out: "first time" not in out.split("the host has")[-1]).split("the host has")[-1]
             for line in (
                     r" 3\.0 GiB available, its target is 3\.4 GiB: 646\.8 MiB to be asked for",
                     r"  idle: asked for 646\.8 MiB: it has 2\.0 GiB to spare, reads 0\.00 MiB/s again, and waits for memory 0\.00 % "
