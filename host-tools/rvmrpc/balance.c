@@ -187,6 +187,10 @@ static void look_at(Balance *balance, Balanced *b, const Facts *f)
 {
     const char *state = facts_state(f);
 
+    /* Whose socket it is was not told in time: nor whether it has a floor. */
+    if (!rvmrpc_vm_get_pid(b->vm) && !rvmrpc_vm_get_uuid(b->vm) && f->channel) {
+        state = "it did not say in time which VM it is";
+    }
     if (f->channel && f->channel->epoch != b->epoch) {
         b->guest = (PolicyGuest){ 0 };
         b->counted = FALSE;

@@ -7,11 +7,12 @@ import pathlib
 import re
 import struct
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from fake import ALL, Fakes, hang, info_answer, procedures, record, records_answer  # noqa: E402
+from fake import ALL, Fakes, SUBMIT, hang, info_answer, procedures, record, records_answer  # noqa: E402
 from harness import case, comment, main  # noqa: E402
 from tools import told  # noqa: E402
 
@@ -239,6 +240,24 @@ def hostile():
         guest.answers[MEMINFO] = meminfo
         rounds = host.rounds("--target", "20G", "-n", 4, "boots")
         assert set(reasons(rounds, "boots")) == {"first-look"}, rounds
+
+
+@case("a VM that does not say in time who it is keeps the floor that it may have")
+def nameless():
+    """It is known by its file's name then, and has a floor by its own."""
+    with Fakes() as fakes:
+        host = Host(fakes, 3 * GIB)
+        guest = Guest(host, "x")
+        guest.fake.name = "db1"
+
+        def late(frame, connection, usual=guest.fake.behave):
+            if frame.kind != SUBMIT:
+                time.sleep(1)
+            return usual(frame, connection)
+        guest.fake.behave = late
+        result = host.run("--target", "8G", "--floor", "db1=4G", "-n", 3)
+        assert not guest.asked, (guest.asked, result)
+        assert "x: not asked: it did not say in time which VM it is" in result.out, result
 
 
 @case("the file and the options; what is wrong with them")
