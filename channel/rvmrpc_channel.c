@@ -111,10 +111,10 @@ static uint64_t random63(void)
     return value >> 1;
 }
 
+static const uint64_t one = 1;
+
 static void interrupt(RvmrpcChannel *ch)
 {
-    static const uint64_t one = 1;
-
     ch->interrupts++;
     /* EAGAIN: the counter is full, so an interrupt is on its way. */
     if (write(ch->config.interrupt_fd, &one, sizeof(one)) < 0 &&
@@ -867,6 +867,10 @@ void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
 {
     g_mutex_lock(&ch->lock);
     ch->stopped = stopped;
+    if (!stopped && ch->interrupt_later) {
+        ch->interrupt_later = false;
+        interrupt(ch);
+    }
     if (ch->kernel) {
         rvmrpc_kernel_run(ch->kernel, !stopped);
         g_mutex_unlock(&ch->lock);
@@ -874,10 +878,6 @@ void rvmrpc_channel_set_stopped(RvmrpcChannel *ch, bool stopped)
     }
     ch->owner.proxy.stopped = stopped;
     if (!stopped) {
-        if (ch->interrupt_later) {
-            ch->interrupt_later = false;
-            interrupt(ch);
-        }
         deliver(ch, rvmrpc_clock());
     }
     g_mutex_unlock(&ch->lock);
@@ -889,6 +889,8 @@ void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
     g_mutex_lock(&ch->lock);
     if (ch->kernel) {
         rvmrpc_kernel_reset(ch->kernel, why);
+        /* The kernel's own comes at once; a state that is loaded ends it. */
+        ch->interrupt_later = ch->stopped;
         g_mutex_unlock(&ch->lock);
         return;
     }
@@ -908,6 +910,23 @@ void rvmrpc_channel_end(RvmrpcChannel *ch, uint32_t status, RvmrpcClosed why)
     wake_thread(ch);
 }
 
+/* What the guest has said, and did not ring for; lock held. */
+static bool unheard(const RvmrpcChannel *ch)
+{
+    return rvmrpc_owner_hailed(&ch->owner) ||
+           rvmrpc_owner_events_due(&ch->owner, rvmrpc_clock());
+}
+
+/* As the guest does: so it is heard no more often than its rings are. */
+static void ring(RvmrpcChannel *ch)
+{
+    /* EAGAIN: the counter is full, so it was rung. */
+    if (write(ch->config.doorbell_fd, &one, sizeof(one)) < 0 &&
+        errno != EAGAIN) {
+        g_warning("cannot ring for a guest: %s", g_strerror(errno));
+    }
+}
+
 enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
                                           uint32_t seen,
                                           void (*wait)(void *opaque),
@@ -923,6 +942,9 @@ enum rvmrpc_main_turn rvmrpc_channel_main(RvmrpcChannel *ch, uint64_t epoch,
     }
     what = rvmrpc_owner_main(&ch->owner, epoch, seen);
     wake = answered(ch);
+    if (unheard(ch)) {
+        ring(ch);
+    }
     if (what == RVMRPC_MAIN_TURN_WAIT) {
         wait(opaque);
     }

@@ -21,6 +21,7 @@ struct RvmrpcList {
     uint64_t coming_epoch;
     uint32_t at;                /* index of the next page's first */
     uint32_t generation;        /* of what is coming; 0: not known */
+    uint32_t total;             /* entries of what is coming */
     unsigned restarts;
     uint32_t modules;           /* in what is coming */
     uint32_t procedures;        /* of the last of them */
@@ -76,6 +77,22 @@ uint32_t rvmrpc_list_generation(const GArray *entries)
            g_array_index(entries, struct rvmrpc_list_entry, 0).generation : 0;
 }
 
+/*
+ * The page is of another list than those before it.  A guest that tells no
+ * generation refuses none.
+ */
+static bool has_changed(const RvmrpcList *list, const char *data,
+                        uint32_t bytes)
+{
+    struct rvmrpc_list head;
+
+    if (!list->at || bytes < sizeof(head)) {
+        return false;
+    }
+    memcpy(&head, data, sizeof(head));
+    return head.total != list->total;
+}
+
 /* True: there is more to come. */
 static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
 {
@@ -93,6 +110,7 @@ static bool take_page(RvmrpcList *list, const char *data, uint32_t bytes)
         take_entry(list, &e);
     }
     list->at += have;
+    list->total = head.total;
     list->generation = rvmrpc_list_generation(list->coming);
     return have && list->at < MIN(head.total, ENTRIES_MAX);
 }
@@ -132,6 +150,10 @@ static void got_page(RvmrpcCall *call, void *opaque)
     if (status == RVMRPC_STATUS_OK &&
         rvmrpc_channel_epoch(list->ch) != list->coming_epoch) {
         status = RVMRPC_STATUS_RESET;
+    }
+    if (status == RVMRPC_STATUS_OK &&
+        has_changed(list, call->res, call->core.reslen)) {
+        status = RVMRPC_STATUS_VERSION_MISMATCH;
     }
     if (status == RVMRPC_STATUS_OK) {
         if (take_page(list, call->res, call->core.reslen)) {

@@ -250,6 +250,8 @@ static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
 		return;
 	if (rvmrpc_vmlp_wait(rdev)) {
 		rdev->w.ring_due = false;
+		/* With vmlp_idle_us=-1 it may never sleep. */
+		rvmrpc_guest_beat(&rdev->w.guest);
 		return;
 	}
 	rvmrpc_ring_due(rdev);

@@ -36,16 +36,17 @@ static gboolean read_available(guint64 *bytes)
     g_autoptr(GError) error = NULL;
     g_autofree char *text = NULL;
     const char *line = NULL;
+    guint64 kib = 0;
 
     if (g_file_get_contents(path, &text, NULL, &error)) {
         line = strstr(text, "MemAvailable:");
     }
-    if (!line) {
+    if (!line || sscanf(line, "MemAvailable: %" G_GUINT64_FORMAT " kB", &kib) != 1) {
         fprintf(stderr, "rvmrpc: cannot tell what this host has available: "
                 "%s\n", error ? error->message : "no MemAvailable");
         return FALSE;
     }
-    *bytes = g_ascii_strtoull(line + strlen("MemAvailable:"), NULL, 10) * 1024;
+    *bytes = kib * 1024;
     return TRUE;
 }
 
@@ -63,11 +64,15 @@ static void balanced_free(void *data)
 
 static gboolean is_wanted(const Balance *balance, const RvmrpcVm *vm)
 {
+    g_autofree char *pid = g_strdup_printf("%" G_GINT64_FORMAT,
+                                           rvmrpc_vm_get_pid(vm));
     const char *uuid = rvmrpc_vm_get_uuid(vm);
 
     for (char **name = balance->names; name && *name; name++) {
         if (strcmp(rvmrpc_vm_get_name(vm), *name) == 0 ||
-            (uuid && g_ascii_strcasecmp(uuid, *name) == 0)) {
+            (uuid && g_ascii_strcasecmp(uuid, *name) == 0) ||
+            g_strcmp0(rvmrpc_vm_get_socket(vm), *name) == 0 ||
+            (rvmrpc_vm_get_pid(vm) && strcmp(pid, *name) == 0)) {
             return TRUE;
         }
     }
@@ -174,18 +179,24 @@ static void look_at_memory(PolicyLook *look, const Facts *f)
         look->has_psi = TRUE;
         look->psi = average / 100.0;
     }
+    /* A kernel that watches none says so: its list is whole, and empty. */
+    look->psi_unknown = !look->has_psi && !facts_whole(f, FACTS_LIST_PSI);
 }
 
 static void look_at(Balance *balance, Balanced *b, const Facts *f)
 {
     const char *state = facts_state(f);
 
+    /* Whose socket it is was not told in time: nor whether it has a floor. */
+    if (!rvmrpc_vm_get_pid(b->vm) && !rvmrpc_vm_get_uuid(b->vm) && f->channel) {
+        state = "it did not say in time which VM it is";
+    }
     if (f->channel && f->channel->epoch != b->epoch) {
         b->guest = (PolicyGuest){ 0 };
         b->counted = FALSE;
         b->epoch = f->channel->epoch;
     }
-    b->guest.look = (PolicyLook){ 0 };
+    b->guest.look = (PolicyLook){ .psi_unknown = TRUE };
     b->guest.floor = balance_config_floor(balance->config, b->vm);
     g_clear_pointer(&b->state, g_free);
     if (strcmp(state, "connected") != 0) {
@@ -289,11 +300,12 @@ static void decide(Balance *balance)
     balance->looked = now;
 }
 
-/* FALSE: nothing can be told of this host. */
+/* FALSE: nothing can be told of this host, or a signal cut the look short. */
 static gboolean judge(Balance *balance)
 {
     look(balance);
-    if (!read_available(&balance->host.available)) {
+    if (g_cancellable_is_cancelled(options.cancellable) ||
+        !read_available(&balance->host.available)) {
         return FALSE;
     }
     decide(balance);
@@ -380,5 +392,8 @@ int cmd_balance(int argc, char **argv)
     ok = rounds(&balance);
     g_ptr_array_unref(balance.all);
     balance_config_free(balance.config);
+    if (g_cancellable_is_cancelled(options.cancellable)) {
+        return options.once ? EXIT_INTERRUPTED : EXIT_OK;
+    }
     return ok ? EXIT_OK : EXIT_OTHER;
 }

@@ -30,8 +30,9 @@ static char *explain(const Balanced *b)
     case POLICY_UNKNOWN:
         return b->state ? g_strdup_printf("not asked: %s", b->state) :
                g_strdup_printf("not asked: its kernel does not tell %s",
-                               look->has_memory ? "what it reads again" :
-                               "its memory");
+                               !look->has_memory ? "its memory" :
+                               look->psi_unknown ? "how long its tasks wait for "
+                               "memory" : "what it reads again");
     case POLICY_FIRST:
         return g_strdup("not asked: it was seen for the first time, and rates "
                         "take two looks");

@@ -447,8 +447,8 @@ static void diagnose_blocked(Doctor *d)
     const Group *group;
 
     if (p->records[0] && !p->records[1] && count_of(p, 0)) {
-        cannot_say(d, "whether %u blocked tasks hang: they could be looked at "
-                   "only once", count_of(p, 0));
+        cannot_say(d, "whether %u blocked tasks hang: " ONCE_TEXT,
+                   count_of(p, 0));
         return;
     }
     names = g_hash_table_new_full(NULL, NULL, NULL, string_free);
@@ -477,12 +477,36 @@ static guint64 finished(const RvmrpcRecord *r)
            number(r, RVMRPC_DISK_DISCARDS) + number(r, RVMRPC_DISK_FLUSHES);
 }
 
+/* "vdb1" of "vdb", "nvme0n1p2" of "nvme0n1"; "dm-10" is none of "dm-1". */
+static gboolean is_partition(const char *name, const char *disk)
+{
+    const gsize length = strlen(disk);
+
+    if (!length || !g_str_has_prefix(name, disk)) {
+        return FALSE;
+    }
+    name += length;
+    if (g_ascii_isdigit(disk[length - 1]) && *name++ != 'p') {
+        return FALSE;
+    }
+    return *name && !name[strspn(name, "0123456789")];
+}
+
 static void diagnose_disks(Doctor *d)
 {
     const Part *p = &d->parts[PART_DISKS];
     g_autofree char *stuck = NULL;
-    guint said = 0;
+    guint said = 0, waiting = 0;
 
+    for (guint i = 0; i < count_of(p, 0); i++) {
+        waiting += !!number(rvmrpc_records_get(p->records[0], i),
+                            RVMRPC_DISK_IN_FLIGHT);
+    }
+    if (waiting && !p->records[1]) {
+        cannot_say(d, "whether its disks hang, %u of which had requests in "
+                   "flight: " ONCE_TEXT, waiting);
+        return;
+    }
     /* Disks stand in the same order, but for those that came or went. */
     for (guint i = 0; i < MIN(count_of(p, 0), count_of(p, 1)); i++) {
         const RvmrpcRecord *a = rvmrpc_records_get(p->records[0], i);
@@ -494,7 +518,7 @@ static void diagnose_disks(Doctor *d)
             !number(a, RVMRPC_DISK_IN_FLIGHT) ||
             !number(b, RVMRPC_DISK_IN_FLIGHT) || finished(a) != finished(b) ||
             /* A partition of the one before. */
-            (stuck && g_str_has_prefix(text, stuck)) || said == SENTENCES) {
+            (stuck && is_partition(text, stuck)) || said == SENTENCES) {
             continue;
         }
         say(d, "disk-stuck", "%s has %" G_GUINT64_FORMAT " requests in flight "
@@ -513,6 +537,11 @@ static gboolean is_full(const RvmrpcRecord *r, guint all_key, guint left_key,
            rvmrpc_record_get_u64(r, left_key, left) && *left < limit * *all;
 }
 
+static gboolean is_failed(const RvmrpcRecord *r)
+{
+    return number(r, RVMRPC_FS_SKIPPED) == RVMRPC_FS_SKIPPED_FAILED;
+}
+
 /* TRUE: a sentence. */
 static gboolean diagnose_filesystem(Doctor *d, const RvmrpcRecord *r)
 {
@@ -521,7 +550,7 @@ static gboolean diagnose_filesystem(Doctor *d, const RvmrpcRecord *r)
     g_autofree char *of = NULL;
     guint64 all, left;
 
-    if (number(r, RVMRPC_FS_SKIPPED) == RVMRPC_FS_SKIPPED_FAILED) {
+    if (is_failed(r)) {
         cannot_say(d, "how full %s is: the guest asked it, and that failed",
                    target);
         return TRUE;
@@ -549,21 +578,23 @@ static void diagnose_filesystems(Doctor *d)
 {
     const Part *p = &d->parts[PART_FILESYSTEMS];
     g_autoptr(GHashTable) seen = NULL;
-    guint said = 0;
+    guint said[2] = { 0 };      /* those that failed are counted apart */
 
     /* What is mounted more than once is full once. */
     seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
-    for (guint i = 0; i < count_of(p, 0) && said < SENTENCES; i++) {
+    for (guint i = 0; i < count_of(p, 0); i++) {
         const RvmrpcRecord *r = rvmrpc_records_get(p->records[0], i);
+        guint *of_kind = &said[is_failed(r)];
         guint64 device;
 
         if (rvmrpc_record_get_kind(r) != RVMRPC_RECORD_FILESYSTEM ||
+            *of_kind == SENTENCES ||
             (rvmrpc_record_get_u64(r, RVMRPC_FS_DEVICE, &device) &&
              g_hash_table_contains(seen, &device))) {
             continue;
         }
         if (diagnose_filesystem(d, r)) {
-            said++;
+            ++*of_kind;
             if (rvmrpc_record_get_u64(r, RVMRPC_FS_DEVICE, &device)) {
                 g_hash_table_add(seen, g_memdup2(&device, sizeof(device)));
             }
@@ -657,7 +688,8 @@ static char *busiest_text(const Doctor *d)
                            100 * use->share);
 }
 
-static void diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
+/* TRUE: a sentence. */
+static gboolean diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
 {
     const double between = d->parts[PART_CPU].between_s;
     g_autofree char *by = NULL;
@@ -665,11 +697,15 @@ static void diagnose_one_cpu(Doctor *d, guint32 index, const Spent *s)
     if (s->all < STANDS * between) {
         say(d, "cpu-stands", "CPU %u counts no time: it is stuck with "
             "interrupts off, or its host does not run it", index);
-    } else if (s->system > BUSY * s->all) {
+        return TRUE;
+    }
+    if (s->system > BUSY * s->all) {
         by = busiest_text(d);
         say(d, "cpu-in-kernel", "CPU %u is in the kernel all the time%s",
             index, by);
+        return TRUE;
     }
+    return FALSE;
 }
 
 static void diagnose_cpus(Doctor *d)
@@ -677,22 +713,23 @@ static void diagnose_cpus(Doctor *d)
     const RvmrpcCpustat *a = d->parts[PART_CPU].stat[0];
     const RvmrpcCpustat *b = d->parts[PART_CPU].stat[1];
     g_autofree char *by = NULL;
+    guint said = 0;
     Spent s;
 
     if (!a || !b) {
         if (a) {
-            cannot_say(d, "%s: they could be looked at only once",
-                       part_names[PART_CPU].what);
+            cannot_say(d, "%s: " ONCE_TEXT, part_names[PART_CPU].what);
         }
         return;
     }
-    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len); i++) {
+    for (guint i = 0; i < MIN(a->cpus->len, b->cpus->len) && said < SENTENCES;
+         i++) {
         const RvmrpcCpuTimes *x = &g_array_index(a->cpus, RvmrpcCpuTimes, i);
         const RvmrpcCpuTimes *y = &g_array_index(b->cpus, RvmrpcCpuTimes, i);
 
         if (x->index == y->index) {
             s = spent(x, y);
-            diagnose_one_cpu(d, x->index, &s);
+            said += diagnose_one_cpu(d, x->index, &s);
         }
     }
     s = spent(&a->total, &b->total);
@@ -773,21 +810,27 @@ static void diagnose_tasks(Doctor *d)
     g_autoptr(GHashTable) groups = tasks_groups(p);
     g_autoptr(GArray) uses = tasks_use(p);
     const Group *group = group_max(groups, FALSE);
+    const double in_kernel = most_in_kernel(d);
+    guint said = 0;
 
     if (group && group->count >= MANY && group->count > MOST * count_of(p, 0)) {
         say(d, "many-processes", "%u of %u processes are called %s",
             group->count, count_of(p, 0), group->name);
     }
-    for (guint i = 0; i < MIN(uses->len, SENTENCES); i++) {
+    if (p->records[0] && !p->records[1]) {
+        cannot_say(d, "which processes use CPU time: " ONCE_TEXT);
+    }
+    for (guint i = 0; i < uses->len && said < SENTENCES; i++) {
         const Use *use = &g_array_index(uses, Use, i);
 
         if (number(use->task, RVMRPC_TASK_KERNEL) && use->share >= SPINS &&
-            most_in_kernel(d) >= SPINS) {
+            in_kernel >= SPINS) {
             g_autofree char *name = task_name(use->task);
 
             say(d, "kernel-spins", "the kernel's thread %s (PID %"
                 G_GUINT64_FORMAT ") keeps a CPU: %.0f %%", name,
                 number(use->task, RVMRPC_TASK_PID), 100 * use->share);
+            said++;
         }
     }
 }
@@ -895,23 +938,30 @@ static void diagnose_unknown(Doctor *d)
     }
 }
 
+/* Why a list is not whole; NULL: it is, or there is none. */
+static char *cut_text(const Doctor *d, guint part, const RvmrpcRecords *records)
+{
+    if (!records) {
+        return NULL;
+    }
+    if (rvmrpc_records_get_cut(records)) {
+        return reason_text(d, rvmrpc_records_get_cut(records));
+    }
+    if (rvmrpc_records_is_partial(records)) {
+        return g_strdup("the guest could not look at everything in time");
+    }
+    return part == PART_TASKS && rvmrpc_records_has_more(records) ?
+           g_strdup("there are too many of them") : NULL;
+}
+
 /* A list that is there, but not whole: what is not in it may be wrong. */
 static void diagnose_cut(Doctor *d)
 {
     for (guint i = 0; i < PARTS; i++) {
-        const RvmrpcRecords *records = d->parts[i].records[0];
-        g_autofree char *reason = NULL;
+        const Part *p = &d->parts[i];
+        g_autofree char *reason = cut_text(d, i, p->records[0]) ?:
+                                  cut_text(d, i, p->records[1]);
 
-        if (!records) {
-            continue;
-        }
-        if (rvmrpc_records_get_cut(records)) {
-            reason = reason_text(d, rvmrpc_records_get_cut(records));
-        } else if (rvmrpc_records_is_partial(records)) {
-            reason = g_strdup("the guest could not look at everything in time");
-        } else if (i == PART_TASKS && rvmrpc_records_has_more(records)) {
-            reason = g_strdup("there are too many of them");
-        }
         if (reason) {
             cannot_say(d, "all of %s: %s", part_names[i].what, reason);
         }

@@ -122,6 +122,15 @@ static gboolean is_late(const GError *error)
            g_error_matches(error, RVMRPC_ERROR, RVMRPC_ERROR_SILENT);
 }
 
+/* It did not answer a call: does it answer any? That it is busy, or paused now, is no silence. */
+static gboolean is_deaf(Doctor *d)
+{
+    g_autoptr(GError) error = NULL;
+    guint64 ns;
+
+    return !ask_null(d, &ns, &error) && is_late(error);
+}
+
 /* A look in its turn, unless the guest is known to be deaf. */
 static gboolean look_in_turn(Doctor *d, PartKind kind, guint time,
                              GError **error)
@@ -130,7 +139,6 @@ static gboolean look_in_turn(Doctor *d, PartKind kind, guint time,
     gint64 end = g_get_monotonic_time() + d->timeout_ms * (gint64)1000;
     g_autoptr(RvmrpcConn) conn = NULL;
     gboolean seen = FALSE;
-    guint64 ns;
 
     if (g_atomic_int_get(&d->deaf)) {
         g_set_error_literal(error, RVMRPC_ERROR, RVMRPC_ERROR_TIMED_OUT,
@@ -142,7 +150,7 @@ static gboolean look_in_turn(Doctor *d, PartKind kind, guint time,
         seen = conn && look(kind, &d->parts[kind], time, conn, left(end),
                             error);
         g_clear_pointer(&conn, rvmrpc_conn_free);
-        if (is_late(*error) && !ask_null(d, &ns, NULL)) {
+        if (is_late(*error) && is_deaf(d)) {
             g_atomic_int_set(&d->deaf, TRUE);
         }
     }

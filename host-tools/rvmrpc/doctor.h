@@ -63,6 +63,9 @@ typedef struct PartName {
 
 extern const PartName part_names[PARTS];
 
+/* Where a second look is missing. */
+#define ONCE_TEXT "they could be looked at only once"
+
 /* An error's message, escaped, without the VM's name. */
 char *reason_text(const Doctor *d, const GError *error);
 

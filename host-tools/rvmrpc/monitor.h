@@ -19,6 +19,7 @@ typedef struct Watched {
     GCancellable *cancellable;  /* ends the thread */
     gboolean seen;              /* by the last discovery */
     guint printed;              /* rounds; of watch and top --json */
+    guint lines;                /* of watch: rounds may pass between two */
 } Watched;
 
 typedef struct Monitor {

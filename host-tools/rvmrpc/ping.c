@@ -123,6 +123,10 @@ int cmd_ping(int argc, char **argv)
         pause_for(interval);
     }
     summary(rvmrpc_vm_get_name(vm), &t);
+    /* A signal came before the first answer: nothing says that there is one. */
+    if (!t.sent) {
+        return EXIT_INTERRUPTED;
+    }
     if (t.received || !last) {
         g_clear_error(&last);
         return t.received == t.sent ? EXIT_OK : EXIT_NO_ANSWER;

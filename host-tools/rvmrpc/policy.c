@@ -57,8 +57,11 @@ static guint64 above(guint64 a, guint64 b)
 /* Having a guest reclaim is a wait for memory itself, which is not its fault. */
 static void see_pressure(PolicyGuest *g, double seconds)
 {
-    g->before = g->pressure;
     g->own *= exp(-seconds / AVERAGE_S);
+    if (g->look.psi_unknown) {
+        return;
+    }
+    g->before = g->pressure;
     g->pressure = g->look.has_psi ? MAX(g->look.psi - g->own, 0) : 0;
 }
 
@@ -72,7 +75,8 @@ static PolicyReason judge(PolicyGuest *g, double limit)
 {
     const PolicyLook *look = &g->look;
 
-    if (!look->has_memory || (!look->has_rates && !look->first)) {
+    if (!look->has_memory || look->psi_unknown ||
+        (!look->has_rates && !look->first)) {
         return POLICY_UNKNOWN;
     }
     if (look->first) {
@@ -189,12 +193,14 @@ void policy_decide(PolicyHost *host, PolicyGuest *const *guests, guint count,
 void policy_told(PolicyHost *host, PolicyGuest *g, guint64 freed,
                  double seconds)
 {
-    g->own += 100 * MIN(seconds / AVERAGE_S, 1);
+    /* 1 - e^-x of it at its end, which the next look counts from its beginning. */
+    g->own += 100 * expm1(seconds / AVERAGE_S);
     host->coming += MIN(freed, g->ask);
     if (freed >= g->ask / 4) {
         g->backoff = 0;
         return;
     }
     g->backoff = CLAMP(g->backoff * 2, 2, BACKOFF_MAX);
-    g->wait = MAX(g->wait, g->backoff);
+    /* The next look takes one off. */
+    g->wait = MAX(g->wait, g->backoff + 1);
 }

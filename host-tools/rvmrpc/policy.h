@@ -33,6 +33,7 @@ typedef struct PolicyLook {
     gboolean has_memory;
     guint64 total, free, available, cached;     /* bytes */
     gboolean has_psi;           /* FALSE: its kernel does not watch it */
+    gboolean psi_unknown;       /* nor is it known whether it does */
     double psi;                 /* percent of 10 s in which some task waited */
     gboolean first;             /* no rates yet, and no error either */
     gboolean has_rates;

@@ -67,12 +67,17 @@ int cmd_list(int argc, char **argv)
     gint64 start = g_get_monotonic_time(), spent, total = timeout_or(TIMEOUT_MS);
     g_autoptr(GPtrArray) vms = rvmrpc_list_vms();
     g_autoptr(GPtrArray) all = NULL;
+    GError *error = NULL;
 
     (void)argc;
     (void)argv;
     spent = (g_get_monotonic_time() - start) / 1000;
     all = facts_gather_all(vms, FACTS_CHANNEL, MAX(total - spent, total / 4),
                            options.cancellable);
+    /* Then nobody is down, but was not asked. */
+    if (g_cancellable_set_error_if_cancelled(options.cancellable, &error)) {
+        return fail(error);
+    }
     if (options.json) {
         list_json(all);
     } else {
@@ -212,6 +217,9 @@ int cmd_info(int argc, char **argv)
     if (strcmp(facts_state(f), "connected") == 0) {
         modules = rvmrpc_list_modules(conn, timeout, options.cancellable,
                                       NULL);
+    }
+    if (g_cancellable_set_error_if_cancelled(options.cancellable, &error)) {
+        return fail(error);
     }
     return options.json ? info_json(f, modules) : info_text(f, modules);
 }

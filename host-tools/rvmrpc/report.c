@@ -188,6 +188,10 @@ static void add_use(const Doctor *d, GString *s)
     if (!begin_section(d, s, "Processes that use most CPU time now", p)) {
         return;
     }
+    if (!p->records[1]) {
+        g_string_append(s, INDENT "not known: " ONCE_TEXT "\n");
+        return;
+    }
     uses = tasks_use(p);
     t = table_new(heads);
     for (guint i = 0; i < MIN(uses->len, TASKS_SHOWN); i++) {
@@ -290,6 +294,9 @@ static void json_uses(JsonBuilder *b, const Part *p)
     g_autoptr(GArray) uses = tasks_use(p);
 
     json_u64(b, "processes", rvmrpc_records_get_count(p->records[0]));
+    if (!p->records[1]) {
+        return;
+    }
     json_builder_set_member_name(b, "busiest");
     json_builder_begin_array(b);
     for (guint i = 0; i < MIN(uses->len, TASKS_SHOWN); i++) {
@@ -306,6 +313,7 @@ static void json_uses(JsonBuilder *b, const Part *p)
 static void json_part(const Doctor *d, JsonBuilder *b, PartKind kind)
 {
     const Part *p = &d->parts[kind];
+    const RvmrpcRecords *shown = p->records[1] ?: p->records[0];
 
     json_builder_set_member_name(b, part_names[kind].name);
     json_builder_begin_object(b);
@@ -326,8 +334,8 @@ static void json_part(const Doctor *d, JsonBuilder *b, PartKind kind)
                   p->frozen.state == RVMRPC_FREEZE_FREEZING);
         json_u64(b, "count", p->frozen.count);
     } else if (kinds[kind]) {
-        json_records(b, "records", p->records[1] ?: p->records[0], kinds[kind]);
-        json_records_state(b, p->records[0]);
+        json_records(b, "records", shown, kinds[kind]);
+        json_records_state(b, shown);
     }
     json_builder_end_object(b);
 }

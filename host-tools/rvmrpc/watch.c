@@ -8,9 +8,9 @@
 #include "monitor.h"
 #include "../common/stdio.h"
 
-/* How often VMs are looked for, in rounds of TICK_S. */
 #define TICK_S          0.1
-#define REFRESH_TICKS   20
+/* How often VMs are looked for. */
+#define REFRESH_S       2.0
 /* Until a socket that was lost is tried again. */
 #define AGAIN_S         2.0
 
@@ -155,6 +155,7 @@ static void show(Watched *w)
     g_mutex_lock(&w->lock);
     if (w->rounds > w->printed) {
         w->printed = w->rounds;
+        w->lines++;
         if (options.json) {
             print_json_line(w, now);
         } else {
@@ -198,13 +199,16 @@ static gboolean enough(const Monitor *m)
     gboolean all = options.count > 0;
 
     for (guint i = 0; all && i < m->all->len; i++) {
-        all = ((Watched *)m->all->pdata[i])->printed >= (guint)options.count;
+        all = ((Watched *)m->all->pdata[i])->lines >= (guint)options.count;
     }
     return all;
 }
 
 int cmd_watch(int argc, char **argv)
 {
+    /* Each interval has its line. */
+    const double tick = MIN(TICK_S, options.interval ?: TICK_S);
+    const guint refresh_ticks = REFRESH_S / tick;
     g_autoptr(GHashTable) followers = NULL;
     GError *error = NULL;
     Monitor *m;
@@ -218,7 +222,7 @@ int cmd_watch(int argc, char **argv)
     stdio_may_stop();
     followers = g_hash_table_new_full(NULL, NULL, NULL, follower_free);
     do {
-        if (++ticks % REFRESH_TICKS == 0) {
+        if (++ticks % refresh_ticks == 0) {
             monitor_refresh(m);
             g_hash_table_foreach_remove(followers, is_gone, m);
         }
@@ -227,7 +231,7 @@ int cmd_watch(int argc, char **argv)
             show(m->all->pdata[i]);
         }
     } while (stdio_flush() && !enough(m) &&
-             monitor_sleep(options.cancellable, TICK_S));
+             monitor_sleep(options.cancellable, tick));
     g_hash_table_remove_all(followers);
     monitor_free(m);
     return EXIT_OK;

@@ -383,20 +383,27 @@ def interrupted():
         asked.set()
         return True
 
-    def interrupt():
-        with subprocess.Popen([RVMRPC, "meminfo", "hangs", "-t", "60000"], text=True,
+    def interrupt(*command, said=""):
+        asked.clear()
+        with subprocess.Popen([RVMRPC, *command, "-t", "60000"], text=True,
                               env=environment(fakes.folder), stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE) as process:
             assert asked.wait(20)
-            asked.clear()
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=10)
-            assert process.returncode == 130
+            told = process.communicate(timeout=10)
+            assert process.returncode == 130 and (said or told[0] == "") and said in told[0] and told[1] == "", (command, process.returncode, told)
             return time.monotonic() - start
     with Fakes() as fakes:
         fakes.add("hangs", behave=only_submits(note))
-        assert any(interrupt() < 2 for _ in range(3))
+        assert any(interrupt("meminfo", "hangs") < 2 for _ in range(3))
+        # Neither whom it did not ask is down, nor has what did not answer no modules.
+        interrupt("info", "hangs")
+        interrupt("ping", "hangs", said="0 calls, 0 answered")
+        interrupt("balance", "--target", "1G", "--once")
+    with Fakes() as fakes:
+        fakes.add("qemu-hangs", behave=note)
+        interrupt("list")
 
 
 BAD_ANSWERS = {
@@ -600,6 +607,14 @@ def huge_pages():
         assert re.search(r"^hugetlb +6.0G ", fakes.run("meminfo", "huge").out, re.M)
         line = json.loads(fakes.run("watch", "huge", "--json", "-c", 1).out)
         assert line["memory"]["used"] == 3 << 30, line
+
+
+@case("watch -n: so many lines, however short the interval (fakes)")
+def watch_lines():
+    """Several rounds may pass between two looks at what there is to print."""
+    with Fakes() as fakes:
+        fakes.add("vm")
+        assert fakes.run("watch", "vm", "-i", 0.01, "-n", 6).out.count("\n") == 6
 
 
 @case("32 VMs in one pass, one of them hung (fakes)")

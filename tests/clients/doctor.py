@@ -175,13 +175,25 @@ def sick():
             assert re.search(sentence, found[code][0]), (name, found)
 
 
+@case("disks that stand: each by its name, without its partitions")
+def disks():
+    """A name that begins with another's is another disk."""
+    names = ["sda", "sda1", "sdaa", "nvme0n1", "nvme0n1p1", "dm-1", "dm-10"]
+    with Fakes() as fakes:
+        fakes.add("vm", behave=healthy(DISKS=records_answer([record(3, (1, name), (2, n), (3, 7), (11, 1))
+                                                              for n, name in enumerate(names)])))
+        found, _ = findings(fakes, "vm")
+        assert [text.split()[0] for text in found["disk-stuck"]] == ["sda", "sdaa", "nvme0n1", "dm-1", "dm-10"], found
+
+
 @case("a CPU that the kernel keeps, and who has it")
 def spins():
     """By two looks."""
-    grow = Growing()
+    grow, users = Growing(), 0
 
     def tasks(_frame):
-        return records_answer([task(1, "init"), task(44, "kworker/1:2", 0, grow.ns(0.99), (7, 1))])
+        return records_answer([task(1, "init"), task(44, "kworker/1:2", 0, grow.ns(0.99), (7, 1))] +
+                              [task(n, "busy", 0, grow.ns(3)) for n in range(50, 50 + users)])
     with Fakes() as fakes:
         fakes.add("vm", behave=healthy(CPUSTAT=grow.cpus((0.1, 0.1), (0, 1)), TASKS=tasks))
         found, result = findings(fakes, "vm")
@@ -190,6 +202,9 @@ def spins():
         assert found["cpu-in-kernel"][0].startswith("CPU 1 is in the kernel all the time; most by kworker/1:2 "), found
         busiest = result.json()["parts"]["tasks"]["busiest"]
         assert [t["pid"] for t in busiest] == [44] and 80 < busiest[0]["cpu-percent"] < 120, busiest
+        # However many programs of several threads use more.
+        users = 9
+        assert "kernel-spins" in findings(fakes, "vm")[0]
 
 
 @case("what cannot be found out is said, and never taken for no")
@@ -226,6 +241,39 @@ def unknown():
         fakes.add("failed", behave=healthy(FS=records_answer([record(6, (1, "/mnt"), (7, 3)), stale])))
         assert findings(fakes, "failed")[0] == {"unknown": [
             "cannot say how full /mnt is: the guest asked it, and that failed"]}
+        full = record(6, (1, "/var"), (5, 99), (8, 10 << 30), (9, 0), (10, 0))
+        fakes.add("many", behave=healthy(FS=records_answer([record(6, (1, f"/mnt{n}"), (7, 3)) for n in range(9)] + [full])))
+        found, _ = findings(fakes, "many")
+        assert len(found["unknown"]) == 5 and found["filesystem-full"] == ["/var is full: 0 B of 10.0 GiB left"], found
+
+
+@case("the second look is missing, or not whole: that is no answer either")
+def once():
+    """Of disks, tasks and CPUs, which are looked at twice."""
+    def first(answer, then):
+        answers = [answer]
+        return lambda _frame: answers.pop() if answers else then
+    with Fakes() as fakes:
+        stuck = records_answer([record(3, (1, "vda"), (2, 1), (3, 7), (11, 1))])
+        fakes.add("disks", behave=healthy(DISKS=first(stuck, BUSY)))
+        found, _ = findings(fakes, "disks")
+        assert found == {"unknown": ["cannot say whether its disks hang, 1 of which had requests in flight: they could be looked at "
+                                     "only once"]}, found
+        waits = record(4, (1, 5), (2, 5), (3, "sh"), (4, "D"))
+        fakes.add("cut", behave=healthy(BLOCKED=first(records_answer([waits]), records_answer([], 0, PARTIAL))))
+        found, result = findings(fakes, "cut")
+        assert found.get("unknown") == ["cannot say all of which tasks hang: the guest could not look at everything in time"], found
+        assert not result.json()["parts"]["blocked"]["whole"], result
+        init = records_answer([task(1, "init")])
+        for name in ("tasks", "text"):
+            some = first(init, BUSY)
+            # Those that have most memory are another list.
+            fakes.add(name, behave=healthy(TASKS=lambda frame, some=some: init if frame.payload[8] else some(frame)))
+        found, result = findings(fakes, "tasks")
+        assert found == {"unknown": ["cannot say which processes use CPU time: they could be looked at only once"]}, found
+        assert "busiest" not in result.json()["parts"]["tasks"], result
+        text = fakes.run("doctor", "text", "-t", 10000).out
+        assert "use most CPU time now\n  not known: they could be looked at only once\n" in text, text
 
 
 @case("a guest that answers nothing, or ceases to, is asked no more")
@@ -269,6 +317,10 @@ def dead():
                 break
         assert result.seconds < 2 * 1.5 + 2.4, result.seconds
         assert "ceased to answer" in found["no-answer"][0] and "nothing-found" not in found, found
+        nulls = [BUSY, b""]
+        fakes.add("busy", behave=healthy(FS=hang, NULL=lambda _frame: nulls.pop() if nulls else BUSY))
+        found, result = findings(fakes, "busy", "-t", 1500)
+        assert "no-answer" not in found and len(found["unknown"]) == 1, found
         for name, options, status, code in (("paused", {"running": False}, 9, "paused"),
                                             ("bare", {"state": "disconnected"}, 8, "no-driver")):
             fakes.add(name, behave=procedures({NULL: status}), **options)
@@ -305,6 +357,12 @@ def hostile():
         assert len(first) < 10000 and first.count(" is full: ") == 6 and first.count("in flight") == 5, first
         comment(f"{result.seconds:.1f} s, {len(result.out)} bytes")
         assert fakes.run("doctor", "evil", "--json", timeout=60).json()["parts"]["log"]["known"]
+        # As many CPUs as it likes, and as many processes that may have them.
+        grow = Growing()
+        fakes.add("cpus", behave=healthy(CPUSTAT=grow.cpus(*[(0, 1)] * 900), TASKS=lambda _frame: records_answer(
+            [task(n, "x", 0, grow.ns(0.9)) for n in range(5000)])))
+        result = soon(15, lambda: fakes.run("doctor", "cpus", "-t", 10000, timeout=60))
+        assert result.out.split("\nChannel\n")[0].count("in the kernel all the time") == 5, result.out[:2000]
 
 
 if __name__ == "__main__":

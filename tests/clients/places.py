@@ -69,6 +69,35 @@ def served(client):
     return None if frame.kind == INFO else frame.payload.decode()
 
 
+def greeting(path):
+    """A connection as QEMU's, and the first number that it is told: the protocol's version."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(20)
+    sock.connect(str(path))
+    return sock, int.from_bytes(sock.recv(8, socket.MSG_WAITALL), "little")
+
+
+@case("a VM's ivshmem socket has three QEMUs at a time; the next is refused")
+def qemus():
+    """And has a window when one of them has gone."""
+    with Daemon() as daemon:
+        path = daemon.path.with_suffix(".ivshmem")
+        peers = [greeting(path) for _ in range(3)]
+        assert [version for _, version in peers] == [0, 0, 0], peers
+        fourth, version = greeting(path)
+        assert version == 2**63 - 1 and not fourth.recv(8), version
+        fourth.close()
+        peers.pop()[0].close()
+
+        def room():
+            peers.append(greeting(path))
+            return peers[-1][1] == 0
+
+        wait_for(room, 5, "a window for one more")
+        for peer, _ in peers:
+            peer.close()
+
+
 @case("idle connections lose their place to who needs one", timeout=60)
 def idle():
     """After a while; never those that ask, or that wait for events."""

@@ -42,7 +42,11 @@ struct world {
 	gint muted;		/* it has seen that */
 	gint storm;		/* rings without a reason, all the time */
 	gint spins;		/* never sleeps */
-	uint32_t total;		/* entries that core.list has */
+	uint32_t total;		/* entries that core.list has, */
+	uint32_t each;		/* of so many each the first is a module */
+	gint lists;		/* calls of core.list */
+	uint32_t shift;		/* number of the list's first entry */
+	bool moves;		/* one comes before it, once that the first page was told */
 	gint generation;	/* of that list */
 	gint echoes;		/* calls that ECHO has run */
 	struct rvmrpc_guest guest;
@@ -71,15 +75,19 @@ static uint32_t list_page(const struct rvmrpc_taken *t, void *to)
 	struct rvmrpc_list head = { .total = w.total };
 	struct rvmrpc_list_entry e = { 0 };
 
+	g_atomic_int_inc(&w.lists);
 	memcpy(&first, rvmrpc_guest_arg(&w.guest, t->slot), sizeof(first));
 	head.count = MIN(room, w.total - MIN(first, w.total));
 	memcpy(to, &head, sizeof(head));
 	for (i = 0; i < head.count; i++) {
-		e.kind = (first + i) % 100 ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
-		e.number = first + i;
+		e.kind = (first + i) % w.each ? RVMRPC_LIST_PROCEDURE : RVMRPC_LIST_MODULE;
+		e.number = first + i + w.shift;
 		e.generation = g_atomic_int_get(&w.generation);
 		memcpy((char *)to + sizeof(head) + i * sizeof(e), &e, sizeof(e));
 	}
+	w.shift += w.moves;
+	w.total += w.moves;
+	w.moves = false;
 	return sizeof(head) + head.count * sizeof(e);
 }
 
@@ -259,6 +267,7 @@ static void world_begin(void)
 
 	memset(&w, 0, sizeof(w));
 	w.total = 3;
+	w.each = 100;
 	w.generation = 7;
 	w.context = g_main_context_new();
 	w.folder = g_dir_make_tmp("rvmrpc-unit-XXXXXX", NULL);
@@ -651,6 +660,44 @@ static void test_main(void)
 	world_end();
 }
 
+static uint64_t rings(void)
+{
+	RvmrpcChannelInfo now;
+
+	g_main_context_iteration(w.context, FALSE);
+	rvmrpc_channel_get_info(w.ch, &now);
+	return now.rings;
+}
+
+/* It does what a ring does, for whoever says hello, or tells something, and does not ring. */
+static void test_main_rings(void)
+{
+	struct rvmrpc_teller t;
+	uint64_t epoch, before;
+	int waits = 0;
+
+	world_begin();
+	guest_tells(&t);
+	mute();
+	epoch = rvmrpc_channel_epoch(w.ch);
+	before = rings();
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before);
+	tell(&t, 1);
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before + 1);
+	run_until(w.told == 1);
+	rvmrpc_guest_hello(&w.guest, 4711, RVMRPC_OS_LINUX, "6.12-test");
+	rvmrpc_channel_main(w.ch, epoch, w.guest.posted, wait_begins, &waits);
+	g_assert_cmpuint(rings(), ==, before + 2);
+	run_until(w.opened == 2);
+	/* Its thread says hello once more. */
+	g_atomic_int_set(&w.mute, 0);
+	run_until(w.opened == 3);
+	assert_works();
+	world_end();
+}
+
 static void test_stuck(void)
 {
 	struct outcome o = { 0 };
@@ -877,11 +924,28 @@ static void list_of(uint32_t total, guint wanted)
 
 static void test_list(void)
 {
+	gint64 begin = g_get_monotonic_time();
+	gint asked;
+	int i;
+
 	world_begin();
 	list_of(3, 3);
+	asked = g_atomic_int_get(&w.lists);
+	for (i = 0; i < 50; i++) {
+		rvmrpc_list_refresh(w.list);
+		g_main_context_iteration(w.context, FALSE);
+		g_usleep(1000);
+	}
+	/* Once a second, however often it is wanted; a machine may be too busy to tell. */
+	if (g_get_monotonic_time() - begin < G_USEC_PER_SEC)
+		g_assert_cmpint(g_atomic_int_get(&w.lists), ==, asked);
 	g_usleep(1100000);
 	/* Of each hundred the first is a module, and 64 procedures of it are kept. */
 	list_of(700, 7 * 65);
+	g_usleep(1100000);
+	/* And 64 modules. */
+	w.each = 1;
+	list_of(100, 64);
 	world_end();
 }
 
@@ -934,6 +998,25 @@ static void test_list_reset(void)
 	g_assert_cmpuint(list_length(), ==, 0);
 	g_atomic_int_set(&w.mute, 0);
 	list_of(3, 3);
+	world_end();
+}
+
+/* A guest that tells no generation, and whose list changes between two pages: it is read anew. */
+static void test_list_changes(void)
+{
+	g_autoptr(GArray) entries = NULL;
+	uint32_t status = UINT32_MAX;
+
+	world_begin();
+	w.generation = 0;
+	w.total = w.each = 400;
+	w.moves = true;
+	g_assert_cmpuint(rvmrpc_list_ask(w.list, list_ended, &status), ==, RVMRPC_STATUS_OK);
+	run_until(status != UINT32_MAX);
+	g_assert_cmpuint(status, ==, RVMRPC_STATUS_OK);
+	entries = rvmrpc_list_get(w.list);
+	g_assert_cmpuint(w.total, ==, 401);
+	g_assert_cmpuint(g_array_index(entries, struct rvmrpc_list_entry, 0).number, ==, 1);
 	world_end();
 }
 
@@ -1120,6 +1203,53 @@ static void test_flood(void)
 	world_end();
 }
 
+static uint32_t in_flight(void)
+{
+	RvmrpcChannelInfo now;
+
+	rvmrpc_channel_get_info(w.ch, &now);
+	return now.in_flight;
+}
+
+static void assert_in_flight(uint32_t calls)
+{
+	run_until(in_flight() >= calls);
+	for (int i = 0; i < 100; i++)
+		g_main_context_iteration(w.context, FALSE);
+	g_assert_cmpuint(in_flight(), ==, calls);
+}
+
+/* No client has all slots, nor all clients all of the VM's calls. */
+static void test_shares(void)
+{
+	enum { CLIENTS = RVMRPC_SOCK_WINDOW / 2 + 4 };
+	int fd[CLIENTS], other, i, j;
+	struct outcome o = { 0 };
+
+	world_begin();
+	fd[0] = client();
+	for (j = 0; j < RVMRPC_CLIENT_CALLS_MAX; j++)
+		send_frame(fd[0], RVMRPC_SOCK_SUBMIT, j, HANG, 0);
+	assert_in_flight(2);
+	other = client();
+	send_frame(other, RVMRPC_SOCK_SUBMIT, 1, ECHO, 10);
+	assert_answer(other, 1, RVMRPC_STATUS_OK, 10);
+	close(other);
+	for (i = 1; i < CLIENTS; i++) {
+		fd[i] = client();
+		for (j = 0; j < 3; j++)
+			send_frame(fd[i], RVMRPC_SOCK_SUBMIT, j, HANG, 0);
+	}
+	assert_in_flight(48);
+	g_assert_cmpuint(submit(ECHO, "another's", 5000, &o), ==, RVMRPC_STATUS_OK);
+	assert_in_flight(49);
+	for (i = 0; i < CLIENTS; i++)
+		close(fd[i]);
+	run_until(o.n);
+	g_free(o.res);
+	world_end();
+}
+
 static void test_cancel_by_cookie(void)
 {
 	int fd;
@@ -1258,6 +1388,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/stopped", test_stopped);
 	g_test_add_func("/daemon/end", test_end);
 	g_test_add_func("/daemon/main", test_main);
+	g_test_add_func("/daemon/main-rings", test_main_rings);
 	g_test_add_func("/daemon/stuck", test_stuck);
 	g_test_add_func("/daemon/silent", test_silent);
 	g_test_add_func("/daemon/overwritten", test_overwritten);
@@ -1267,9 +1398,11 @@ int main(int argc, char **argv)
 	g_test_add_func("/daemon/list", test_list);
 	g_test_add_func("/daemon/list-forgotten", test_list_forgotten);
 	g_test_add_func("/daemon/list-reset", test_list_reset);
+	g_test_add_func("/daemon/list-changes", test_list_changes);
 	g_test_add_func("/daemon/socket", test_socket);
 	g_test_add_func("/daemon/list-generation", test_list_generation);
 	g_test_add_func("/daemon/flood", test_flood);
+	g_test_add_func("/daemon/shares", test_shares);
 	g_test_add_func("/daemon/cancel-by-cookie", test_cancel_by_cookie);
 	g_test_add_func("/daemon/gone-in-sweep", test_gone_in_sweep);
 	g_test_add_func("/daemon/events", test_events);

@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
+#include <math.h>
 #include "policy.h"
 
 #define MiB ((guint64)1 << 20)
@@ -110,6 +111,24 @@ static void test_unknown(void)
 	g = idle();
 	g.look.has_psi = FALSE;
 	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	/* That its PSI could not be had is not that there is none. */
+	g.look.psi_unknown = TRUE;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_UNKNOWN);
+}
+
+/* A look that failed is no fall of the pressure, after which it would rise. */
+static void test_missed(void)
+{
+	PolicyHost host = poor();
+	PolicyGuest g = idle();
+
+	g.look.psi = g.pressure = 0.5;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	g.look = (PolicyLook) { .psi_unknown = TRUE };
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_UNKNOWN);
+	g.look = idle().look;
+	g.look.psi = 0.5;
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
 }
 
 static void test_hot_of_large(void)
@@ -188,6 +207,27 @@ static void test_own_pressure(void)
 	g_assert_cmpint(decide(&host, &g), ==, POLICY_RISING);
 }
 
+/* However long it took: the kernel's average rises while it reclaims, and falls from then to the next look. */
+static void test_own_long(void)
+{
+	for (double took = 0.5; took <= 20; took += 0.5) {
+		PolicyHost host = poor();
+		PolicyGuest g = idle(), *all[] = { &g };
+
+		g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+		policy_told(&host, &g, g.ask, took);
+		host.available += g.ask / 2;
+		g.look.psi = 100 * (1 - exp(-took / 10)) * exp(-1);
+		policy_decide(&host, all, 1, took + 10);
+		g_assert_cmpfloat(g.pressure, <, 0.01);
+		g_assert_cmpint(g.reason, ==, POLICY_ASKED);
+		/* What is beyond that is the guest's. */
+		g.look.psi = 100 * (1 - exp(-took / 10)) * exp(-2) + 2;
+		policy_decide(&host, all, 1, 10);
+		g_assert_cmpfloat(g.pressure, >, 1.99);
+	}
+}
+
 static void test_backoff(void)
 {
 	PolicyHost host = poor();
@@ -203,6 +243,14 @@ static void test_backoff(void)
 	}
 	g_assert_cmpuint(asked, >=, 5);
 	g_assert_cmpuint(asked, <=, 8);
+	/* For 2 rounds at first, as the page has it. */
+	g = idle();
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	policy_told(&host, &g, 0, 0);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_WAITS);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_WAITS);
+	g_assert_cmpint(decide(&host, &g), ==, POLICY_ASKED);
+	policy_told(&host, &g, 0, 0);
 	/* It is trusted again once it frees something. */
 	while (decide(&host, &g) != POLICY_ASKED) {
 	}
@@ -284,10 +332,12 @@ int main(int argc, char **argv)
 	g_test_add_func("/policy/hysteresis", test_hysteresis);
 	g_test_add_func("/policy/refusals", test_refusals);
 	g_test_add_func("/policy/unknown", test_unknown);
+	g_test_add_func("/policy/missed", test_missed);
 	g_test_add_func("/policy/hot-of-large", test_hot_of_large);
 	g_test_add_func("/policy/floor", test_floor);
 	g_test_add_func("/policy/rising", test_rising);
 	g_test_add_func("/policy/own-pressure", test_own_pressure);
+	g_test_add_func("/policy/own-long", test_own_long);
 	g_test_add_func("/policy/backoff", test_backoff);
 	g_test_add_func("/policy/order", test_order);
 	g_test_add_func("/policy/coming", test_coming);
