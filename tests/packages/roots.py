@@ -10,20 +10,10 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
-from harness import BUILD, Skip  # noqa: E402
+from harness import BUILD, TOP, Skip  # noqa: E402
 
-# An overlay in a mount namespace of its own, with what installations expect.
-ENTER = """
-set -e
-mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/root"
-mount -t proc proc "$2/root/proc"
-mount -t sysfs sys "$2/root/sys"
-mount --rbind /dev "$2/root/dev"
-mount -t tmpfs tmpfs "$2/root/run"
-root=$2/root
-shift 2
-exec chroot "$root" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
-"""
+# An overlay, with what installations expect.
+ENTER = TOP / "scripts" / "in-overlay"
 # The same view, as the files of a file system.
 IMAGE = """
 set -e
@@ -63,9 +53,9 @@ class Root:
 
     def run(self, *command, check=True, timeout=300):
         """Output and errors of a command there, in one text; with check=False the result."""
-        done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", self.lower,
-                               self.dir.name, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              text=True, timeout=timeout, check=False, errors="replace", stdin=subprocess.DEVNULL)
+        done = subprocess.run([ENTER, self.lower, self.dir.name, *map(str, command)], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False, errors="replace",
+                              stdin=subprocess.DEVNULL)
         assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-6000:]}"
         return done.stdout if check else done
 
