@@ -249,7 +249,10 @@ static void rvmrpc_window_wait(struct rvmrpc_dev *rdev)
 	if (rdev->state != RVMRPC_STATE_CONNECTED)
 		return;
 	if (rvmrpc_vmlp_wait(rdev)) {
-		rdev->w.ring_due = false;
+		/* It did what a ring does, unless it was refused. */
+		if (rdev->vmlp.bound)
+			rdev->w.ring_due = false;
+		rvmrpc_ring_due(rdev);
 		/* With vmlp_idle_us=-1 it may never sleep. */
 		rvmrpc_guest_beat(&rdev->w.guest);
 		return;

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 
-from harness import (VM, QMPError, call, case, counters, driver_file, main, server_cpus,
+from harness import (DEBUG_KERNEL, VM, QMPError, call, case, counters, driver_file, main, server_cpus,
                      set_parameter, shared, stats, wait_for)
 
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-share-")
@@ -188,8 +188,8 @@ def drop_caches():
     got = vm.qmp.cmd("guest-drop-caches", mode="pagecache")
     after = vm.qmp.cmd("guest-meminfo")["cached"]
     assert before - after > size * 0.9, (before, after)
-    # Pages that the kernel keeps per CPU do not count as free.
-    assert got["freed"] > size * 0.6, got
+    # Pages that the kernel keeps per CPU do not count as free: an eighth of all, at most, where it has more memory.
+    assert got["freed"] > size * (0.2 if DEBUG_KERNEL else 0.6), got
     assert parse_meminfo(vm.guest.check("cat /proc/meminfo"))["Cached"] < before - size * 0.8
     for mode in ("slab", "all"):
         assert vm.qmp.cmd("guest-drop-caches", mode=mode, sync=True)["freed"] >= 0

@@ -98,7 +98,8 @@ def tasks():
     assert 9 not in got[2]
     assert b"secret-argument" not in call(vm.qmp, "tasks", "list")[1]
     again = records(vm.qmp, "tasks", "list", limit=7)
-    assert set(stable) <= {only(f, 1) for _, f in again}
+    # The kernel's workers end now and then.
+    assert set(stable_processes(before, processes(vm))) <= {only(f, 1) for _, f in again}
 
 
 @case("tasks.list sorted: who has most memory, who used most time")

@@ -9,9 +9,9 @@ from .rpc import (balloon_window, call, call_args, counters, driver_file, insmod
                   set_parameter, stats, wait_connected)
 from .tap import Skip, case, comment, main, shared
 from .vm import VM
-from .wait import Timeout, least_seconds, wait_for
+from .wait import DEBUG_KERNEL, Timeout, least_seconds, wait_for
 
-__all__ = ["BUILD", "GuestError", "GuestShell", "GuestTimeout", "Late", "QMP", "QMPError",
-           "Skip", "TOP", "Timeout", "VM", "balloon_window", "call", "call_args", "case", "comment", "counters",
+__all__ = ["BUILD", "DEBUG_KERNEL", "GuestError", "GuestShell", "GuestTimeout", "Late", "QMP",
+           "QMPError", "Skip", "TOP", "Timeout", "VM", "balloon_window", "call", "call_args", "case", "comment", "counters",
            "driver_file", "insmod", "kernel_files", "least_seconds", "main", "ms", "server_cpus", "set_parameter",
            "shared", "stats", "wait_connected", "wait_for"]

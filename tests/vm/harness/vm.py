@@ -201,12 +201,23 @@ class VM:
                 self._quit()
             if self in VM.live:
                 VM.live.remove(self)
-                VM.complaints += self.complaints_now()
+                self._note_complaints()
         for connection in (self.qmp, self._qmp2, self.guest):
             if connection is not None:
                 connection.close()
         if self.own_dir and not self.keep:
             shutil.rmtree(self.dir, ignore_errors=True)
+
+    def _note_complaints(self):
+        """What the last case of the file tells; the console that has all of it stays."""
+        found = self.complaints_now()
+        if found:
+            self.keep = True
+            lines = self.console().splitlines()
+            first = next((number for number, line in enumerate(lines) if line in found), len(lines))
+            print(f"# files kept in {self.dir}")
+            print("\n".join(f"# complaint: {line}" for line in lines[max(0, first - 5):first + 60]))
+        VM.complaints += found
 
     def _quit(self):
         for send in (signal.SIGTERM, signal.SIGKILL):
