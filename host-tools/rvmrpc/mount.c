@@ -159,9 +159,10 @@ static RvmrpcRecords *get_files(const char *path, guint32 procedure,
         *number = error_number(error);
         return NULL;
     }
-    if (!rvmrpc_records_get_count(files.records) ?
-        procedure != RVMRPC_FILES_LIST :
-        rvmrpc_records_get_cut(files.records) != NULL) {
+    /* A list may have been cut before its first name: that is no empty folder. */
+    if (rvmrpc_records_get_cut(files.records) ||
+        (!rvmrpc_records_get_count(files.records) &&
+         procedure != RVMRPC_FILES_LIST)) {
         g_clear_pointer(&files.records, rvmrpc_records_free);
         *number = EIO;
     }

@@ -20,6 +20,7 @@ STAT, LIST, READ, STATFS, WRITE, CREATE, MKDIR, RENAME, REMOVE, RMDIR, SYNC, SET
 FILE, FAILURE, FILESYSTEM = 15, 16, 6
 FOLDER_MODE, FILE_MODE, LINK_MODE = 0o40755, 0o100644, 0o120777
 HUGE = 2**64 - 1
+RESET = 12
 
 
 def entry(name=None, mode=FILE_MODE, size=5, **more):
@@ -117,6 +118,15 @@ def lists():
                 assert time.monotonic() - start < 12, what
             now["is"] = lambda _: records_answer([record(FILESYSTEM, (8, 1)), record(FILE)])
             assert os.listdir(place) == []
+            # What is cut before its first name is no empty folder, and what failed after some names is not whole.
+            for first, then, number, status in (
+                    (records_answer([], 7, 1), RESET, errno.EIO, 7), (records_answer([entry(b"n")], 7, 1), RESET, errno.EIO, 7),
+                    (records_answer([], 7, 1), records_answer([record(FAILURE, (1, 6))]), errno.EACCES, 1),
+                    (records_answer([entry(b"n")], 7, 1), records_answer([record(FAILURE, (1, 6))]), errno.EACCES, 1)):
+                now["is"] = lambda frame, first=first, then=then: then if frame.payload[:8].strip(b"\0") else first
+                fails(lambda: os.listdir(place), number)
+                result = fakes.run("ls", "liar", "/t")
+                assert result.status == status, (first, then, result)
 
 
 @case("attributes and links that cannot be, and files that are not as long as they say", timeout=120)
