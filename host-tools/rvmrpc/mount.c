@@ -568,10 +568,17 @@ static int do_chown(const char *path, uid_t uid, gid_t gid,
     return what.set ? change(&what, path) : 0;
 }
 
+/* What 64 bits do not hold, of before 1678 or after 2262, is the nearest time that they do. */
 static gint64 ns_of(const struct timespec *time)
 {
-    return time->tv_nsec == UTIME_NOW ? (gint64)RVMRPC_FILE_NOW :
-           time->tv_sec * G_GINT64_CONSTANT(1000000000) + time->tv_nsec;
+    const gint64 second = 1000000000, most = G_MAXINT64 / second;
+
+    if (time->tv_nsec == UTIME_NOW) {
+        return (gint64)RVMRPC_FILE_NOW;
+    }
+    return time->tv_sec >= most || time->tv_sec <= -most ?
+           CLAMP(time->tv_sec, -most, most) * second :
+           time->tv_sec * second + time->tv_nsec;
 }
 
 static int do_utimens(const char *path, const struct timespec times[2],

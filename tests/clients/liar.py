@@ -222,5 +222,20 @@ def writes():
             (place / "f").write_bytes(b"01234")
 
 
+@case("times that nanoseconds since 1970 cannot tell: the nearest they can")
+def far_times():
+    """No other century."""
+    sets = []
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({
+            STAT: lambda frame: records_answer([entry(mode=FOLDER_MODE if path_of(frame) == "/t" else FILE_MODE)]),
+            SET: lambda frame: sets.append(struct.unpack_from("<IIIIQqq", frame.payload)) or struct.pack("<II", 0, 0)}))
+        with Mounted(fakes, "--rw") as place:
+            for seconds in (10**10, -10**10, 1):
+                os.utime(place / "f", (seconds, seconds))
+    far = (2**63 - 1) // 10**9 * 10**9
+    assert [(set_[5], set_[6]) for set_ in sets] == [(far, far), (-far, -far), (10**9, 10**9)], sets
+
+
 if __name__ == "__main__":
     main(guests=False)
