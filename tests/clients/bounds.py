@@ -3,6 +3,7 @@
 """What is waited for is bounded: by two threads on a connection of librvmrpc, and by virsh. No guest runs."""
 import ast
 import base64
+import contextlib
 import ctypes
 import json
 import os
@@ -10,6 +11,7 @@ import pathlib
 import pty
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from harness import BUILD, Late, Skip, case, comment, main  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, environment, rvmrpc  # noqa: E402
 
 BUSY = 7
+TIMED_OUT = 24              # GIO's
 NOBODY = 65534
 READ_FILE = (14, 2)
 PART = 1000
@@ -306,6 +309,64 @@ def unending():
     for behaviour in ("hangs", "lingers", "child"):
         result = Virsh(VIRSH[behaviour]).run("meminfo", "dom", "-t", 1500)
         assert result.status == 6 and 1.2 < result.seconds < 5, (behaviour, result)
+
+
+class Monitor:
+    """QMP's, at a path of its own: events before each of its answers; the last ones come alone."""
+
+    def __init__(self, folder):
+        self.path, self.events = os.path.join(folder, "qmp.sock"), 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.connection = None
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def tell(self, count=1):
+        """Events, each with a number of its own."""
+        for _ in range(count):
+            self.events += 1
+            self._send({"event": "GUEST_KERNEL_EVENT", "data": {"type": "oops", "pid": self.events}})
+
+    def _send(self, what):
+        self.connection.sendall(json.dumps(what).encode() + b"\n")
+
+    def _serve(self):
+        while True:
+            self.connection, _ = self.listener.accept()
+            # Who looks for our own protocol first does not hear all of it.
+            with contextlib.suppress(OSError):
+                self._send({"QMP": {}})
+                while command := self.connection.recv(65536):
+                    self._answer(command)
+
+    def _answer(self, command):
+        if not command.startswith(b"{"):
+            self._send({"error": {"class": "GenericError", "desc": "no JSON"}})
+            return
+        command = json.loads(command)
+        self.tell(100)
+        self._send({"return": {} if command["execute"] == "qmp_capabilities" else reply(command), "id": command["id"]})
+
+
+@case("by QMP: events are kept for who asks for them, and told from then on")
+def monitor_events():
+    """Who never asks would keep them for ever."""
+    library = Library()
+    with tempfile.TemporaryDirectory() as folder:
+        monitor = Monitor(folder)
+        conn = library.connect(monitor.path)
+        error = ctypes.POINTER(GError)()
+        assert library.lib.rvmrpc_query(conn, 5000, None, ctypes.byref(error)), error.contents.message
+        assert library.timed("rvmrpc_next_event", conn, 1000)[1] == TIMED_OUT and monitor.events
+        monitor.tell()
+        event = library.lib.rvmrpc_next_event(conn, 5000, None, ctypes.byref(error))
+        assert json.loads(ctypes.string_at(event))["data"]["pid"] == monitor.events
+        # Those that come beside an answer are told as well, now.
+        assert library.lib.rvmrpc_query(conn, 5000, None, ctypes.byref(error)), error.contents.message
+        event = library.lib.rvmrpc_next_event(conn, 5000, None, ctypes.byref(error))
+        assert json.loads(ctypes.string_at(event))["data"]["pid"] == monitor.events - 199
+        library.lib.rvmrpc_conn_free(conn)
 
 
 if __name__ == "__main__":
