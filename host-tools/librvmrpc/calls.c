@@ -78,6 +78,11 @@ static void put_frames(RvmrpcCalls *calls)
         gsize size = 0;
         const void *arg = call->arg ? g_bytes_get_data(call->arg, &size) : NULL;
 
+        if (size > RVMRPC_SOCK_PAYLOAD_MAX) {
+            call_end(call, NULL, status_error(calls->conn->vm,
+                                              RVMRPC_STATUS_TOO_BIG));
+            continue;
+        }
         frame_begin(&call->hdr, size);
         g_byte_array_append(calls->out, (const guint8 *)&call->hdr,
                             sizeof(call->hdr));
@@ -96,6 +101,9 @@ static void write_frames(RvmrpcCalls *calls)
     GByteArray *out = calls->out;
 
     put_frames(calls);
+    if (!calls->source) {
+        return;                 /* a callback has freed them */
+    }
     while (calls->out_at < out->len) {
         ssize_t n = send(calls->conn->fd, out->data + calls->out_at,
                          out->len - calls->out_at, MSG_NOSIGNAL);

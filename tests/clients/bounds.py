@@ -28,6 +28,7 @@ from harness import BUILD, Late, Skip, case, comment, main  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, environment, rvmrpc  # noqa: E402
 
 BUSY = 7
+TOO_BIG = 5
 TIMED_OUT = 24              # GIO's
 NOBODY = 65534
 READ_FILE = (14, 2)
@@ -367,6 +368,32 @@ def monitor_events():
         event = library.lib.rvmrpc_next_event(conn, 5000, None, ctypes.byref(error))
         assert json.loads(ctypes.string_at(event))["data"]["pid"] == monitor.events - 199
         library.lib.rvmrpc_conn_free(conn)
+
+
+@case("several calls at a time: an argument that no frame holds is TOO_BIG, and ends no other call")
+def large_argument():
+    """As it is by rvmrpc_call()."""
+    library = Library()
+    glib = ctypes.CDLL("libglib-2.0.so.0")
+    glib.g_bytes_new.restype = library.lib.rvmrpc_calls_new.restype = ctypes.c_void_p
+    codes = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(GError), ctypes.c_void_p)
+    def done(_answer, error, data):
+        codes.append((data, error.contents.code if error else 0))
+
+    with Fakes() as fakes:
+        conn = library.connect(fakes.add("one").path)
+        large = ctypes.c_void_p(glib.g_bytes_new(bytes((1 << 20) + 1), ctypes.c_size_t((1 << 20) + 1)))
+        error = ctypes.POINTER(GError)()
+        calls = ctypes.c_void_p(library.lib.rvmrpc_calls_new(conn, None, ctypes.byref(error)))
+        for data, arg in ((1, None), (2, large), (3, None)):
+            library.lib.rvmrpc_calls_submit(calls, 1, 0, arg, 5000, done, ctypes.c_void_p(data))
+        glib.g_bytes_unref(large)
+        while len(codes) < 3:
+            glib.g_main_context_iteration(None, 1)
+        library.lib.rvmrpc_calls_free(calls)
+    assert sorted(codes) == [(1, 0), (2, TOO_BIG), (3, 0)], codes
 
 
 if __name__ == "__main__":
