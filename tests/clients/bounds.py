@@ -396,5 +396,20 @@ def large_argument():
     assert sorted(codes) == [(1, 0), (2, TOO_BIG), (3, 0)], codes
 
 
+@case("nc: a VM that goes between the first look and the connection ends it")
+def nc_in_between():
+    """It waited for ever."""
+    with Fakes() as fakes:
+        def go(_frame):
+            fakes.vms.remove(vm)
+            vm.listener.shutdown(socket.SHUT_RDWR)
+            vm.listener.close()
+            os.unlink(vm.path)
+            return bytes(16)
+        vm = fakes.add("goes", behave=procedures({(16, 0): go}))
+        result = fakes.run("nc", "goes", "127.0.0.1:7", timeout=15)
+        assert result.status == 4 and "goes: cannot connect" in result.err, result
+
+
 if __name__ == "__main__":
     main(guests=False)
