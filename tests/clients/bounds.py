@@ -411,5 +411,20 @@ def nc_in_between():
         assert result.status == 4 and "goes: cannot connect" in result.err, result
 
 
+@case("info: a list that was not had is not an empty one")
+def no_list():
+    """It says why; all the rest is told."""
+    with Fakes() as fakes:
+        fakes.add("denies", behave=procedures({(0, 1): 6}))
+        fakes.add("short", behave=procedures({(0, 1): struct.pack("<II", 3, 0)}))
+        for name, why in (("denies", "allow-list"), ("short", "malformed")):
+            info = fakes.run("info", name, "--json").json()
+            assert info["state"] == "connected" and "modules" not in info and why in info["error"], info
+            result = fakes.run("info", name)
+            assert result.status == 0 and "channel:" in result.out and why in result.err, result
+        # No answer is none, either.
+        assert fakes.run("call", "short", "any", "any").status == 9
+
+
 if __name__ == "__main__":
     main(guests=False)
