@@ -426,5 +426,15 @@ def no_list():
         assert fakes.run("call", "short", "any", "any").status == 9
 
 
+@case("0 is no time to wait, and no interval")
+def no_time():
+    """It was taken for the usual one."""
+    with Fakes() as fakes:
+        fakes.add("one")
+        for option in (("-t", 0), ("-t", -1), ("-t", 60001), ("-i", 0), ("-i", -1), ("-i", "nan")):
+            result = fakes.run("watch", "one", "-n", 1, *option)
+            assert result.status == 2 and "must be from" in result.err, (option, result)
+
+
 if __name__ == "__main__":
     main(guests=False)
