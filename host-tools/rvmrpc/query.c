@@ -601,9 +601,10 @@ static int print_answer(GBytes *answer, guint64 elapsed_ns)
         return EXIT_OK;
     }
     if (size) {
-        g_autofree char *copy = g_strndup(data, size);
+        /* A NUL is no end of it. */
+        g_autofree char *valid = g_utf8_make_valid(data, size);
 
-        text = rvmrpc_escape(copy, TRUE);
+        text = rvmrpc_escape(valid, TRUE);
         puts(text);
     }
     return EXIT_OK;

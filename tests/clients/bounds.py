@@ -436,5 +436,18 @@ def no_time():
             assert result.status == 2 and "must be from" in result.err, (option, result)
 
 
+@case("call: on a terminal an answer does not end at its first NUL")
+def binary_answer():
+    """What cannot be shown is marked."""
+    with Fakes() as fakes:
+        fakes.add("one", behave=procedures({(0x100, 1): b"before\0after\n"}))
+        terminal, other = pty.openpty()
+        done = subprocess.run([RVMRPC, "-t", "10000", "call", "one", "0x100", "1"], stdin=subprocess.DEVNULL, stdout=other,
+                              env=environment(fakes.folder), timeout=30, check=True)
+        os.close(other)
+        assert "before\ufffdafter" in os.read(terminal, 100).decode(), done
+        os.close(terminal)
+
+
 if __name__ == "__main__":
     main(guests=False)
