@@ -87,6 +87,9 @@ GPtrArray *rvmrpc_list_vms(void);
 RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
                          GError **error);
 
+/* Whether @what is its name, UUID, process id, or the path of its socket. */
+gboolean rvmrpc_vm_is(const RvmrpcVm *vm, const char *what);
+
 RvmrpcVm *rvmrpc_vm_ref(RvmrpcVm *vm);
 void rvmrpc_vm_unref(RvmrpcVm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(RvmrpcVm, rvmrpc_vm_unref)

@@ -264,9 +264,10 @@ static RvmrpcVm *vm_of_path(const char *path, GCancellable *cancellable,
     return g_steal_pointer(&vm);
 }
 
-static gboolean matches(const RvmrpcVm *vm, const char *what)
+gboolean rvmrpc_vm_is(const RvmrpcVm *vm, const char *what)
 {
     return g_strcmp0(vm->name, what) == 0 || strcmp(vm->label, what) == 0 ||
+           g_strcmp0(vm->socket, what) == 0 ||
            (vm->uuid && g_ascii_strcasecmp(vm->uuid, what) == 0) ||
            (vm->pid && g_ascii_strtoll(what, NULL, 10) == vm->pid &&
             strspn(what, "0123456789") == strlen(what));
@@ -330,7 +331,7 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
     for (guint i = 0; i < vms->len; i++) {
         RvmrpcVm *vm = vms->pdata[i];
 
-        if (!matches(vm, what)) {
+        if (!rvmrpc_vm_is(vm, what)) {
             continue;
         }
         if (found) {
