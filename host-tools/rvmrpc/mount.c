@@ -32,6 +32,7 @@ typedef struct Mount {
     GMutex lock;                /* files */
     GHashTable *files;          /* of Ahead: those that are open */
     struct fuse *fuse;
+    RvmrpcConn *watched;        /* tells whether the VM is there */
     pthread_t loop;             /* thread that waits for the end */
     int ended;                  /* atomic: it has */
 } Mount;
@@ -658,12 +659,11 @@ static gboolean is_gone(RvmrpcConn *conn, guint *missed)
 static void *watch_thread(void *data)
 {
     Mount *m = data;
-    RvmrpcConn *conn = rvmrpc_connect(m->vm, TIMEOUT_MS, NULL, NULL);
     guint missed = 0;
 
-    while (conn && !g_atomic_int_get(&m->ended) &&
+    while (!g_atomic_int_get(&m->ended) &&
            !g_cancellable_is_cancelled(options.cancellable) &&
-           !is_gone(conn, &missed)) {
+           !is_gone(m->watched, &missed)) {
         g_usleep(WATCH_MS * 1000);
     }
     fuse_exit(m->fuse);
@@ -672,7 +672,6 @@ static void *watch_thread(void *data)
         pthread_kill(m->loop, SIGUSR1);
         g_usleep(WATCH_MS * 1000 / 10);
     }
-    g_clear_pointer(&conn, rvmrpc_conn_free);
     return NULL;
 }
 
@@ -693,7 +692,7 @@ static void close_ahead(Mount *m)
     g_mutex_clear(&m->lock);
 }
 
-/* As many as may be in flight, and one for what is not of a folder that hangs. */
+/* As many as may be in flight, one for what is not of a folder that hangs, and the watch's. */
 static gboolean open_conns(Mount *m, GError **error)
 {
     guint n = 1;
@@ -711,7 +710,9 @@ static gboolean open_conns(Mount *m, GError **error)
         g_async_queue_push(m->conns, conn);
     }
     m->nconns = n;
-    return TRUE;
+    m->watched = rvmrpc_connect(m->vm, timeout_or(TIMEOUT_MS),
+                                options.cancellable, error);
+    return m->watched != NULL;
 }
 
 static int run_loop(Mount *m, const char *name, const char *dir)
@@ -780,5 +781,6 @@ int cmd_mount(int argc, char **argv)
         rvmrpc_conn_free(conn);
     }
     g_async_queue_unref(m.conns);
+    g_clear_pointer(&m.watched, rvmrpc_conn_free);
     return code;
 }

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from harness import Skip, case, main  # noqa: E402
-from fake import Fakes, procedures, record, records_answer  # noqa: E402
+from fake import SUBMIT, Fakes, procedures, record, records_answer  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, environment  # noqa: E402
 
 STAT, LIST, READ, STATFS, WRITE, CREATE, MKDIR, RENAME, REMOVE, RMDIR, SYNC, SET = ((14, n) for n in range(12))
@@ -235,6 +235,23 @@ def far_times():
                 os.utime(place / "f", (seconds, seconds))
     far = (2**63 - 1) // 10**9 * 10**9
     assert [(set_[5], set_[6]) for set_ in sets] == [(far, far), (-far, -far), (10**9, 10**9)], sets
+
+
+@case("a mount that cannot watch the VM says so, and does not begin")
+def unwatched():
+    """It ended a second later, without a word, and as if all was well."""
+    queries = []
+
+    def behave(frame, _connection):
+        queries.extend([1] * (frame.kind != SUBMIT))
+        # Who looks for it, three connections, and how many slots it has.
+        return len(queries) > 5
+    with Fakes() as fakes:
+        fakes.add("liar", behave=behave)
+        place = pathlib.Path(fakes.folder) / "mnt"
+        place.mkdir()
+        result = fakes.run("mount", "liar:/t", place, "-t", 2000)
+        assert result.status == 6 and not result.out and "does not answer" in result.err and len(queries) == 6, (result, queries)
 
 
 if __name__ == "__main__":
