@@ -449,5 +449,18 @@ def binary_answer():
         os.close(terminal)
 
 
+@case("a socket whose path is no UTF-8 spoils nobody's JSON")
+def odd_path():
+    """A program that reads the list would have none of it."""
+    with Fakes() as fakes:
+        fakes.vms.append(FakeVM(fakes.folder, "odd\udcff\x1b", name="odd"))
+        fakes.add("plain")
+        assert {vm["name"]: vm["socket"].rpartition("/")[2] for vm in fakes.run("list", "--json").json()} == \
+            {"odd": "odd\ufffd\x1b.sock", "plain": "plain.sock"}
+        done = subprocess.run([RVMRPC, "top", "--json", "-n", "1", "-i", "0.1"], stdout=subprocess.PIPE,
+                              env=environment(fakes.folder), timeout=30, check=True)
+        assert json.loads(done.stdout.decode())["vms"], done
+
+
 if __name__ == "__main__":
     main(guests=False)
