@@ -113,8 +113,9 @@ static void write_frames(RvmrpcCalls *calls)
         }
         calls->out_at += MAX(n, 0);
     }
-    if (calls->out_at == out->len) {
-        g_byte_array_set_size(out, 0);
+    /* It may never come to be empty: what is new comes behind what waits. */
+    if (calls->out_at > out->len / 2) {
+        g_byte_array_remove_range(out, 0, calls->out_at);
         calls->out_at = 0;
     }
     rvmrpc_fd_source_set_events(calls->source,

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import resource
 import signal
 import socket
@@ -394,6 +395,45 @@ def large_argument():
             glib.g_main_context_iteration(None, 1)
         library.lib.rvmrpc_calls_free(calls)
     assert sorted(codes) == [(1, 0), (2, TOO_BIG), (3, 0)], codes
+
+
+def resident():
+    """MiB of this process."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/self/status").read_text(encoding="ascii"))[1]) >> 10
+
+
+@case("several calls at a time: what was sent is not kept, however long there is more", timeout=120)
+def steady_stream():
+    """As of a large file through nc: it took as much memory as was sent."""
+    library = Library()
+    glib = ctypes.CDLL("libglib-2.0.so.0")
+    glib.g_bytes_new.restype = library.lib.rvmrpc_calls_new.restype = ctypes.c_void_p
+    left = [12000]
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(GError), ctypes.c_void_p)
+    def done(_answer, error, _data):
+        assert not error, error.contents.message
+        left[0] -= 1
+        if left[0] > 20:
+            submit()
+
+    def submit():
+        library.lib.rvmrpc_calls_submit(calls, 3, 1, part, 60000, done, None)
+
+    with Fakes() as fakes:
+        conn = library.connect(fakes.add("one").path)
+        part = ctypes.c_void_p(glib.g_bytes_new(bytes(65000), ctypes.c_size_t(65000)))
+        calls = ctypes.c_void_p(library.lib.rvmrpc_calls_new(conn, None, ctypes.byref(ctypes.POINTER(GError)())))
+        before = resident()
+        for _ in range(21):
+            submit()
+        while left[0] > 0:
+            glib.g_main_context_iteration(None, 1)
+        after = resident()
+        library.lib.rvmrpc_calls_free(calls)
+        glib.g_bytes_unref(part)
+    comment(f"{before} MiB before 780 MB were sent, {after} MiB after")
+    assert after - before < 24
 
 
 @case("nc: a VM that goes between the first look and the connection ends it")
