@@ -190,12 +190,18 @@ static void *wait_for_signal(void *data)
 static void catch_signals(void)
 {
     static sigset_t set;
+    struct sigaction hangup;
     GThread *thread;
 
     options.cancellable = g_cancellable_new();
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    /* A terminal goes, or ssh ends its ProxyCommand; nohup(1) wants none of it. */
+    sigaction(SIGHUP, NULL, &hangup);
+    if (hangup.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGHUP);
+    }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     thread = g_thread_try_new("signals", wait_for_signal, &set, NULL);
     if (thread) {

@@ -4,6 +4,7 @@
 import errno
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 import sys
@@ -235,6 +236,27 @@ def far_times():
                 os.utime(place / "f", (seconds, seconds))
     far = (2**63 - 1) // 10**9 * 10**9
     assert [(set_[5], set_[6]) for set_ in sets] == [(far, far), (-far, -far), (10**9, 10**9)], sets
+
+
+@case("a mount ends with its terminal, but under nohup")
+def hung_up():
+    """It left a place of which nobody could do anything."""
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({STAT: records_answer([entry(mode=FOLDER_MODE)]), LIST: records_answer([entry(b"n")])}))
+        mounted = Mounted(fakes)
+        with mounted as place:
+            mounted.process.send_signal(signal.SIGHUP)
+            mounted.process.wait(20)
+        place.rmdir()
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            mounted = Mounted(fakes)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with mounted as place:
+            mounted.process.send_signal(signal.SIGHUP)
+            time.sleep(1)
+            assert os.listdir(place) == ["n"] and mounted.process.poll() is None
 
 
 @case("a mount that cannot watch the VM says so, and does not begin")
