@@ -82,7 +82,8 @@ GPtrArray *rvmrpc_list_vms(void);
  * @what: name, UUID, process id, or path of a socket (ours or QMP's); what
  * begins with a slash or a dot and a slash is a path
  *
- * Names that no process shows are asked of libvirt.
+ * Names that no process shows are asked of libvirt: %RVMRPC_ERROR_SILENT when it
+ * does not answer within 3 s.
  */
 RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
                          GError **error);

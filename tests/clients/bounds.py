@@ -313,6 +313,22 @@ def unending():
         assert result.status == 6 and 1.2 < result.seconds < 5, (behaviour, result)
 
 
+@case("a virsh that does not say whether it knows a name has not said no")
+def no_word():
+    """Nor has it for who did not wait."""
+    with tempfile.TemporaryDirectory() as folder:
+        virsh = pathlib.Path(folder, "virsh")
+        virsh.write_text("#!/bin/sh\nexec sleep 20\n", encoding="ascii")
+        virsh.chmod(0o755)
+        env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+        result = rvmrpc("meminfo", "dom", folder="/nonexistent", **env)
+        assert result.status == 6 and "virsh does not answer" in result.err and result.seconds < 10, result
+        with subprocess.Popen([RVMRPC, "meminfo", "dom"], env=environment("/nonexistent", **env), stderr=subprocess.PIPE) as process:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130 and not process.stderr.read()
+
+
 class Monitor:
     """QMP's, at a path of its own: events before each of its answers; the last ones come alone."""
 
