@@ -19,6 +19,9 @@ typedef enum {
     FACTS_LISTS
 } FactsList;
 
+/* Of more threads that hang nobody wants to hear. */
+#define FACTS_BLOCKED_MAX 1024
+
 typedef struct Facts {
     RvmrpcVm *vm;
     GError *error;              /* why one of channel to stat is missing, or NULL */

@@ -64,11 +64,8 @@ static guint deadline_ms(struct MHD_Connection *connection)
 
 static gboolean is_wanted(const RvmrpcVm *vm)
 {
-    const char *uuid = rvmrpc_vm_get_uuid(vm);
-
     for (guint i = 0; i < only->len; i++) {
-        if (strcmp(only->pdata[i], rvmrpc_vm_get_name(vm)) == 0 ||
-            (uuid && g_ascii_strcasecmp(only->pdata[i], uuid) == 0)) {
+        if (rvmrpc_vm_is(vm, only->pdata[i])) {
             return TRUE;
         }
     }
@@ -242,7 +239,8 @@ static gboolean parse_options(int *argc, char ***argv, GError **error)
         { "timeout", 't', 0, G_OPTION_ARG_INT, &timeout_ms,
           "Milliseconds to wait for the VMs (default: 1000)", "MS" },
         { "vm", 0, 0, G_OPTION_ARG_STRING_ARRAY, &names,
-          "Only this VM, by name or UUID; may be repeated", "VM" },
+          "Only this VM, by name, UUID, process id or socket; may be repeated",
+          "VM" },
         { "collector", 0, 0, G_OPTION_ARG_STRING_ARRAY, &with,
           "Ask only for this; may be repeated", "NAME" },
         { "no-collector", 0, 0, G_OPTION_ARG_STRING_ARRAY, &without,

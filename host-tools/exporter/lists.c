@@ -376,15 +376,15 @@ static void put_blocked(Page *p)
     const char *name = "guest_procs_blocked";
 
     page_head(p, name, "gauge", "Threads that wait and take no signal, most "
-              "often for a disk; at most 1024.");
+              "often for a disk; at most " G_STRINGIFY(FACTS_BLOCKED_MAX) ".");
     for (guint vm = 0; vm < p->all->len; vm++) {
         const Facts *f = p->all->pdata[vm];
         const RvmrpcRecords *records = f->list[FACTS_LIST_BLOCKED];
+        guint count = records ? rvmrpc_records_get_count(records) : 0;
 
         /* Of a walk that was not ended nobody knows how many there are. */
-        if (records && !rvmrpc_records_get_cut(records) &&
-            !rvmrpc_records_is_partial(records)) {
-            page_sample(p, vm, name, "", rvmrpc_records_get_count(records));
+        if (facts_whole(f, FACTS_LIST_BLOCKED) || count == FACTS_BLOCKED_MAX) {
+            page_sample(p, vm, name, "", count);
         }
     }
 }

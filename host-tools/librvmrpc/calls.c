@@ -78,6 +78,11 @@ static void put_frames(RvmrpcCalls *calls)
         gsize size = 0;
         const void *arg = call->arg ? g_bytes_get_data(call->arg, &size) : NULL;
 
+        if (size > RVMRPC_SOCK_PAYLOAD_MAX) {
+            call_end(call, NULL, status_error(calls->conn->vm,
+                                              RVMRPC_STATUS_TOO_BIG));
+            continue;
+        }
         frame_begin(&call->hdr, size);
         g_byte_array_append(calls->out, (const guint8 *)&call->hdr,
                             sizeof(call->hdr));
@@ -96,6 +101,9 @@ static void write_frames(RvmrpcCalls *calls)
     GByteArray *out = calls->out;
 
     put_frames(calls);
+    if (!calls->source) {
+        return;                 /* a callback has freed them */
+    }
     while (calls->out_at < out->len) {
         ssize_t n = send(calls->conn->fd, out->data + calls->out_at,
                          out->len - calls->out_at, MSG_NOSIGNAL);
@@ -105,8 +113,9 @@ static void write_frames(RvmrpcCalls *calls)
         }
         calls->out_at += MAX(n, 0);
     }
-    if (calls->out_at == out->len) {
-        g_byte_array_set_size(out, 0);
+    /* It may never come to be empty: what is new comes behind what waits. */
+    if (calls->out_at > out->len / 2) {
+        g_byte_array_remove_range(out, 0, calls->out_at);
         calls->out_at = 0;
     }
     rvmrpc_fd_source_set_events(calls->source,

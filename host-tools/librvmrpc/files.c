@@ -78,7 +78,6 @@ RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
         .path = path,
     };
     g_autoptr(RvmrpcRecords) records = NULL;
-    const RvmrpcRecord *first;
     guint64 reason = 0;
     GError *err = NULL;
 
@@ -87,14 +86,15 @@ RvmrpcRecords *rvmrpc_get_files(RvmrpcConn *conn, guint32 procedure,
         tell(error, err, conn, path, FALSE);
         return NULL;
     }
-    if (!rvmrpc_records_get_count(records)) {
-        return g_steal_pointer(&records);
-    }
-    first = rvmrpc_records_get(records, 0);
-    if (rvmrpc_record_get_kind(first) == RVMRPC_RECORD_FAILURE) {
-        rvmrpc_record_get_u64(first, RVMRPC_FAILURE_REASON, &reason);
-        g_propagate_error(error, file_error(conn, path, reason));
-        return NULL;
+    /* Of a folder that goes away meanwhile it comes after names. */
+    for (guint i = 0; i < rvmrpc_records_get_count(records); i++) {
+        const RvmrpcRecord *r = rvmrpc_records_get(records, i);
+
+        if (rvmrpc_record_get_kind(r) == RVMRPC_RECORD_FAILURE) {
+            rvmrpc_record_get_u64(r, RVMRPC_FAILURE_REASON, &reason);
+            g_propagate_error(error, file_error(conn, path, reason));
+            return NULL;
+        }
     }
     return g_steal_pointer(&records);
 }

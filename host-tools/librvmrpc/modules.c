@@ -147,9 +147,13 @@ static gboolean read_list(RvmrpcConn *conn, GPtrArray *modules,
                       (page.count && page.generation != before.generation))) {
             return FALSE;
         }
+        if (!page.count && first < page.total) {
+            g_propagate_error(error, malformed_error(conn->vm));
+            return FALSE;
+        }
         before = page;
         first += page.count;
-    } while (first < page.total && page.count);
+    } while (first < page.total);
     return TRUE;
 }
 

@@ -109,7 +109,7 @@ static gboolean is_our_event(JsonObject *obj)
                     strcmp(name, "GUEST_KERNEL_EVENT") == 0);
 }
 
-/* The reply with id conn->cookie, in the parser's memory; keeps events. */
+/* The reply with id conn->cookie, in the parser's memory; keeps events for who asks for them. */
 static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
                               const Until *until, GError **error)
 {
@@ -126,7 +126,9 @@ static JsonObject *read_reply(RvmrpcConn *conn, JsonParser *parser,
             return NULL;
         }
         if (is_our_event(obj)) {
-            g_queue_push_tail(&conn->events, g_steal_pointer(&line));
+            if (conn->subscribed) {
+                g_queue_push_tail(&conn->events, g_steal_pointer(&line));
+            }
         } else if (member_int(obj, "id", -1) == (gint64)conn->cookie) {
             return obj;
         }
@@ -436,9 +438,24 @@ static RvmrpcChannel *either_query(RvmrpcConn *conn, const Until *until,
     return ret ? channel_from_json(ret, running) : NULL;
 }
 
+/* What a monitor tells before this answer happened before. */
+static gboolean qmp_subscribe(RvmrpcConn *conn, const Until *until,
+                              GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+
+    conn->subscribed = conn->subscribed ||
+        qmp_execute(conn, "\"execute\": \"query-version\"", parser, until,
+                    error);
+    return conn->subscribed;
+}
+
 static char *qmp_next_event(RvmrpcConn *conn, const Until *until,
                             GError **error)
 {
+    if (!qmp_subscribe(conn, until, error)) {
+        return NULL;
+    }
     while (g_queue_is_empty(&conn->events)) {
         g_autoptr(JsonParser) parser = json_parser_new();
         g_autofree char *line = read_line(conn, until, error);

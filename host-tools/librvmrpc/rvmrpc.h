@@ -82,10 +82,14 @@ GPtrArray *rvmrpc_list_vms(void);
  * @what: name, UUID, process id, or path of a socket (ours or QMP's); what
  * begins with a slash or a dot and a slash is a path
  *
- * Names that no process shows are asked of libvirt.
+ * Names that no process shows are asked of libvirt: %RVMRPC_ERROR_SILENT when it
+ * does not answer within 3 s.
  */
 RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
                          GError **error);
+
+/* Whether @what is its name, UUID, process id, or the path of its socket. */
+gboolean rvmrpc_vm_is(const RvmrpcVm *vm, const char *what);
 
 RvmrpcVm *rvmrpc_vm_ref(RvmrpcVm *vm);
 void rvmrpc_vm_unref(RvmrpcVm *vm);

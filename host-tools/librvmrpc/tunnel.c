@@ -46,6 +46,7 @@ typedef struct Link {
     gint refs;                  /* its own, and one of each call in flight */
     gboolean ended;             /* its owner was told */
     gboolean opening, open;
+    GError *refused;            /* no call of it was ever made; NULL: it is no such link */
     int in, out;
     GSource *in_source, *out_source;
     RvmrpcTunnelEnded *done;
@@ -267,6 +268,7 @@ static void link_unref(Link *link)
     if (--link->refs) {
         return;
     }
+    g_clear_error(&link->refused);
     g_free(link->up.bytes);
     g_free(link->down.bytes);
     g_free(link);
@@ -388,7 +390,9 @@ static void link_end(Link *link, GError *error)
     link->ended = TRUE;
     close_files(link, error != NULL);
     g_hash_table_remove(t->links, GUINT_TO_POINTER(link->number));
-    close_in_guest(link, error != NULL);
+    if (!link->refused) {
+        close_in_guest(link, error != NULL);
+    }
     link->done(error, link->data);
     g_clear_error(&error);
     link_unref(link);
@@ -772,7 +776,7 @@ static void pump_down(Link *link)
 /* Goes on with whatever can. */
 static void pump(Link *link)
 {
-    if (!link->open && !link->ended && !link->opening) {
+    if (!link->open && !link->ended && !link->opening && !link->refused) {
         open_link(link);
     } else if (link->open && !link->ended) {
         pump_up(link);
@@ -990,11 +994,29 @@ static guint64 random_u64(void)
     return value;
 }
 
+static gboolean on_refused(gpointer data)
+{
+    Link *link = data;
+
+    link_end(link, g_error_copy(link->refused));
+    return G_SOURCE_REMOVE;
+}
+
+/* Its owner is told from the loop, as of every other end. */
+static void refuse_link(Link *link)
+{
+    GSource *source = g_idle_source_new();
+
+    link->refs++;
+    g_source_set_callback(source, on_refused, link, (GDestroyNotify)link_unref);
+    g_source_attach(source, link->tunnel->context);
+    g_source_unref(source);
+}
+
 void rvmrpc_tunnel_join(RvmrpcTunnel *t, const RvmrpcEndpoint *to, int in,
                         int out, RvmrpcTunnelEnded *ended, gpointer data)
 {
     Link *link = g_new0(Link, 1);
-    GError *error = NULL;
 
     *link = (Link) {
         .tunnel = t,
@@ -1005,18 +1027,16 @@ void rvmrpc_tunnel_join(RvmrpcTunnel *t, const RvmrpcEndpoint *to, int in,
         .done = ended,
         .data = data,
     };
-    if (!connect_tunnel(t, &error)) {
-        close_files(link, TRUE);
-        ended(error, data);
-        g_error_free(error);
-        link_unref(link);
+    connect_tunnel(t, &link->refused);
+    link->number = ++t->last_number;
+    g_hash_table_insert(t->links, GUINT_TO_POINTER(link->number), link);
+    if (link->refused) {
+        refuse_link(link);
         return;
     }
     if (!t->session) {
         t->session = random_u64();
     }
-    link->number = ++t->last_number;
-    g_hash_table_insert(t->links, GUINT_TO_POINTER(link->number), link);
     open_link(link);
 }
 
@@ -1050,7 +1070,7 @@ void rvmrpc_tunnel_free(RvmrpcTunnel *t)
         link_unref(l->data);
     }
     /* Of those that have come to their end bytes may be on their way. */
-    if ((links || t->closing || t->closes.length) && t->vm) {
+    if ((links || t->closing || t->closes.length) && t->vm && t->session) {
         close_session(t, links != NULL);
     }
     drop_lanes(t);

@@ -264,9 +264,10 @@ static RvmrpcVm *vm_of_path(const char *path, GCancellable *cancellable,
     return g_steal_pointer(&vm);
 }
 
-static gboolean matches(const RvmrpcVm *vm, const char *what)
+gboolean rvmrpc_vm_is(const RvmrpcVm *vm, const char *what)
 {
     return g_strcmp0(vm->name, what) == 0 || strcmp(vm->label, what) == 0 ||
+           g_strcmp0(vm->socket, what) == 0 ||
            (vm->uuid && g_ascii_strcasecmp(vm->uuid, what) == 0) ||
            (vm->pid && g_ascii_strtoll(what, NULL, 10) == vm->pid &&
             strspn(what, "0123456789") == strlen(what));
@@ -294,8 +295,9 @@ static gboolean is_virsh_id(const char *what, const Until *until)
     return g_strcmp0(name, what) != 0;
 }
 
-/* A domain without our device on its command line, or of another user. */
-static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable)
+/* A domain without our device on its command line, or of another user; NULL without *error: there is none. */
+static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable,
+                               GError **error)
 {
     Until until = until_ms(VIRSH_MS, cancellable);
     g_autofree char *virsh = g_find_program_in_path("virsh");
@@ -306,6 +308,13 @@ static RvmrpcVm *vm_of_libvirt(const char *what, GCancellable *cancellable)
         uuid = ask_virsh("domuuid", what, &until);
     }
     if (!uuid) {
+        if (virsh &&
+            !g_cancellable_set_error_if_cancelled(cancellable, error) &&
+            !until_left(&until)) {
+            g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_SILENT,
+                        "%s: no process shows this name, and virsh does not "
+                        "answer; is libvirt stuck?", what);
+        }
         return NULL;
     }
     vm = vm_new();
@@ -321,6 +330,7 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
 {
     g_autoptr(GPtrArray) vms = NULL;
     RvmrpcVm *found = NULL;
+    GError *err = NULL;
 
     if (what[0] == '/' || g_str_has_prefix(what, "./") ||
         g_str_has_prefix(what, "../")) {
@@ -330,7 +340,7 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
     for (guint i = 0; i < vms->len; i++) {
         RvmrpcVm *vm = vms->pdata[i];
 
-        if (!matches(vm, what)) {
+        if (!rvmrpc_vm_is(vm, what)) {
             continue;
         }
         if (found) {
@@ -349,8 +359,10 @@ RvmrpcVm *rvmrpc_find_vm(const char *what, GCancellable *cancellable,
     if (strchr(what, '/') && g_file_test(what, G_FILE_TEST_EXISTS)) {
         return vm_of_path(what, cancellable, error);
     }
-    found = vm_of_libvirt(what, cancellable);
-    if (!found) {
+    found = vm_of_libvirt(what, cancellable, &err);
+    if (err) {
+        g_propagate_error(error, err);
+    } else if (!found) {
         g_set_error(error, RVMRPC_ERROR, RVMRPC_ERROR_NO_VM,
                     "no VM %s; 'rvmrpc list' shows those there are", what);
     }

@@ -64,15 +64,8 @@ static void balanced_free(void *data)
 
 static gboolean is_wanted(const Balance *balance, const RvmrpcVm *vm)
 {
-    g_autofree char *pid = g_strdup_printf("%" G_GINT64_FORMAT,
-                                           rvmrpc_vm_get_pid(vm));
-    const char *uuid = rvmrpc_vm_get_uuid(vm);
-
     for (char **name = balance->names; name && *name; name++) {
-        if (strcmp(rvmrpc_vm_get_name(vm), *name) == 0 ||
-            (uuid && g_ascii_strcasecmp(uuid, *name) == 0) ||
-            g_strcmp0(rvmrpc_vm_get_socket(vm), *name) == 0 ||
-            (rvmrpc_vm_get_pid(vm) && strcmp(pid, *name) == 0)) {
+        if (rvmrpc_vm_is(vm, *name)) {
             return TRUE;
         }
     }

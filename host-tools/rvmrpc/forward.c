@@ -36,23 +36,14 @@ static gboolean on_cancelled(GCancellable *cancellable, gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static gboolean on_hangup(gpointer data)
-{
-    g_main_loop_quit(data);
-    return G_SOURCE_CONTINUE;
-}
-
 /* Until a signal, or somebody ends the loop. */
 static void run_loop(Forward *f)
 {
     GSource *source = g_cancellable_source_new(options.cancellable);
-    /* By which ssh ends its ProxyCommand. */
-    guint hangup = g_unix_signal_add(SIGHUP, on_hangup, f->loop);
 
     g_source_set_callback(source, G_SOURCE_FUNC(on_cancelled), f->loop, NULL);
     g_source_attach(source, NULL);
     g_main_loop_run(f->loop);
-    g_source_remove(hangup);
     g_source_destroy(source);
     g_source_unref(source);
 }

@@ -11,7 +11,12 @@
 #include "rvmrpc-cmd.h"
 #include "../common/stdio.h"
 
-Options options = { .thaw_s = 60 };
+/* Of an option that has no such value. */
+#define NOT_GIVEN G_MININT
+
+Options options = {
+    .thaw_s = 60, .timeout_ms = NOT_GIVEN, .interval = NOT_GIVEN,
+};
 
 static const struct {
     const char *name;
@@ -185,12 +190,18 @@ static void *wait_for_signal(void *data)
 static void catch_signals(void)
 {
     static sigset_t set;
+    struct sigaction hangup;
     GThread *thread;
 
     options.cancellable = g_cancellable_new();
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
+    /* A terminal goes, or ssh ends its ProxyCommand; nohup(1) wants none of it. */
+    sigaction(SIGHUP, NULL, &hangup);
+    if (hangup.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGHUP);
+    }
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     thread = g_thread_try_new("signals", wait_for_signal, &set, NULL);
     if (thread) {
@@ -300,15 +311,19 @@ static gboolean parse_options(int *argc, char ***argv, GError **error)
 
 static int check_options(void)
 {
-    if (options.timeout_ms < 0 || options.timeout_ms > RVMRPC_TIMEOUT_MS_MAX) {
+    if (options.timeout_ms == NOT_GIVEN) {
+        options.timeout_ms = 0;
+    } else if (options.timeout_ms < 1 ||
+               options.timeout_ms > RVMRPC_TIMEOUT_MS_MAX) {
         return usage_error("--timeout must be from 1 to %d",
                            RVMRPC_TIMEOUT_MS_MAX);
     }
     if (options.count < 0) {
         return usage_error("--count must not be negative");
     }
-    if (options.interval != 0 &&
-        !(options.interval >= 0.01 && options.interval <= 3600)) {
+    if (options.interval == NOT_GIVEN) {
+        options.interval = 0;
+    } else if (!(options.interval >= 0.01 && options.interval <= 3600)) {
         return usage_error("--interval must be from 0.01 to 3600");
     }
     return EXIT_OK;

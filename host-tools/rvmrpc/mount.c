@@ -32,6 +32,7 @@ typedef struct Mount {
     GMutex lock;                /* files */
     GHashTable *files;          /* of Ahead: those that are open */
     struct fuse *fuse;
+    RvmrpcConn *watched;        /* tells whether the VM is there */
     pthread_t loop;             /* thread that waits for the end */
     int ended;                  /* atomic: it has */
 } Mount;
@@ -159,9 +160,10 @@ static RvmrpcRecords *get_files(const char *path, guint32 procedure,
         *number = error_number(error);
         return NULL;
     }
-    if (!rvmrpc_records_get_count(files.records) ?
-        procedure != RVMRPC_FILES_LIST :
-        rvmrpc_records_get_cut(files.records) != NULL) {
+    /* A list may have been cut before its first name: that is no empty folder. */
+    if (rvmrpc_records_get_cut(files.records) ||
+        (!rvmrpc_records_get_count(files.records) &&
+         procedure != RVMRPC_FILES_LIST)) {
         g_clear_pointer(&files.records, rvmrpc_records_free);
         *number = EIO;
     }
@@ -567,10 +569,17 @@ static int do_chown(const char *path, uid_t uid, gid_t gid,
     return what.set ? change(&what, path) : 0;
 }
 
+/* What 64 bits do not hold, of before 1678 or after 2262, is the nearest time that they do. */
 static gint64 ns_of(const struct timespec *time)
 {
-    return time->tv_nsec == UTIME_NOW ? (gint64)RVMRPC_FILE_NOW :
-           time->tv_sec * G_GINT64_CONSTANT(1000000000) + time->tv_nsec;
+    const gint64 second = 1000000000, most = G_MAXINT64 / second;
+
+    if (time->tv_nsec == UTIME_NOW) {
+        return (gint64)RVMRPC_FILE_NOW;
+    }
+    return time->tv_sec >= most || time->tv_sec <= -most ?
+           CLAMP(time->tv_sec, -most, most) * second :
+           time->tv_sec * second + time->tv_nsec;
 }
 
 static int do_utimens(const char *path, const struct timespec times[2],
@@ -650,12 +659,11 @@ static gboolean is_gone(RvmrpcConn *conn, guint *missed)
 static void *watch_thread(void *data)
 {
     Mount *m = data;
-    RvmrpcConn *conn = rvmrpc_connect(m->vm, TIMEOUT_MS, NULL, NULL);
     guint missed = 0;
 
-    while (conn && !g_atomic_int_get(&m->ended) &&
+    while (!g_atomic_int_get(&m->ended) &&
            !g_cancellable_is_cancelled(options.cancellable) &&
-           !is_gone(conn, &missed)) {
+           !is_gone(m->watched, &missed)) {
         g_usleep(WATCH_MS * 1000);
     }
     fuse_exit(m->fuse);
@@ -664,7 +672,6 @@ static void *watch_thread(void *data)
         pthread_kill(m->loop, SIGUSR1);
         g_usleep(WATCH_MS * 1000 / 10);
     }
-    g_clear_pointer(&conn, rvmrpc_conn_free);
     return NULL;
 }
 
@@ -685,7 +692,7 @@ static void close_ahead(Mount *m)
     g_mutex_clear(&m->lock);
 }
 
-/* As many as may be in flight, and one for what is not of a folder that hangs. */
+/* As many as may be in flight, one for what is not of a folder that hangs, and the watch's. */
 static gboolean open_conns(Mount *m, GError **error)
 {
     guint n = 1;
@@ -703,7 +710,9 @@ static gboolean open_conns(Mount *m, GError **error)
         g_async_queue_push(m->conns, conn);
     }
     m->nconns = n;
-    return TRUE;
+    m->watched = rvmrpc_connect(m->vm, timeout_or(TIMEOUT_MS),
+                                options.cancellable, error);
+    return m->watched != NULL;
 }
 
 static int run_loop(Mount *m, const char *name, const char *dir)
@@ -772,5 +781,6 @@ int cmd_mount(int argc, char **argv)
         rvmrpc_conn_free(conn);
     }
     g_async_queue_unref(m.conns);
+    g_clear_pointer(&m.watched, rvmrpc_conn_free);
     return code;
 }

@@ -100,11 +100,14 @@ int end_json(JsonBuilder *b)
     return EXIT_OK;
 }
 
+/* A path of this host may be no UTF-8, which JSON is. */
 void json_string(JsonBuilder *b, const char *name, const char *value)
 {
     if (value) {
+        g_autofree char *valid = g_utf8_make_valid(value, -1);
+
         json_builder_set_member_name(b, name);
-        json_builder_add_string_value(b, value);
+        json_builder_add_string_value(b, valid);
     }
 }
 

@@ -92,7 +92,7 @@ static void info_modules_json(JsonBuilder *b, const GPtrArray *modules)
 {
     json_builder_set_member_name(b, "modules");
     json_builder_begin_array(b);
-    for (guint i = 0; modules && i < modules->len; i++) {
+    for (guint i = 0; i < modules->len; i++) {
         const RvmrpcModule *m = modules->pdata[i];
 
         json_builder_begin_object(b);
@@ -118,7 +118,9 @@ static void info_modules_json(JsonBuilder *b, const GPtrArray *modules)
     json_builder_end_array(b);
 }
 
-static int info_json(const Facts *f, const GPtrArray *modules)
+/* @why: the guest did not list its modules; NULL and no @modules: it was not asked. */
+static int info_json(const Facts *f, const GPtrArray *modules,
+                     const GError *why)
 {
     const RvmrpcChannel *ch = f->channel;
     JsonBuilder *b = begin_json();
@@ -145,7 +147,10 @@ static int info_json(const Facts *f, const GPtrArray *modules)
     json_u64(b, "events", ch->events);
     json_u64(b, "events-lost", ch->events_lost);
     json_u64(b, "events-dropped", ch->events_dropped);
-    info_modules_json(b, modules);
+    if (modules) {
+        info_modules_json(b, modules);
+    }
+    json_string(b, "error", why ? why->message : NULL);
     return end_json(b);
 }
 
@@ -166,7 +171,8 @@ static void info_modules_text(const GPtrArray *modules)
     }
 }
 
-static int info_text(const Facts *f, const GPtrArray *modules)
+static int info_text(const Facts *f, const GPtrArray *modules,
+                     const GError *why)
 {
     const RvmrpcChannel *ch = f->channel;
     g_autofree char *uuid = clean(rvmrpc_vm_get_uuid(f->vm));
@@ -192,6 +198,10 @@ static int info_text(const Facts *f, const GPtrArray *modules)
            ch->completed, ch->failed, ch->timed_out, ch->in_flight);
     if (modules) {
         info_modules_text(modules);
+    } else if (why) {
+        g_autofree char *text = rvmrpc_escape(why->message, FALSE);
+
+        fprintf(stderr, "rvmrpc: its modules are not known: %s\n", text);
     }
     return EXIT_OK;
 }
@@ -200,6 +210,7 @@ int cmd_info(int argc, char **argv)
 {
     guint timeout = timeout_or(TIMEOUT_MS);
     GError *error = NULL;
+    g_autoptr(GError) why = NULL;
     g_autoptr(RvmrpcVm) vm = NULL;
     g_autoptr(RvmrpcConn) conn = NULL;
     g_autoptr(Facts) f = NULL;
@@ -216,12 +227,13 @@ int cmd_info(int argc, char **argv)
     }
     if (strcmp(facts_state(f), "connected") == 0) {
         modules = rvmrpc_list_modules(conn, timeout, options.cancellable,
-                                      NULL);
+                                      &why);
     }
     if (g_cancellable_set_error_if_cancelled(options.cancellable, &error)) {
         return fail(error);
     }
-    return options.json ? info_json(f, modules) : info_text(f, modules);
+    return options.json ? info_json(f, modules, why) :
+           info_text(f, modules, why);
 }
 
 /* ---- Facts ---- */
@@ -589,9 +601,10 @@ static int print_answer(GBytes *answer, guint64 elapsed_ns)
         return EXIT_OK;
     }
     if (size) {
-        g_autofree char *copy = g_strndup(data, size);
+        /* A NUL is no end of it. */
+        g_autofree char *valid = g_utf8_make_valid(data, size);
 
-        text = rvmrpc_escape(copy, TRUE);
+        text = rvmrpc_escape(valid, TRUE);
         puts(text);
     }
     return EXIT_OK;

@@ -48,7 +48,7 @@ typedef struct Options {
     int timeout_ms;             /* 0: the command's own default */
     int count;                  /* 0: without end */
     double interval;            /* seconds; 0: the command's own default */
-    GCancellable *cancellable;  /* by SIGINT and SIGTERM */
+    GCancellable *cancellable;  /* by SIGINT, SIGTERM and SIGHUP */
     void (*leave)(void);        /* atomic; before the process ends early; NULL: nothing */
 } Options;
 

@@ -3,13 +3,16 @@
 """What is waited for is bounded: by two threads on a connection of librvmrpc, and by virsh. No guest runs."""
 import ast
 import base64
+import contextlib
 import ctypes
 import json
 import os
 import pathlib
 import pty
+import re
 import resource
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -26,6 +29,8 @@ from harness import BUILD, Late, Skip, case, comment, main  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, environment, rvmrpc  # noqa: E402
 
 BUSY = 7
+TOO_BIG = 5
+TIMED_OUT = 24              # GIO's
 NOBODY = 65534
 READ_FILE = (14, 2)
 PART = 1000
@@ -306,6 +311,211 @@ def unending():
     for behaviour in ("hangs", "lingers", "child"):
         result = Virsh(VIRSH[behaviour]).run("meminfo", "dom", "-t", 1500)
         assert result.status == 6 and 1.2 < result.seconds < 5, (behaviour, result)
+
+
+@case("a virsh that does not say whether it knows a name has not said no")
+def no_word():
+    """Nor has it for who did not wait."""
+    with tempfile.TemporaryDirectory() as folder:
+        virsh = pathlib.Path(folder, "virsh")
+        virsh.write_text("#!/bin/sh\nexec sleep 20\n", encoding="ascii")
+        virsh.chmod(0o755)
+        env = {"PATH": f"{folder}:{os.environ['PATH']}"}
+        result = rvmrpc("meminfo", "dom", folder="/nonexistent", **env)
+        assert result.status == 6 and "virsh does not answer" in result.err and result.seconds < 10, result
+        with subprocess.Popen([RVMRPC, "meminfo", "dom"], env=environment("/nonexistent", **env), stderr=subprocess.PIPE) as process:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130 and not process.stderr.read()
+
+
+class Monitor:
+    """QMP's, at a path of its own: events before each of its answers; the last ones come alone."""
+
+    def __init__(self, folder):
+        self.path, self.events = os.path.join(folder, "qmp.sock"), 0
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        self.connection = None
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def tell(self, count=1):
+        """Events, each with a number of its own."""
+        for _ in range(count):
+            self.events += 1
+            self._send({"event": "GUEST_KERNEL_EVENT", "data": {"type": "oops", "pid": self.events}})
+
+    def _send(self, what):
+        self.connection.sendall(json.dumps(what).encode() + b"\n")
+
+    def _serve(self):
+        while True:
+            self.connection, _ = self.listener.accept()
+            # Who looks for our own protocol first does not hear all of it.
+            with contextlib.suppress(OSError):
+                self._send({"QMP": {}})
+                while command := self.connection.recv(65536):
+                    self._answer(command)
+
+    def _answer(self, command):
+        if not command.startswith(b"{"):
+            self._send({"error": {"class": "GenericError", "desc": "no JSON"}})
+            return
+        command = json.loads(command)
+        self.tell(100)
+        self._send({"return": {} if command["execute"] == "qmp_capabilities" else reply(command), "id": command["id"]})
+
+
+@case("by QMP: events are kept for who asks for them, and told from then on")
+def monitor_events():
+    """Who never asks would keep them for ever."""
+    library = Library()
+    with tempfile.TemporaryDirectory() as folder:
+        monitor = Monitor(folder)
+        conn = library.connect(monitor.path)
+        error = ctypes.POINTER(GError)()
+        assert library.lib.rvmrpc_query(conn, 5000, None, ctypes.byref(error)), error.contents.message
+        assert library.timed("rvmrpc_next_event", conn, 1000)[1] == TIMED_OUT and monitor.events
+        monitor.tell()
+        event = library.lib.rvmrpc_next_event(conn, 5000, None, ctypes.byref(error))
+        assert json.loads(ctypes.string_at(event))["data"]["pid"] == monitor.events
+        # Those that come beside an answer are told as well, now.
+        assert library.lib.rvmrpc_query(conn, 5000, None, ctypes.byref(error)), error.contents.message
+        event = library.lib.rvmrpc_next_event(conn, 5000, None, ctypes.byref(error))
+        assert json.loads(ctypes.string_at(event))["data"]["pid"] == monitor.events - 199
+        library.lib.rvmrpc_conn_free(conn)
+
+
+@case("several calls at a time: an argument that no frame holds is TOO_BIG, and ends no other call")
+def large_argument():
+    """As it is by rvmrpc_call()."""
+    library = Library()
+    glib = ctypes.CDLL("libglib-2.0.so.0")
+    glib.g_bytes_new.restype = library.lib.rvmrpc_calls_new.restype = ctypes.c_void_p
+    codes = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(GError), ctypes.c_void_p)
+    def done(_answer, error, data):
+        codes.append((data, error.contents.code if error else 0))
+
+    with Fakes() as fakes:
+        conn = library.connect(fakes.add("one").path)
+        large = ctypes.c_void_p(glib.g_bytes_new(bytes((1 << 20) + 1), ctypes.c_size_t((1 << 20) + 1)))
+        error = ctypes.POINTER(GError)()
+        calls = ctypes.c_void_p(library.lib.rvmrpc_calls_new(conn, None, ctypes.byref(error)))
+        for data, arg in ((1, None), (2, large), (3, None)):
+            library.lib.rvmrpc_calls_submit(calls, 1, 0, arg, 5000, done, ctypes.c_void_p(data))
+        glib.g_bytes_unref(large)
+        while len(codes) < 3:
+            glib.g_main_context_iteration(None, 1)
+        library.lib.rvmrpc_calls_free(calls)
+    assert sorted(codes) == [(1, 0), (2, TOO_BIG), (3, 0)], codes
+
+
+def resident():
+    """MiB of this process."""
+    return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/self/status").read_text(encoding="ascii"))[1]) >> 10
+
+
+@case("several calls at a time: what was sent is not kept, however long there is more", timeout=120)
+def steady_stream():
+    """As of a large file through nc: it took as much memory as was sent."""
+    library = Library()
+    glib = ctypes.CDLL("libglib-2.0.so.0")
+    glib.g_bytes_new.restype = library.lib.rvmrpc_calls_new.restype = ctypes.c_void_p
+    left = [12000]
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(GError), ctypes.c_void_p)
+    def done(_answer, error, _data):
+        assert not error, error.contents.message
+        left[0] -= 1
+        if left[0] > 20:
+            submit()
+
+    def submit():
+        library.lib.rvmrpc_calls_submit(calls, 3, 1, part, 60000, done, None)
+
+    with Fakes() as fakes:
+        conn = library.connect(fakes.add("one").path)
+        part = ctypes.c_void_p(glib.g_bytes_new(bytes(65000), ctypes.c_size_t(65000)))
+        calls = ctypes.c_void_p(library.lib.rvmrpc_calls_new(conn, None, ctypes.byref(ctypes.POINTER(GError)())))
+        before = resident()
+        for _ in range(21):
+            submit()
+        while left[0] > 0:
+            glib.g_main_context_iteration(None, 1)
+        after = resident()
+        library.lib.rvmrpc_calls_free(calls)
+        glib.g_bytes_unref(part)
+    comment(f"{before} MiB before 780 MB were sent, {after} MiB after")
+    assert after - before < 24
+
+
+@case("nc: a VM that goes between the first look and the connection ends it")
+def nc_in_between():
+    """It waited for ever."""
+    with Fakes() as fakes:
+        def go(_frame):
+            fakes.vms.remove(vm)
+            vm.listener.shutdown(socket.SHUT_RDWR)
+            vm.listener.close()
+            os.unlink(vm.path)
+            return bytes(16)
+        vm = fakes.add("goes", behave=procedures({(16, 0): go}))
+        result = fakes.run("nc", "goes", "127.0.0.1:7", timeout=15)
+        assert result.status == 4 and "goes: cannot connect" in result.err, result
+
+
+@case("info: a list that was not had is not an empty one")
+def no_list():
+    """It says why; all the rest is told."""
+    with Fakes() as fakes:
+        fakes.add("denies", behave=procedures({(0, 1): 6}))
+        fakes.add("short", behave=procedures({(0, 1): struct.pack("<II", 3, 0)}))
+        for name, why in (("denies", "allow-list"), ("short", "malformed")):
+            info = fakes.run("info", name, "--json").json()
+            assert info["state"] == "connected" and "modules" not in info and why in info["error"], info
+            result = fakes.run("info", name)
+            assert result.status == 0 and "channel:" in result.out and why in result.err, result
+        # No answer is none, either.
+        assert fakes.run("call", "short", "any", "any").status == 9
+
+
+@case("0 is no time to wait, and no interval")
+def no_time():
+    """It was taken for the usual one."""
+    with Fakes() as fakes:
+        fakes.add("one")
+        for option in (("-t", 0), ("-t", -1), ("-t", 60001), ("-i", 0), ("-i", -1), ("-i", "nan")):
+            result = fakes.run("watch", "one", "-n", 1, *option)
+            assert result.status == 2 and "must be from" in result.err, (option, result)
+
+
+@case("call: on a terminal an answer does not end at its first NUL")
+def binary_answer():
+    """What cannot be shown is marked."""
+    with Fakes() as fakes:
+        fakes.add("one", behave=procedures({(0x100, 1): b"before\0after\n"}))
+        terminal, other = pty.openpty()
+        done = subprocess.run([RVMRPC, "-t", "10000", "call", "one", "0x100", "1"], stdin=subprocess.DEVNULL, stdout=other,
+                              env=environment(fakes.folder), timeout=30, check=True)
+        os.close(other)
+        assert "before\ufffdafter" in os.read(terminal, 100).decode(), done
+        os.close(terminal)
+
+
+@case("a socket whose path is no UTF-8 spoils nobody's JSON")
+def odd_path():
+    """A program that reads the list would have none of it."""
+    with Fakes() as fakes:
+        fakes.vms.append(FakeVM(fakes.folder, "odd\udcff\x1b", name="odd"))
+        fakes.add("plain")
+        assert {vm["name"]: vm["socket"].rpartition("/")[2] for vm in fakes.run("list", "--json").json()} == \
+            {"odd": "odd\ufffd\x1b.sock", "plain": "plain.sock"}
+        done = subprocess.run([RVMRPC, "top", "--json", "-n", "1", "-i", "0.1"], stdout=subprocess.PIPE,
+                              env=environment(fakes.folder), timeout=30, check=True)
+        assert json.loads(done.stdout.decode())["vms"], done
 
 
 if __name__ == "__main__":

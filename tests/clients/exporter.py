@@ -8,6 +8,7 @@ import re
 import resource
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -419,6 +420,20 @@ def hostile():
         e.add("fat", behave=procedures({**whole(), FS: one}))
         assert successes(e.scrape()[0], "fat")["filesystem"] == 0 and len(fat) < 20, len(fat)
         assert 100 < mounts < 300 and len(text) < 2 << 20, (mounts, len(text), seconds)
+
+
+@case("blocked threads of which not all are told: how many there are is not said")
+def many_blocked():
+    """Their stacks are long: the exporter has enough long before it has 1024."""
+    with Exporter() as e:
+        deep = record(4, (1, 5), *[(12, "frame" * 10)] * 100)
+        e.add("deep", behave=procedures({**whole(), (7, 1): lambda frame: records_answer(
+            [deep] * 100, struct.unpack_from("<Q", frame.payload)[0] + 100, 1)}))
+        e.add("many", behave=procedures({**whole(), (7, 1): lambda frame: records_answer(
+            [record(4, (1, 5))] * 256, struct.unpack_from("<Q", frame.payload)[0] + 256, 1)}))
+        text, _ = e.scrape()
+        assert value(text, "rvmrpc_guest_procs_blocked", domain="deep") is None
+        assert value(text, "rvmrpc_guest_procs_blocked", domain="many") == 1024
 
 
 @case("--collector and --no-collector: what is not asked for costs the guest no call")

@@ -4,6 +4,7 @@
 import errno
 import os
 import pathlib
+import signal
 import struct
 import subprocess
 import sys
@@ -13,13 +14,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
 # pylint: disable=wrong-import-position
 from harness import Skip, case, main  # noqa: E402
-from fake import Fakes, procedures, record, records_answer  # noqa: E402
+from fake import SUBMIT, Fakes, procedures, record, records_answer  # noqa: E402
 from tools import COMPLAINTS, RVMRPC, environment  # noqa: E402
 
 STAT, LIST, READ, STATFS, WRITE, CREATE, MKDIR, RENAME, REMOVE, RMDIR, SYNC, SET = ((14, n) for n in range(12))
 FILE, FAILURE, FILESYSTEM = 15, 16, 6
 FOLDER_MODE, FILE_MODE, LINK_MODE = 0o40755, 0o100644, 0o120777
 HUGE = 2**64 - 1
+RESET = 12
 
 
 def entry(name=None, mode=FILE_MODE, size=5, **more):
@@ -117,6 +119,15 @@ def lists():
                 assert time.monotonic() - start < 12, what
             now["is"] = lambda _: records_answer([record(FILESYSTEM, (8, 1)), record(FILE)])
             assert os.listdir(place) == []
+            # What is cut before its first name is no empty folder, and what failed after some names is not whole.
+            for first, then, number, status in (
+                    (records_answer([], 7, 1), RESET, errno.EIO, 7), (records_answer([entry(b"n")], 7, 1), RESET, errno.EIO, 7),
+                    (records_answer([], 7, 1), records_answer([record(FAILURE, (1, 6))]), errno.EACCES, 1),
+                    (records_answer([entry(b"n")], 7, 1), records_answer([record(FAILURE, (1, 6))]), errno.EACCES, 1)):
+                now["is"] = lambda frame, first=first, then=then: then if frame.payload[:8].strip(b"\0") else first
+                fails(lambda: os.listdir(place), number)
+                result = fakes.run("ls", "liar", "/t")
+                assert result.status == status, (first, then, result)
 
 
 @case("attributes and links that cannot be, and files that are not as long as they say", timeout=120)
@@ -210,6 +221,59 @@ def writes():
                 assert fakes.run("cp", source, "liar:/t/f").status in (1, 9) and time.monotonic() - start < 10
             now["is"] = struct.pack("<II", 0, 1)
             (place / "f").write_bytes(b"01234")
+
+
+@case("times that nanoseconds since 1970 cannot tell: the nearest they can")
+def far_times():
+    """No other century."""
+    sets = []
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({
+            STAT: lambda frame: records_answer([entry(mode=FOLDER_MODE if path_of(frame) == "/t" else FILE_MODE)]),
+            SET: lambda frame: sets.append(struct.unpack_from("<IIIIQqq", frame.payload)) or struct.pack("<II", 0, 0)}))
+        with Mounted(fakes, "--rw") as place:
+            for seconds in (10**10, -10**10, 1):
+                os.utime(place / "f", (seconds, seconds))
+    far = (2**63 - 1) // 10**9 * 10**9
+    assert [(set_[5], set_[6]) for set_ in sets] == [(far, far), (-far, -far), (10**9, 10**9)], sets
+
+
+@case("a mount ends with its terminal, but under nohup")
+def hung_up():
+    """It left a place of which nobody could do anything."""
+    with Fakes() as fakes:
+        fakes.add("liar", behave=procedures({STAT: records_answer([entry(mode=FOLDER_MODE)]), LIST: records_answer([entry(b"n")])}))
+        mounted = Mounted(fakes)
+        with mounted as place:
+            mounted.process.send_signal(signal.SIGHUP)
+            mounted.process.wait(20)
+        place.rmdir()
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            mounted = Mounted(fakes)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        with mounted as place:
+            mounted.process.send_signal(signal.SIGHUP)
+            time.sleep(1)
+            assert os.listdir(place) == ["n"] and mounted.process.poll() is None
+
+
+@case("a mount that cannot watch the VM says so, and does not begin")
+def unwatched():
+    """It ended a second later, without a word, and as if all was well."""
+    queries = []
+
+    def behave(frame, _connection):
+        queries.extend([1] * (frame.kind != SUBMIT))
+        # Who looks for it, three connections, and how many slots it has.
+        return len(queries) > 5
+    with Fakes() as fakes:
+        fakes.add("liar", behave=behave)
+        place = pathlib.Path(fakes.folder) / "mnt"
+        place.mkdir()
+        result = fakes.run("mount", "liar:/t", place, "-t", 2000)
+        assert result.status == 6 and not result.out and "does not answer" in result.err and len(queries) == 6, (result, queries)
 
 
 if __name__ == "__main__":
