@@ -16,9 +16,11 @@ import time
 
 from harness import (QMP, VM, Late, QMPError, call, call_args, case, comment, counters, insmod, least_seconds, main, ms,
                      shared, stats, wait_for)
+from harness.debug_kernel import more_memory
 from harness.paths import QEMU_IMG, connect_unix
 
 LIMIT = 0.2
+MEMORY = "192M"
 FOLDER = tempfile.TemporaryDirectory(prefix="rvmrpc-disk-")
 
 
@@ -27,7 +29,7 @@ def options(name):
     path = pathlib.Path(FOLDER.name, name + ".qcow2")
     if not path.exists():
         subprocess.run([QEMU_IMG, "create", "-q", "-f", "qcow2", path, "64M"], check=True)
-    return {"append": "rvmrpc.allow=default,test.* rvmrpc.slots=32", "memory": "192M",
+    return {"append": "rvmrpc.allow=default,test.* rvmrpc.slots=32", "memory": MEMORY,
             "device_opts": "slots=32",
             "extra": ["-qmp", "unix:qmp3.sock,server=on,wait=off",
                       "-blockdev", f"driver=file,filename={path},node-name=file0",
@@ -144,7 +146,7 @@ OTHERS = {
     "query-status": command("query-status"),
     "query-rvmrpc": command("query-rvmrpc"),
     "query-block": command("query-block"),
-    "balloon": command("balloon", value=192 << 20),
+    "balloon": command("balloon", value=int(more_memory(MEMORY)[:-1]) << 20),
     "blockdev-add, blockdev-del": both(command("blockdev-add", **ADDED),
                                        command("blockdev-del", node_name="added")),
     "object-add, object-del": both(command("object-add", qom_type="rng-builtin", id="added"),
