@@ -380,6 +380,17 @@ static bool reap(struct rvmrpc_vm *vm, struct turn *t)
 	return true;
 }
 
+/*
+ * Nobody is rung for the answer to a call that ended before its thread slept, as when that was killed: it may be what keeps
+ * calls from being taken.
+ */
+static u32 submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	if (unlikely(rvmrpc_proxy_stuck(&vm->owner.proxy)))
+		reap(vm, t);
+	return rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
+}
+
 /* ---- The doorbell ---- */
 
 /* What a guest rings for.  Any context, vm->lock. */
@@ -644,7 +655,7 @@ u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
 
 	turn_begin(vm, &t);
 	if (vm->attached)
-		status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t.now);
+		status = submit(vm, call, &t);
 	if (status == RVMRPC_STATUS_OK) {
 		begun(vm, &call->core);
 		arm(vm, call->core.deadline, t.now);
@@ -814,7 +825,7 @@ static u32 begin_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struc
 
 static u32 begin_copying(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
 {
-	u32 status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
+	u32 status = submit(vm, call, t);
 
 	if (status != RVMRPC_STATUS_OK)
 		return status;
