@@ -41,7 +41,8 @@ MODULE_PARM_DESC(call_spin_ns, "how long a call spins for its answer before it s
 
 #define NEVER		U64_MAX
 #define LOOK_NS		NSEC_PER_SEC		/* at the window's pages without a ring; of all VMs at a time */
-#define LOOK_LATER_NS	(100 * NSEC_PER_MSEC)	/* at hellos that are too many */
+#define LOOK_LATER_NS	(100 * NSEC_PER_MSEC)	/* at hellos that are too many, */
+#define LOOK_VAIN_NS	NSEC_PER_MSEC		/* and after one that was none */
 #define AGAIN_MIN_NS	(2 * NSEC_PER_MSEC)	/* for guests that a lost interrupt hides */
 #define AGAIN_MAX_NS	(64 * NSEC_PER_MSEC)
 #define SPIN_MIN_US	20			/* a shorter one meets nobody */
@@ -380,14 +381,31 @@ static bool reap(struct rvmrpc_vm *vm, struct turn *t)
 	return true;
 }
 
+/*
+ * Nobody is rung for the answer to a call that ended before its thread slept, as when that was killed: it may be what keeps
+ * calls from being taken.
+ */
+static u32 submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	if (unlikely(rvmrpc_proxy_stuck(&vm->owner.proxy)))
+		reap(vm, t);
+	return rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
+}
+
 /* ---- The doorbell ---- */
+
+/* When to look at what the guest has to say to look(). */
+static u64 hail_due(const struct rvmrpc_vm *vm)
+{
+	return rvmrpc_owner_hailed(&vm->owner) ? vm->hail_at : NEVER;
+}
 
 /* What a guest rings for.  Any context, vm->lock. */
 static void heard(struct rvmrpc_vm *vm, u64 now)
 {
-	if (wake_answered(vm) || rvmrpc_owner_events_due(&vm->owner, now) ||
-	    (rvmrpc_owner_hailed(&vm->owner) && now >= vm->hail_at))
+	if (wake_answered(vm) || rvmrpc_owner_events_due(&vm->owner, now))
 		arm(vm, now, now);
+	arm(vm, hail_due(vm), now);
 }
 
 /* Interrupts are off, and the lock of the eventfd's wait queue is held. */
@@ -491,7 +509,7 @@ static bool look(struct rvmrpc_vm *vm, struct turn *t)
 	u32 looked;
 
 	/* It may have been given up while the work copied an answer: nobody is there to greet a guest any more. */
-	if (!vm->attached || (!due && !(rvmrpc_owner_hailed(o) && t->now >= vm->hail_at)))
+	if (!vm->attached || (!due && t->now < hail_due(vm)))
 		return false;
 	looked = rvmrpc_owner_look(o, t->now, &t->done);
 	vm->looked |= looked;
@@ -503,6 +521,9 @@ static bool look(struct rvmrpc_vm *vm, struct turn *t)
 	if (looked & RVMRPC_LOOK_LATER) {
 		vm->hail_at = t->now + LOOK_LATER_NS;
 		vm->next_look = vm->hail_at;
+	} else if (!due && !(looked & (RVMRPC_LOOK_OPENED | RVMRPC_LOOK_CLOSED))) {
+		/* It was another owner's, or was being written: its guest does not ring this kernel's CPUs away. */
+		vm->hail_at = t->now + LOOK_VAIN_NS;
 	}
 	return due;
 }
@@ -624,7 +645,7 @@ static void channel_work(struct work_struct *work)
 		if (what & RVMRPC_LOOK_KICK)
 			t.kick = true;
 		next = min3(next, vm->next_look, vm->again_at);
-		next = min(next, rvmrpc_owner_events_at(&vm->owner));
+		next = min3(next, rvmrpc_owner_events_at(&vm->owner), hail_due(vm));
 		arm(vm, all ? next : t.now, t.now);
 	}
 	turn_end(vm, &t);
@@ -644,7 +665,7 @@ u32 rvmrpc_channel_submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
 
 	turn_begin(vm, &t);
 	if (vm->attached)
-		status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t.now);
+		status = submit(vm, call, &t);
 	if (status == RVMRPC_STATUS_OK) {
 		begun(vm, &call->core);
 		arm(vm, call->core.deadline, t.now);
@@ -814,7 +835,7 @@ static u32 begin_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struc
 
 static u32 begin_copying(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
 {
-	u32 status = rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
+	u32 status = submit(vm, call, t);
 
 	if (status != RVMRPC_STATUS_OK)
 		return status;

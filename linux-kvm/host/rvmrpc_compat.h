@@ -27,7 +27,7 @@
 		freezer_count();			\
 	} while (0)
 #else
-#define RVMRPC_TASK_WAITS		(TASK_KILLABLE | TASK_FREEZABLE)
+#define RVMRPC_TASK_WAITS		(TASK_KILLABLE | TASK_FREEZABLE_UNSAFE)
 #define rvmrpc_schedule_timeout(left)	schedule_timeout(left)
 #endif
 

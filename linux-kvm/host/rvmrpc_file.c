@@ -354,6 +354,7 @@ static int read_event(struct rvmrpc_file *file, u32 type, struct iov_iter *to)
 	spin_lock(&file->lock);
 	file->events |= BIT(type);
 	spin_unlock(&file->lock);
+	wake_up_interruptible(&file->wait);
 	return -EFAULT;
 }
 
@@ -394,6 +395,8 @@ static ssize_t read_answer(struct rvmrpc_file *file, struct client_call *call, s
 		spin_lock(&file->lock);
 		list_add(&call->node, &file->answers);
 		spin_unlock(&file->lock);
+		/* Another reader may have found nothing meanwhile, and gone to sleep. */
+		wake_up_interruptible(&file->wait);
 		return -EFAULT;
 	}
 	call_put(call);

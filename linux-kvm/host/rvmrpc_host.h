@@ -99,7 +99,7 @@ struct rvmrpc_vm {
 	unsigned int copying;		/* threads that copy payloads without the lock */
 	u64 armed;			/* ns, when the work runs */
 	u64 next_look;			/* ns, as those below */
-	u64 hail_at;			/* a guest that says hello too often is not listened to before */
+	u64 hail_at;			/* a guest that says hello too often, or in vain, is not listened to before */
 	u64 again_at;
 	u64 again_ns;
 	u64 last_answer;

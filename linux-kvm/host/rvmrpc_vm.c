@@ -294,14 +294,15 @@ static int vm_publish(struct rvmrpc_vm *vm, const struct rvmrpc_owner_config *co
 	mutex_lock(&vms_lock);
 	ret = find_conflict(vm);
 	if (!ret) {
-		rvmrpc_channel_open(vm, config, stopped);
-		rvmrpc_channel_listen(vm);
 		vm->id = ++last_id;
 		trace_rvmrpc_host_attach(vm->id, pid_nr(vm->pid), vm->name, (u64)vm->pin.npages << PAGE_SHIFT);
 		list_add_tail(&vm->list, &vms);
 		/* Until it was told that it has gone. */
 		rvmrpc_vm_get(vm);
+		/* Before there can be an event of its guest. */
 		queue_work(notice_wq, &vm->tell_attached);
+		rvmrpc_channel_open(vm, config, stopped);
+		rvmrpc_channel_listen(vm);
 	}
 	mutex_unlock(&vms_lock);
 	return ret;

@@ -157,6 +157,8 @@ bool coroutine_fn rvmrpc_detach_command(Monitor *mon, QObject *req,
     d->oob_enabled = oob_enabled;
     d->mon->detach.command = d;
     QLIST_INSERT_HEAD(&detached, d, next);
+    /* The dispatcher may have yielded since it took the request. */
+    d->cancelled = client_is_gone(d);
     qemu_aio_coroutine_enter(iohandler_get_aio_context(),
                              qemu_coroutine_create(run, d));
     return true;

@@ -285,7 +285,9 @@ static void suspended(Notifier *n, void *data)
 
 static void woken_up(Notifier *n, void *data)
 {
-    set_stopped(container_of(n, RvmrpcHost, wakeup_notifier), false);
+    /* Whoever stopped it between the request and now was told of first. */
+    set_stopped(container_of(n, RvmrpcHost, wakeup_notifier),
+                !runstate_is_running());
 }
 
 /* A client must not keep QEMU from ending. */
