@@ -6,6 +6,7 @@ L1 is a guest of tests/vm with virtual serial ports, one for each monitor and
 shell of an L2: QEMU in L1 opens its end as a character device, so this side
 talks to L2 as to any VM. The files of L2 are in a folder that L1 mounts.
 """
+import os
 import pathlib
 import re
 import shlex
@@ -25,8 +26,10 @@ from harness.wait import Deadline  # noqa: E402
 # The most QEMUs at a time in L1: two VMs, and the target of a migration.
 SLOTS = 3
 CHANNELS = ("qmp", "qmp2", "guest")
+# The build whose kernel L2 boots: a guest that looks for its own faults in a host that does takes minutes to.
+L2_BUILD = pathlib.Path(os.environ.get("RVMRPC_L2_BUILD") or BUILD)
 # Folders of this machine that L1 mounts. What L1 only reads may be cached.
-MOUNTS = {"nested": (BUILD / "nested" / "root", True), "kvm": (BUILD / "kvm", True),
+MOUNTS = {"nested": (L2_BUILD / "nested" / "root", True), "kvm": (BUILD / "kvm", True),
           "clients": (BUILD / "clients", True),
           "modules": (BUILD / "modules" / "6.12", True)}
 
@@ -92,7 +95,8 @@ class L1(VM):
         if kvm == "stock":
             self.guest.check(f"modprobe kvm {params} && modprobe kvm_amd")
         else:
-            self.guest.check(f"modprobe -a irqbypass ccp && insmod /kvm/kvm.ko {params} && "
+            # A debug kernel has no ccp, and its kvm-amd.ko needs none.
+            self.guest.check(f"modprobe irqbypass; modprobe -q ccp; insmod /kvm/kvm.ko {params} && "
                              "insmod /kvm/kvm-amd.ko && insmod /clients/rvmrpc_host.ko && "
                              "insmod /clients/rvmrpc_kvm.ko")
         self.kvm, self.params = kvm, params
