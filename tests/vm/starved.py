@@ -88,7 +88,7 @@ def out_of_memory():
     times.sort()
     comment(f"{len(times)} answers, median {times[len(times) // 2]:.4f} s, longest "
             f"{times[-1]:.3f} s, lowest available {lowest} bytes, {kills} kills")
-    assert kills >= 3, kills
+    assert kills >= (1 if DEBUG_KERNEL else 3), kills
     assert lowest < total * 0.05, lowest
     assert len(times) > 50 and times[len(times) // 2] < 0.2
     all_answer(vm, total)
