@@ -10,6 +10,9 @@ from .paths import connect_unix
 from .wait import Deadline, Timeout
 
 
+NUDGE_S = 10
+
+
 class GuestError(Exception):
     """A command in the guest failed that should not have."""
 
@@ -38,6 +41,8 @@ class GuestShell:
         self.sock = connect_unix(path, timeout)
         self.data = b""
         self.knocks = []
+        self.waits = False      # for a command's end
+        self.nudge = None       # called now and then while nothing comes
 
     def close(self):
         """Closes the connection; the shell stays."""
@@ -55,10 +60,12 @@ class GuestShell:
                 wait = min(wait, slice_end - time.monotonic())
                 if wait <= 0:
                     return None
-            self.sock.settimeout(wait)
+            self.sock.settimeout(min(wait, NUDGE_S))
             try:
                 chunk = self.sock.recv(65536)
             except socket.timeout:
+                if self.nudge and wait > NUDGE_S:
+                    self.nudge()
                 continue
             if not chunk:
                 raise ConnectionError("the guest's serial port closed")
@@ -86,6 +93,7 @@ class GuestShell:
                 f"sh -c {shlex.quote(command)} </dev/null 2>&1; echo E''{token} $?\n")
         self.sock.settimeout(timeout)
         self.sock.sendall(line.encode())
+        self.waits = True
         return token, command, Deadline(timeout + 5, f"guest: {command[:60]}")
 
     def finish(self, started):
@@ -96,6 +104,8 @@ class GuestShell:
                 f"B{token}\n(.*?)E{token} ([0-9]+)\n".encode(), deadline)
         except Timeout as error:
             raise GuestTimeout(str(error)) from None
+        finally:
+            self.waits = False
         status = int(match.group(2))
         if status == 137 and deadline.end - time.monotonic() < 6:
             raise GuestTimeout(f"guest: {command[:60]}: killed")
