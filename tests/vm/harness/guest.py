@@ -7,7 +7,7 @@ import socket
 import time
 
 from .paths import connect_unix
-from .wait import Deadline, Timeout
+from .wait import TIMES, Deadline, Timeout
 
 
 NUDGE_S = 10
@@ -89,7 +89,7 @@ class GuestShell:
     def start(self, command, timeout=30.0):
         """Sends a command; finish() has its result."""
         token = secrets.token_hex(6)
-        line = (f"echo B''{token}; timeout -s KILL {max(1, int(timeout))} "
+        line = (f"echo B''{token}; timeout -s KILL {max(1, int(timeout * TIMES))} "
                 f"sh -c {shlex.quote(command)} </dev/null 2>&1; echo E''{token} $?\n")
         self.sock.settimeout(timeout)
         self.sock.sendall(line.encode())
@@ -107,7 +107,7 @@ class GuestShell:
         finally:
             self.waits = False
         status = int(match.group(2))
-        if status == 137 and deadline.end - time.monotonic() < 6:
+        if status == 137 and deadline.end - time.monotonic() < 5 * TIMES + 1:
             raise GuestTimeout(f"guest: {command[:60]}: killed")
         return status, match.group(1).decode(errors="replace")
 
