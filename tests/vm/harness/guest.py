@@ -9,7 +9,6 @@ import time
 from .paths import connect_unix
 from .wait import TIMES, Deadline, Timeout
 
-
 NUDGE_S = 10
 
 
