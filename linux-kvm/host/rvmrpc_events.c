@@ -30,3 +30,15 @@ bool rvmrpc_events_take(struct rvmrpc_events *events, struct rvmrpc_told *told)
 	events->count--;
 	return true;
 }
+
+void rvmrpc_events_put_back(struct rvmrpc_events *events, const struct rvmrpc_told *told)
+{
+	/* Younger ones have its place. */
+	if (events->count == RVMRPC_EVENTS_KEPT) {
+		events->missed += told->missed + 1;
+		return;
+	}
+	events->first = (events->first + RVMRPC_EVENTS_KEPT - 1) % RVMRPC_EVENTS_KEPT;
+	events->told[events->first] = *told;
+	events->count++;
+}

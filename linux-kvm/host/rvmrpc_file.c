@@ -322,8 +322,14 @@ static ssize_t read_told(struct rvmrpc_file *file, struct iov_iter *to)
 		return -EMSGSIZE;
 	rec.cookie = told.missed;
 	if (copy_to_iter(&rec, sizeof(rec), to) != sizeof(rec) ||
-	    copy_to_iter(&told.event, rec.reslen, to) != rec.reslen)
+	    copy_to_iter(&told.event, rec.reslen, to) != rec.reslen) {
+		spin_lock(&file->lock);
+		rvmrpc_events_put_back(file->told, &told);
+		spin_unlock(&file->lock);
+		/* Another reader may have found nothing meanwhile, and gone to sleep. */
+		wake_up_interruptible(&file->wait);
 		return -EFAULT;
+	}
 	return sizeof(rec) + rec.reslen;
 }
 

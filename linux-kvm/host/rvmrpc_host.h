@@ -37,6 +37,8 @@ struct rvmrpc_events {
 void rvmrpc_events_put(struct rvmrpc_events *events, const struct rvmrpc_told *told);
 /* False: there is none. */
 bool rvmrpc_events_take(struct rvmrpc_events *events, struct rvmrpc_told *told);
+/* It was taken, and could not be given to anybody: it is the oldest again. */
+void rvmrpc_events_put_back(struct rvmrpc_events *events, const struct rvmrpc_told *told);
 
 /* One call of a client in this kernel, or of one with a file. */
 struct rvmrpc_kcall {
