@@ -11,6 +11,7 @@ from ours import FAR, TICKLESS, dmesg, host, lkm, named, parse_vms, settled, sha
 
 from harness import case, comment, driver_file, main, set_parameter, wait_for
 from harness.rpc import DRIVER
+from harness.wait import TIMES
 
 NAME = "counted"
 CALLS = 1000
@@ -133,7 +134,8 @@ def gate_calls():
         assert grown["kicks"] <= grown["msix"] <= grown["kicks"] + grown["rekicks"], grown
         assert grown["kicks"] <= grown["sleeps"], grown
         assert grown["refused_calls"] == grown["failed"] == grown["timed_out"] == 0
-        if grown["rings"] + grown["sleeps"] < CALLS / 20 and grown["beside"] < CALLS / 5:
+        # Where KASAN's host takes its time the server sleeps more often.
+        if grown["rings"] + grown["sleeps"] < CALLS / 20 * TIMES and grown["beside"] < CALLS / 5:
             return
     raise AssertionError(grown)
 
