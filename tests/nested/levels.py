@@ -29,6 +29,7 @@ SLOTS = 3
 CHANNELS = ("qmp", "qmp2", "guest")
 # The build whose kernel L2 boots: a guest that looks for its own faults in a host that does takes minutes to.
 L2_BUILD = pathlib.Path(os.environ.get("RVMRPC_L2_BUILD") or BUILD)
+L2_MODULES = L2_BUILD / "kernels" / "6.12" / "modules" / "kernel"
 # Folders of this machine that L1 mounts. What L1 only reads may be cached.
 MOUNTS = {"nested": (L2_BUILD / "nested" / "root", True), "kvm": (BUILD / "kvm", True),
           "clients": (BUILD / "clients", True),
@@ -85,11 +86,17 @@ class L1(VM):
                   for tag, (_, readonly) in {**self.mounts, "share": (None, False)}.items()]
         self.guest.check(" && ".join([
             *mounts, "ln -s /nested/lib /lib64", "ln -s /nested/lib /lib/x86_64-linux-gnu"]))
-        for line in self.guest.check("cd /sys/class/virtio-ports && grep . */name").split():
-            path, name = line.split(":")
-            self.ports[name] = "/dev/" + path.split("/")[0]
+        wait_for(self._find_ports, 60, "L1's ports", interval=0.2)
         self.load_kvm(self.kvm, self.params)
         return self
+
+    def _find_ports(self):
+        """The kernel adds them one by one, after it has begun."""
+        for line in self.guest.run("cd /sys/class/virtio-ports && grep . */name")[1].splitlines():
+            path, colon, name = line.partition(":")
+            if colon:
+                self.ports[name] = "/dev/" + path.split("/")[0]
+        return self.ports.keys() >= set(self._port_names())
 
     def load_kvm(self, kvm="stock", params=""):
         """Loads Debian's KVM ("stock") or ours ("ours"), with parameters of kvm.ko."""
