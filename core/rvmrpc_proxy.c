@@ -67,6 +67,11 @@ static void count_end(struct rvmrpc_proxy *p, const struct rvmrpc_call *call, bo
 static void call_end(struct rvmrpc_proxy *p, struct rvmrpc_call *call, uint32_t status, bool answered, uint64_t now,
 		     struct rvmrpc_done *done)
 {
+	/* The guest, which gives up what is too late as well, can be heard before the host has looked at its clock. */
+	if (answered && status == RVMRPC_STATUS_CANCELLED && call->deadline <= now) {
+		status = RVMRPC_STATUS_TIMED_OUT;
+		answered = false;
+	}
 	call->state = RVMRPC_CALL_IDLE;
 	call->status = status;
 	call->elapsed = now > call->submitted ? now - call->submitted : 0;

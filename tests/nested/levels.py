@@ -11,6 +11,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -268,6 +269,14 @@ class L2(VM):
         self.qmp = self._connect(lambda: QMP(self.channels["qmp"], 60), 60)
         self._qmp2 = self._connect(lambda: QMP(self.channels["qmp2"], 60), 60)
         self.guest = GuestShell(self.channels["guest"])
+        self.guest.nudge = self._nudge
+
+    def _nudge(self):
+        """Of the end of a full FIFO QEMU does not tell the character device later, either. A signal that it ignores has its
+        main loop look; the monitors may have commands under way, or L1's shell.
+        """
+        if not self.l1.guest.waits:
+            self.process.send_signal(signal.SIGIO)
 
     def stop(self):
         """Ends QEMU and frees the slot."""

@@ -599,6 +599,37 @@ static void test_reply_statuses(void)
 	assert_quiet();
 }
 
+/* replies come at NOW + 3 * MS */
+static void test_given_up_by_guest(void)
+{
+	struct rvmrpc_hdr hdr;
+
+	setup(1);
+	calls[0].deadline = NOW + 3 * MS;
+	submit_ok(0);
+	deliver(&hdr);
+	hdr = reply_to(&hdr, RVMRPC_STATUS_CANCELLED, 0);
+	reply(0, &hdr);
+	assert_ended(0, RVMRPC_STATUS_TIMED_OUT);
+	g_assert_cmpuint(proxy.stats.timed_out, ==, 1);
+	g_assert_cmpuint(proxy.stats.completed, ==, 0);
+
+	/* Before that time, and what has an answer after all. */
+	calls[1].deadline = NOW + 3 * MS + 1;
+	submit_ok(1);
+	deliver(&hdr);
+	hdr = reply_to(&hdr, RVMRPC_STATUS_CANCELLED, 0);
+	reply(0, &hdr);
+	assert_ended(1, RVMRPC_STATUS_CANCELLED);
+	calls[2].deadline = NOW + 3 * MS;
+	submit_ok(2);
+	deliver(&hdr);
+	hdr = reply_to(&hdr, RVMRPC_STATUS_OK, 0);
+	reply(0, &hdr);
+	assert_ended(2, RVMRPC_STATUS_OK);
+	assert_quiet();
+}
+
 static void test_reply_old_epoch(void)
 {
 	struct rvmrpc_hdr old, hdr;
@@ -792,6 +823,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/proxy/reply/malformed", test_reply_malformed);
 	g_test_add_func("/proxy/reply/sizes", test_reply_sizes);
 	g_test_add_func("/proxy/reply/statuses", test_reply_statuses);
+	g_test_add_func("/proxy/reply/given-up", test_given_up_by_guest);
 	g_test_add_func("/proxy/reply/old-epoch", test_reply_old_epoch);
 	g_test_add_func("/proxy/deadline/expire", test_expire);
 	g_test_add_func("/proxy/deadline/not-delivered", test_expired_not_delivered);

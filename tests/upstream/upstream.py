@@ -13,6 +13,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "vm"))
 
@@ -23,7 +24,19 @@ UPSTREAM = BUILD / "upstream"
 KINDS = ("stock", "fork")
 LINE = re.compile(r"^(not ok|ok) (?:\d+ )?(?:- )?(.*?)(?:\s+#\s*(SKIP|TO" "DO).*)?$", re.IGNORECASE)
 # The list of devices is in these names, or ours alone are in them.
-OURS = re.compile(r"rvmrpc")
+OURS = re.compile(r"rvmrpc|/qmp/guest-")
+
+
+def hide_kvm():
+    """/dev/kvm opens on machines on which no guest runs by it, and QEMU's tests ask no more: they have TCG, here and anywhere."""
+    device = pathlib.Path("/dev/kvm")
+    if not os.access(device, os.W_OK):
+        return
+    with tempfile.NamedTemporaryFile() as none:
+        # main() has given this program mounts of its own.
+        subprocess.run(["mount", "--bind", none.name, device], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", device], check=True)
+    assert not os.access(device, os.W_OK)
 
 
 def meson_test(kind, names, suite):
@@ -52,6 +65,7 @@ def results(kind, names, suite):
 
 def compare(suite):
     """Both builds' results of a suite are the same, and there are some."""
+    hide_kvm()
     names = os.environ.get("UPSTREAM_TESTS", "").split()
     stock, fork = (results(kind, names, suite) for kind in KINDS)
     different = {key for key in stock.keys() | fork.keys()

@@ -239,7 +239,8 @@ def shell():
     assert ok("call", "serve", "sh", "names", "-t", 5000, folder=FOLDER.name).out == "sh.names\n"
     assert call(vm.qmp, "sh", "fail", timeout=5000) == ("system-error", b"")
     for _ in range(5):
-        assert call(vm.qmp, "sh", "hang", timeout=200) == ("timed-out", b"")
+        found = call(vm.qmp, "sh", "hang", timeout=200)
+        assert found == ("timed-out", b""), found
     assert call(vm.qmp, "sh", "flood", timeout=10000)[0] == "too-big"
     assert call(vm.qmp, "sh", "leave", timeout=5000) == ("ok", b"left\n")
     wait_for(lambda: vm.guest.run("pgrep -f 'sleep 123[4]'")[0], 10, "the end of what hung")

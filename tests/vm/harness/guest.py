@@ -7,7 +7,9 @@ import socket
 import time
 
 from .paths import connect_unix
-from .wait import Deadline, Timeout
+from .wait import TIMES, Deadline, Timeout
+
+NUDGE_S = 10
 
 
 class GuestError(Exception):
@@ -38,6 +40,8 @@ class GuestShell:
         self.sock = connect_unix(path, timeout)
         self.data = b""
         self.knocks = []
+        self.waits = False      # for a command's end
+        self.nudge = None       # called now and then while nothing comes
 
     def close(self):
         """Closes the connection; the shell stays."""
@@ -55,10 +59,12 @@ class GuestShell:
                 wait = min(wait, slice_end - time.monotonic())
                 if wait <= 0:
                     return None
-            self.sock.settimeout(wait)
+            self.sock.settimeout(min(wait, NUDGE_S))
             try:
                 chunk = self.sock.recv(65536)
             except socket.timeout:
+                if self.nudge and wait > NUDGE_S:
+                    self.nudge()
                 continue
             if not chunk:
                 raise ConnectionError("the guest's serial port closed")
@@ -82,10 +88,11 @@ class GuestShell:
     def start(self, command, timeout=30.0):
         """Sends a command; finish() has its result."""
         token = secrets.token_hex(6)
-        line = (f"echo B''{token}; timeout -s KILL {max(1, int(timeout))} "
+        line = (f"echo B''{token}; timeout -s KILL {max(1, int(timeout * TIMES))} "
                 f"sh -c {shlex.quote(command)} </dev/null 2>&1; echo E''{token} $?\n")
         self.sock.settimeout(timeout)
         self.sock.sendall(line.encode())
+        self.waits = True
         return token, command, Deadline(timeout + 5, f"guest: {command[:60]}")
 
     def finish(self, started):
@@ -96,8 +103,10 @@ class GuestShell:
                 f"B{token}\n(.*?)E{token} ([0-9]+)\n".encode(), deadline)
         except Timeout as error:
             raise GuestTimeout(str(error)) from None
+        finally:
+            self.waits = False
         status = int(match.group(2))
-        if status == 137 and deadline.end - time.monotonic() < 6:
+        if status == 137 and deadline.end - time.monotonic() < 5 * TIMES + 1:
             raise GuestTimeout(f"guest: {command[:60]}: killed")
         return status, match.group(1).decode(errors="replace")
 
