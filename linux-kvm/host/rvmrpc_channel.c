@@ -179,7 +179,7 @@ static void turn_resume(struct rvmrpc_vm *vm, struct turn *t)
 		wake_up(&vm->quiet);
 }
 
-/* The work runs at that time, or before. */
+/* The work runs at that time, or before; as a timer at the tick after it.  0: at once, even if such a timer is due. */
 static void arm(struct rvmrpc_vm *vm, u64 when, u64 now)
 {
 	if (when >= vm->armed || !vm->attached)
@@ -203,7 +203,7 @@ static void pass_on(struct rvmrpc_vm *vm, const struct turn *t)
 	if (!head || !rvmrpc_proxy_pending(&vm->owner.proxy))
 		return;
 	if (!head->task)
-		arm(vm, t->now, t->now);
+		arm(vm, 0, t->now);
 	else if (head->task != current)
 		wake_up_process(head->task);
 }
@@ -252,7 +252,7 @@ static noinline bool look_closer(struct rvmrpc_vm *vm, struct turn *t)
 	if (!looked)
 		return true;
 	vm->looked |= looked;
-	arm(vm, t->now, t->now);
+	arm(vm, 0, t->now);
 	return false;
 }
 
@@ -295,7 +295,7 @@ static void deliver_others(struct rvmrpc_vm *vm, struct turn *t)
 			break;
 		/* Nobody spins for it. */
 		if (!rvmrpc_owner_sleep_on(&vm->owner, head->core.slot))
-			arm(vm, t->now, t->now);
+			arm(vm, 0, t->now);
 		look_after(vm, t);
 		if (bytes > TURN_BYTES)
 			break;
@@ -404,7 +404,7 @@ static u64 hail_due(const struct rvmrpc_vm *vm)
 static void heard(struct rvmrpc_vm *vm, u64 now)
 {
 	if (wake_answered(vm) || rvmrpc_owner_events_due(&vm->owner, now))
-		arm(vm, now, now);
+		arm(vm, 0, now);
 	arm(vm, hail_due(vm), now);
 }
 
@@ -646,7 +646,7 @@ static void channel_work(struct work_struct *work)
 			t.kick = true;
 		next = min3(next, vm->next_look, vm->again_at);
 		next = min3(next, rvmrpc_owner_events_at(&vm->owner), hail_due(vm));
-		arm(vm, all ? next : t.now, t.now);
+		arm(vm, all ? next : 0, t.now);
 	}
 	turn_end(vm, &t);
 	tell_events(vm);
@@ -1044,7 +1044,7 @@ int rvmrpc_channel_notice(struct rvmrpc_vm *vm, unsigned long notice)
 			hear(vm, &t);
 			rvmrpc_owner_close(o, RVMRPC_STATUS_RESET, t.now, &t.done);
 			vm->looked |= RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_KICK;
-			arm(vm, t.now, t.now);
+			arm(vm, 0, t.now);
 		}
 		break;
 	default:
