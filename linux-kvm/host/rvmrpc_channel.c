@@ -179,7 +179,7 @@ static void turn_resume(struct rvmrpc_vm *vm, struct turn *t)
 		wake_up(&vm->quiet);
 }
 
-/* The work runs at that time, or before. */
+/* The work runs at that time, or before; as a timer at the tick after it.  0: at once, even if such a timer is due. */
 static void arm(struct rvmrpc_vm *vm, u64 when, u64 now)
 {
 	if (when >= vm->armed || !vm->attached)
@@ -203,7 +203,7 @@ static void pass_on(struct rvmrpc_vm *vm, const struct turn *t)
 	if (!head || !rvmrpc_proxy_pending(&vm->owner.proxy))
 		return;
 	if (!head->task)
-		arm(vm, t->now, t->now);
+		arm(vm, 0, t->now);
 	else if (head->task != current)
 		wake_up_process(head->task);
 }
@@ -252,7 +252,7 @@ static noinline bool look_closer(struct rvmrpc_vm *vm, struct turn *t)
 	if (!looked)
 		return true;
 	vm->looked |= looked;
-	arm(vm, t->now, t->now);
+	arm(vm, 0, t->now);
 	return false;
 }
 
@@ -295,7 +295,7 @@ static void deliver_others(struct rvmrpc_vm *vm, struct turn *t)
 			break;
 		/* Nobody spins for it. */
 		if (!rvmrpc_owner_sleep_on(&vm->owner, head->core.slot))
-			arm(vm, t->now, t->now);
+			arm(vm, 0, t->now);
 		look_after(vm, t);
 		if (bytes > TURN_BYTES)
 			break;
@@ -392,6 +392,32 @@ static u32 submit(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *
 	return rvmrpc_proxy_submit(&vm->owner.proxy, &call->core, t->now);
 }
 
+/* Whoever waits for a slot whose call was given up is not forgotten: from now on the guest rings for its answer, too. */
+static void want_back(struct rvmrpc_vm *vm, const struct turn *t)
+{
+	struct rvmrpc_owner *o = &vm->owner;
+	u32 i;
+
+	for (i = 0; i < o->proxy.nslots; i++) {
+		if (o->proxy.slots[i].state == RVMRPC_SLOT_BUSY && !o->proxy.slots[i].call && !rvmrpc_owner_sleep_on(o, i))
+			arm(vm, 0, t->now);
+	}
+}
+
+static u64 expire(struct rvmrpc_vm *vm, struct turn *t)
+{
+	u64 next = rvmrpc_owner_expire(&vm->owner, t->now, &t->done);
+
+	want_back(vm, t);
+	return next;
+}
+
+static void cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct turn *t)
+{
+	rvmrpc_owner_cancel(&vm->owner, &call->core, t->now, &t->done);
+	want_back(vm, t);
+}
+
 /* ---- The doorbell ---- */
 
 /* When to look at what the guest has to say to look(). */
@@ -404,7 +430,7 @@ static u64 hail_due(const struct rvmrpc_vm *vm)
 static void heard(struct rvmrpc_vm *vm, u64 now)
 {
 	if (wake_answered(vm) || rvmrpc_owner_events_due(&vm->owner, now))
-		arm(vm, now, now);
+		arm(vm, 0, now);
 	arm(vm, hail_due(vm), now);
 }
 
@@ -635,7 +661,7 @@ static void channel_work(struct work_struct *work)
 		hear(vm, &t);
 		due = look(vm, &t);
 		look_again(vm, &t);
-		next = rvmrpc_owner_expire(&vm->owner, t.now, &t.done);
+		next = expire(vm, &t);
 		probe(vm, &t);
 		deliver_others(vm, &t);
 		stuck = !vm->stuck && rvmrpc_proxy_stuck(&vm->owner.proxy);
@@ -646,7 +672,7 @@ static void channel_work(struct work_struct *work)
 			t.kick = true;
 		next = min3(next, vm->next_look, vm->again_at);
 		next = min3(next, rvmrpc_owner_events_at(&vm->owner), hail_due(vm));
-		arm(vm, all ? next : t.now, t.now);
+		arm(vm, all ? next : 0, t.now);
 	}
 	turn_end(vm, &t);
 	tell_events(vm);
@@ -680,7 +706,7 @@ void rvmrpc_channel_cancel(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call)
 	struct turn t;
 
 	turn_begin(vm, &t);
-	rvmrpc_owner_cancel(&vm->owner, &call->core, t.now, &t.done);
+	cancel(vm, call, &t);
 	pass_on(vm, &t);
 	turn_end(vm, &t);
 }
@@ -740,9 +766,9 @@ static long call_turn(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struct tu
 			take_answer(vm, call->core.slot, t);
 	}
 	if (call->core.state != RVMRPC_CALL_IDLE && call->core.deadline <= t->now)
-		rvmrpc_owner_expire(o, t->now, &t->done);
+		expire(vm, t);
 	if (call->core.state != RVMRPC_CALL_IDLE && fatal_signal_pending(current))
-		rvmrpc_owner_cancel(o, &call->core, t->now, &t->done);
+		cancel(vm, call, t);
 	if (call->core.state == RVMRPC_CALL_IDLE) {
 		pass_on(vm, t);
 		return 0;
@@ -815,7 +841,7 @@ static u32 begin_in_place(struct rvmrpc_vm *vm, struct rvmrpc_kcall *call, struc
 	/* It may have ended by its deadline, with its answer here by now. */
 	if (unlikely(rvmrpc_owner_answered(o, slot)))
 		take_answer(vm, slot, t);
-	if (likely(intact(vm, t)))
+	if (likely(intact(vm, t)) && o->proxy.slots[slot].state == RVMRPC_SLOT_FREE)
 		rvmrpc_owner_awake_on(o, slot);
 	status = rvmrpc_owner_run(o, &call->core, t->now);
 	if (status != RVMRPC_STATUS_OK)
@@ -1044,7 +1070,7 @@ int rvmrpc_channel_notice(struct rvmrpc_vm *vm, unsigned long notice)
 			hear(vm, &t);
 			rvmrpc_owner_close(o, RVMRPC_STATUS_RESET, t.now, &t.done);
 			vm->looked |= RVMRPC_LOOK_CLOSED | RVMRPC_LOOK_KICK;
-			arm(vm, t.now, t.now);
+			arm(vm, 0, t.now);
 		}
 		break;
 	default:

@@ -99,7 +99,7 @@ struct rvmrpc_vm {
 	bool vmlp;			/* the last RVMRPC_MAIN would have waited */
 	struct rvmrpc_owner owner;
 	unsigned int copying;		/* threads that copy payloads without the lock */
-	u64 armed;			/* ns, when the work runs */
+	u64 armed;			/* ns, when the work runs; 0: it is queued */
 	u64 next_look;			/* ns, as those below */
 	u64 hail_at;			/* a guest that says hello too often, or in vain, is not listened to before */
 	u64 again_at;

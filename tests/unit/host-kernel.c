@@ -204,10 +204,65 @@ static void test_unrung_answer(void)
 	close_window();
 }
 
+/* Such an answer is not looked for before somebody calls: the guest rings for it, as others may wait for its slot already. */
+static struct rvmrpc_kcall other;
+
+static void ended(struct rvmrpc_kcall *call)
+{
+	call->ended = true;
+}
+
+static void kill_caller_after_other(void)
+{
+	if (this_task.killed)
+		return;
+	other = (struct rvmrpc_kcall) {
+		.core = { .module = RVMRPC_MOD_CORE, .deadline = now_ns + NSEC_PER_SEC }, .done = ended,
+	};
+	g_assert_cmpuint(rvmrpc_channel_submit(&vm, &other), ==, RVMRPC_STATUS_OK);
+	kill_caller();
+}
+
+static void test_unrung_slot(void)
+{
+	open_window(1);
+	connect_guest();
+	g_assert_cmpuint(call_guest(kill_caller_after_other), ==, RVMRPC_STATUS_CANCELLED);
+	answer();
+	pass(0);
+	g_assert_cmpint(other.core.state, ==, RVMRPC_CALL_DELIVERED);
+	answer();
+	pass(0);
+	g_assert_true(other.ended);
+	g_assert_cmpuint(other.core.status, ==, RVMRPC_STATUS_OK);
+	close_window();
+}
+
+/* The work is due for something else, but its timer waits for the tick: no answer that the guest rings for waits with it. */
+static void test_ring_before_tick(void)
+{
+	struct rvmrpc_kcall call = { .core = { .module = RVMRPC_MOD_CORE }, .done = ended };
+
+	open_window(1);
+	connect_guest();
+	pass(TICK_NS - now_ns % TICK_NS);
+	call.core.deadline = now_ns + NSEC_PER_SEC;
+	g_assert_cmpuint(rvmrpc_channel_submit(&vm, &call), ==, RVMRPC_STATUS_OK);
+	pass(AGAIN_MIN_NS + NSEC_PER_MSEC);
+	g_assert_cmpuint(vm.work.work.at, >, now_ns);
+	answer();
+	pass(0);
+	g_assert_true(call.ended);
+	g_assert_cmpuint(call.core.status, ==, RVMRPC_STATUS_OK);
+	close_window();
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
 	g_test_add_func("/host-kernel/vain-hellos", test_vain_hellos);
 	g_test_add_func("/host-kernel/unrung-answer", test_unrung_answer);
+	g_test_add_func("/host-kernel/unrung-slot", test_unrung_slot);
+	g_test_add_func("/host-kernel/ring-before-tick", test_ring_before_tick);
 	return g_test_run();
 }

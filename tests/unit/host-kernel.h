@@ -2,6 +2,8 @@
 /*
  * As much of Linux as rvmrpc_channel.c needs to run in one thread of user space (host-kernel.c), where time goes on only when
  * it is told to.  A lock that is taken twice, or let go unheld, ends the test.
+ *
+ * With HOST_KERNEL_TASKS there are others than one task, and what they meet at is left out here (tests/fuzz/kernel-tasks.h).
  */
 #ifndef HOST_KERNEL_H
 #define HOST_KERNEL_H
@@ -41,8 +43,6 @@ typedef u32 kuid_t;
 #define min3(a, b, c)		min(min(a, b), c)
 #define min_t(type, a, b)	min((type)(a), (type)(b))
 #define div_u64(a, b)		((a) / (b))
-#define get_random_u32()	((u32)g_random_int())
-#define get_random_u64()	((u64)g_random_int() << 32 | g_random_int())
 #define trace_rvmrpc_host_call_begin(...)
 #define trace_rvmrpc_host_call_end(...)
 #define trace_rvmrpc_host_call_end_enabled()	false
@@ -54,17 +54,16 @@ struct pid;
 struct eventfd_ctx;
 struct module;
 
-/* ---- Time; a look at the clock takes some ---- */
+/* ---- Time ---- */
 
 #define TICK_NS			(4 * NSEC_PER_MSEC)
 
 static u64 now_ns = 1000 * NSEC_PER_SEC;
 
-#define ktime_get_ns()		(now_ns += 20)
 #define jiffies			(now_ns / TICK_NS)
 #define nsecs_to_jiffies(ns)	((ns) / TICK_NS)
 
-/* ---- Lists, references and locks ---- */
+/* ---- Lists and references ---- */
 
 struct list_head {
 	struct list_head *next, *prev;
@@ -99,6 +98,15 @@ struct kref {
 	int n;
 };
 #define kref_get(k)		((k)->n++)
+
+#ifndef HOST_KERNEL_TASKS
+
+#define get_random_u32()	((u32)g_random_int())
+#define get_random_u64()	((u64)g_random_int() << 32 | g_random_int())
+/* A look at the clock takes some time. */
+#define ktime_get_ns()		(now_ns += 20)
+
+/* ---- Locks ---- */
 
 typedef struct { bool held; } spinlock_t;
 #define spin_lock_init(l)	((l)->held = false)
@@ -200,5 +208,7 @@ static void rvmrpc_schedule_timeout(long ticks)
 	cpu_relax();
 	now_ns += ticks * TICK_NS;
 }
+
+#endif /* HOST_KERNEL_TASKS */
 
 #endif /* HOST_KERNEL_H */
