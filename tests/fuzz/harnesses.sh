@@ -5,7 +5,7 @@
 # made of. Whoever builds them (run.sh, scripts/coverage, packaging/oss-fuzz)
 # takes both from here.
 
-harness_names=(owner guest allow server reply records connect files conn client daemon kernel)
+harness_names=(owner guest allow server reply records connect files conn client daemon)
 
 # shellcheck disable=SC2034  # who sources this uses them
 # harness_of ROOT NAME FOLDER: sets sources, flags (the compiler's and the linker's)
