@@ -24,7 +24,7 @@ if ! pkg-config --exists 'glib-2.0 >= 2.68'; then
     exit 1
 fi
 for harness in "${harness_names[@]}"; do
-    harness_of "$root" "$harness"
+    harness_of "$root" "$harness" "${WORK:-$out}"
     # shellcheck disable=SC2016
     if ((${#packages[@]})); then flags+=('-Wl,-rpath,$ORIGIN/lib'); fi
     "${CC:-clang}" "${cflags[@]}" "${sources[@]}" "${flags[@]}" \

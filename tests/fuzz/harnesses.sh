@@ -8,11 +8,11 @@
 harness_names=(owner guest allow server reply records connect files conn client daemon)
 
 # shellcheck disable=SC2034  # who sources this uses them
-# harness_of ROOT NAME: sets sources, flags (the compiler's and the linker's) and
-# packages (pkg-config's, whose flags are among these) of the harness NAME, its
-# own source first.
+# harness_of ROOT NAME FOLDER: sets sources, flags (the compiler's and the linker's)
+# and packages (pkg-config's, whose flags are among these) of the harness NAME, its
+# own source first. What must be made for it is made in FOLDER.
 harness_of() {
-    local root=$1 name=$2 more
+    local root=$1 name=$2 folder=$3 more
     local tools=$root/host-tools core=$root/core
     sources=("$root/tests/fuzz/$name.c")
     flags=(-std=gnu11 -pthread -I "$root/include" -I "$core" -I "$root/channel")
@@ -47,6 +47,14 @@ harness_of() {
     reply | conn | client | daemon)
         flags+=(-D_GNU_SOURCE -I "$root/linux-kvm/host/include/uapi")
         packages=(gio-unix-2.0 json-glib-1.0)
+        ;;
+    kernel)
+        mkdir -p "$folder"
+        bash "$root/tests/unit/host-channel.sh" "$root" rvmrpc_channel.c rvmrpc_events.c >"$folder/host-channel.h"
+        sources+=("$core"/rvmrpc_{guest,tell,records}.c)
+        flags+=(-I "$root/linux-kvm/host/include" -I "$folder")
+        flags+=(-Wno-missing-field-initializers -Wno-unused-function -Wno-unused-parameter)
+        packages=(glib-2.0)
         ;;
     owner | guest | allow | server | records) ;;
     *)

@@ -15,9 +15,9 @@ corpus=${RVMRPC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/rvmrpc}/fuzz/$harness
 
 # shellcheck source=tests/fuzz/harnesses.sh
 . "$root/tests/fuzz/harnesses.sh"
-harness_of "$root" "$harness"
-
 mkdir -p "$work" "$corpus"
+harness_of "$root" "$harness" "$work"
+
 echo 1..2
 if ! clang -g -O1 -Wall -Wextra -Werror \
     -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
