@@ -109,6 +109,7 @@ static char event_psi_text[256];
 static u64 event_psi_total;		/* us, at the last look, */
 static u64 event_psi_at;		/* which was then, ns */
 static u64 event_stalled_at;		/* when it last was over the limit, ns; 0: it is not stalled */
+static unsigned long event_psi_next;	/* jiffies of the look after; the work's to write */
 
 static void event_stall(bool ended, u64 share)
 {
@@ -156,6 +157,7 @@ static void event_psi_work(struct work_struct *work)
 		event_psi_total = psi.total;
 		event_psi_at = now;
 	}
+	WRITE_ONCE(event_psi_next, jiffies + msecs_to_jiffies(EVENT_STALL_MS));
 	schedule_delayed_work(to_delayed_work(work), msecs_to_jiffies(EVENT_STALL_MS));
 }
 
@@ -164,7 +166,8 @@ static DECLARE_DEFERRABLE_WORK(event_psi_look, event_psi_work);
 
 void rvmrpc_event_sources_beat(void)
 {
-	if (cancel_delayed_work(&event_psi_look))
+	/* A server that looks every 20 ms whether it has its CPU for itself would not, by this. */
+	if (time_after_eq(jiffies, READ_ONCE(event_psi_next)) && cancel_delayed_work(&event_psi_look))
 		schedule_delayed_work(&event_psi_look, 0);
 }
 

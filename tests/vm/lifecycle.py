@@ -413,6 +413,21 @@ def saved(vm, capability=False):
     wait_for(lambda: vm.qmp2.cmd("query-migrate")["status"] == "completed", 30, "migration")
 
 
+@case("with vmlp_idle_us=-1 an idle guest waits in the host, with the slowest clock too")
+def alone():
+    """What the driver does by itself keeps its server from no wait: it slept 50 times a second instead, for ever."""
+    made = options()
+    made["append"] = f"{made.get('append', '')} tsc=unstable clocksource=hpet"
+    with VM(**made) as vm:
+        set_mode(vm, 0)
+        set_mode(vm, -1)
+        before = counters(vm)
+        time.sleep(4)
+        grown = {key: value - before[key] for key, value in counters(vm).items()}
+        comment(f"in 4 s: {grown['sleeps']} sleeps, {grown['waits']} waits")
+        assert grown["waits"] > grown["sleeps"] and grown["sleeps"] < 100, grown
+
+
 @case("a background snapshot takes the channel from nobody")
 def background_snapshot():
     """The VM goes on, and so does a call under way."""
